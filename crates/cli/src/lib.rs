@@ -1,0 +1,11 @@
+//! What every Hoy program shares: its start and end, errors, output, tables, templates, progress, completion.
+//!
+//! Nothing here knows images, containers or registries, and only this crate decides how a person sees a failure.
+
+mod error;
+mod output;
+mod start;
+
+pub use error::{Context, Error, Result};
+pub use output::{Stdout, print_line};
+pub use start::{main, parse, parse_or_exit_with};

@@ -1,0 +1,88 @@
+//! How a program starts and ends.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Arg, Command, Parser};
+use clap_complete::Shell;
+
+use crate::output::Closed;
+use crate::{Error, Result, Stdout};
+
+/// Runs a program: prints a failure's chain of causes once, and turns it into the exit code.
+pub fn main(name: &str, run: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
+    let finished = run().and_then(|code| Stdout::new().flush().map(|()| code).map_err(Error::from));
+    match finished {
+        Ok(code) => code,
+        Err(error) if error.is(|_: &Closed| true) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error may be closed too, and then there is nobody to tell.
+            writeln!(std::io::stderr(), "{name}: {error}").unwrap_or_default();
+            ExitCode::from(error.code().unwrap_or(1))
+        }
+    }
+}
+
+/// Reads the command line; wrong usage ends the program with exit code 2.
+pub fn parse<A: Parser>() -> A {
+    parse_or_exit_with(2)
+}
+
+/// Reads the command line; wrong usage ends the program with `code`.
+///
+/// `--completion SHELL` and `--describe` as the only arguments print the completion script, and every command with its
+/// options, one a line, instead.
+pub fn parse_or_exit_with<A: Parser>(code: u8) -> A {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let texts: Vec<&str> = args.iter().skip(1).filter_map(|a| a.to_str()).collect();
+    match texts.as_slice() {
+        ["--completion", shell] => print_and_exit(&completion(A::command(), shell)),
+        ["--describe"] => print_and_exit(&describe(A::command())),
+        _ => {}
+    }
+    match A::command().try_get_matches_from(&args).and_then(|matches| A::from_arg_matches(&matches)) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // Nobody is left to tell when the terminal is gone.
+            error.print().unwrap_or_default();
+            std::process::exit(if error.use_stderr() { code.into() } else { 0 });
+        }
+    }
+}
+
+fn print_and_exit(text: &str) -> ! {
+    let code = i32::from(text.is_empty() || Stdout::new().write_all(text.as_bytes()).is_err());
+    std::process::exit(code)
+}
+
+/// The completion script for `shell`; empty when there is none for it.
+fn completion(mut command: Command, shell: &str) -> String {
+    let Ok(shell) = shell.parse::<Shell>() else { return String::new() };
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Every visible command and option, one a line: `NAME SUBCOMMAND --long`, `NAME SUBCOMMAND -s`.
+fn describe(mut command: Command) -> String {
+    command.build();
+    let mut lines = Vec::new();
+    describe_into(&command, "", &mut lines);
+    lines.concat()
+}
+
+fn describe_into(command: &Command, prefix: &str, lines: &mut Vec<String>) {
+    let name = format!("{prefix}{}", command.get_name());
+    lines.push(format!("{name}\n"));
+    let automatic = |arg: &&Arg| !matches!(arg.get_id().as_str(), "help" | "version");
+    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()).filter(automatic) {
+        lines.extend(arg.get_long().map(|long| format!("{name} --{long}\n")));
+        lines.extend(arg.get_short().map(|short| format!("{name} -{short}\n")));
+    }
+    let real = |sub: &&Command| !sub.is_hide_set() && sub.get_name() != "help";
+    for sub in command.get_subcommands().filter(real) {
+        describe_into(sub, &format!("{name} "), lines);
+    }
+}

@@ -1,0 +1,109 @@
+//! Files that appear whole or not at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use hoy_sys::rustix::fs::{AtFlags, CWD, FlockOperation, flock, fsync, linkat};
+use hoy_sys::rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::{Error, Result};
+
+/// How the names of temporaries begin, in whatever directory they are. One that nobody holds a lock on is garbage.
+pub const TEMPORARY_PREFIX: &str = ".tmp-";
+
+/// A file with a temporary name in its final directory, locked while it is written, removed unless renamed.
+pub(crate) struct Temporary {
+    file: File,
+    path: PathBuf,
+    done: bool,
+}
+
+impl Temporary {
+    pub(crate) fn create_in(directory: &Path, mode: u32) -> Result<Self> {
+        let path = directory.join(format!("{TEMPORARY_PREFIX}{}", random_hex(8)?));
+        let file = OpenOptions::new()
+            .write(true)
+            .read(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&path)
+            .map_err(Error::io("create", &path))?;
+        let temporary = Self { file, path, done: false };
+        flock(temporary.file.as_fd(), FlockOperation::NonBlockingLockExclusive)
+            .map_err(Error::io("lock", &temporary.path))?;
+        Ok(temporary)
+    }
+
+    pub(crate) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the bytes durable, then gives them their name; the directory's own entry is made durable too.
+    pub(crate) fn rename_to(mut self, target: &Path) -> Result<()> {
+        self.file.flush().and_then(|()| self.file.sync_all()).map_err(Error::io("write", &self.path))?;
+        std::fs::rename(&self.path, target).map_err(Error::io("rename to", target))?;
+        self.done = true;
+        sync_directory_of(target)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.done {
+            // What cannot be removed now is a temporary that prune removes.
+            std::fs::remove_file(&self.path).unwrap_or_default();
+        }
+    }
+}
+
+/// Replaces the file at `path` by `bytes`, whole or not at all, durably.
+///
+/// # Errors
+/// [`Error::Io`]; the old file is then as it was.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut temporary = Temporary::create_in(parent(path), 0o644)?;
+    temporary.file().write_all(bytes).map_err(Error::io("write", path))?;
+    temporary.rename_to(path)
+}
+
+/// Keeps the present file at `path` under the name `backup` (a hard link), replacing an older one.
+pub(crate) fn keep_old(path: &Path, backup: &Path) -> Result<()> {
+    let temporary = parent(path).join(format!("{TEMPORARY_PREFIX}{}", random_hex(8)?));
+    match linkat(CWD, path, CWD, &temporary, AtFlags::empty()) {
+        Err(hoy_sys::rustix::io::Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Error::io("link", path)(errno)),
+        Ok(()) => {
+            std::fs::rename(&temporary, backup).map_err(Error::io("rename to", backup))?;
+            // rename(2) leaves both names when they are links to one file already.
+            match std::fs::remove_file(&temporary) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &temporary)(e)),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+fn sync_directory_of(path: &Path) -> Result<()> {
+    let directory = parent(path);
+    let opened = File::open(directory).map_err(Error::io("open", directory))?;
+    fsync(&opened).map_err(Error::io("sync", directory))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// `count` random bytes as hexadecimal digits.
+pub(crate) fn random_hex(count: usize) -> Result<String> {
+    let mut bytes = vec![0; count];
+    // Up to 256 bytes come whole or not at all: getrandom(2).
+    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(Error::io("read", Path::new("/dev/urandom")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,177 @@
+//! Container directories: `ROOT/containers/<id>/`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use hoy_oci::{Digest, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::atomic::random_hex;
+use crate::{Error, Lock, Result, write_file};
+
+/// A container's name for programs: 64 lowercase hexadecimal digits, safe to join to a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// A new id that nothing else has.
+    ///
+    /// # Errors
+    /// [`Error::Io`] without a source of randomness.
+    pub fn random() -> Result<Self> {
+        random_hex(32).map(Self)
+    }
+
+    /// The 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first 12 digits, for tables.
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+impl FromStr for ContainerId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() == 64 && text.bytes().all(digit) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::NoContainer(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for ContainerId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ContainerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What `hoy-storage` records of a container: the file `storage.json`, which it alone writes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Container {
+    /// Its id, also the name of its directory.
+    pub id: ContainerId,
+    /// Its name for people.
+    pub name: String,
+    /// The full name of the image it was made from; none for one made from nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The digest of that image's manifest at the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+    /// Names of directories below `ROOT/layers`, lowest first.
+    pub layers: Vec<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The bundle directory in which its root file system appears as `rootfs`.
+    pub bundle: PathBuf,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// The directory of one container: an OCI bundle with `upper`, `work`, and one JSON file per owning program.
+#[derive(Debug, Clone)]
+pub struct ContainerDir {
+    id: ContainerId,
+    path: PathBuf,
+}
+
+impl ContainerDir {
+    pub(crate) fn new(containers: &Path, id: ContainerId) -> Self {
+        Self { path: containers.join(id.as_str()), id }
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The overlay's upper directory: everything that changed since the image.
+    pub fn upper(&self) -> PathBuf {
+        self.path.join("upper")
+    }
+
+    /// The overlay's work directory.
+    pub fn work(&self) -> PathBuf {
+        self.path.join("work")
+    }
+
+    /// What `hoy-storage` records of the container.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn container(&self) -> Result<Container> {
+        self.read_json("storage.json")
+    }
+
+    /// Writes `storage.json`; for `hoy-storage` alone.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn set_container(&self, container: &Container) -> Result<()> {
+        self.write_json("storage.json", container)
+    }
+
+    /// Reads a program's JSON file, such as `build.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn read_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T> {
+        let path = self.path.join(name);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })
+    }
+
+    /// Writes the calling program's own JSON file, atomically.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+        let path = self.path.join(name);
+        let bytes = serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+        write_file(&path, &bytes)
+    }
+
+    /// The container's lock: exclusive for whoever mounts, runs or removes it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lock(&self) -> Result<Lock> {
+        Lock::exclusive(&self.path.join(".lock"))
+    }
+
+    /// The container's lock if nobody has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn try_lock(&self) -> Result<Option<Lock>> {
+        Lock::try_exclusive(&self.path.join(".lock"))
+    }
+}

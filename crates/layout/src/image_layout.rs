@@ -1,0 +1,364 @@
+//! The OCI image layout (image-spec image-layout.md).
+
+use std::fs::{DirBuilder, File};
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use hoy_oci::{
+    Descriptor, Digest, Document, ImageConfig, Index, MAX_DOCUMENT_BYTES, Manifest, MediaType, Platform, REF_NAME,
+    VerifyingReader,
+};
+
+use crate::atomic::keep_old;
+use crate::{BlobWriter, Error, Lock, Result, write_file};
+
+const LAYOUT_FILE: &str = "oci-layout";
+const INDEX_FILE: &str = "index.json";
+const INDEX_BACKUP: &str = "index.json.old";
+const INDEX_LOCK: &str = ".index.lock";
+/// The longest index.json that is read, in bytes: about a hundred thousand names.
+const MAX_INDEX_BYTES: u64 = 32 << 20;
+
+/// A directory in the form of image-spec image-layout.md: any OCI tool reads and writes it.
+#[derive(Debug, Clone)]
+pub struct ImageLayout {
+    path: PathBuf,
+}
+
+/// A name of the layout's index and what it points to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedImage {
+    /// The value of `org.opencontainers.image.ref.name`; none for an image without a name.
+    pub name: Option<String>,
+    /// The manifest or index.
+    pub descriptor: Descriptor,
+}
+
+/// One image of a layout, read and verified.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The manifest's own descriptor.
+    pub descriptor: Descriptor,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The configuration.
+    pub config: ImageConfig,
+}
+
+impl ImageLayout {
+    /// The existing layout at `path`.
+    ///
+    /// # Errors
+    /// [`Error::NotALayout`] without a valid `oci-layout` file.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let marker = path.join(LAYOUT_FILE);
+        let text = match std::fs::read(&marker) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(Error::NotALayout(path)),
+            other => other.map_err(Error::io("read", &marker))?,
+        };
+        let version = serde_json::from_slice::<serde_json::Value>(&text).ok();
+        match version.as_ref().and_then(|v| v.get("imageLayoutVersion")).and_then(|v| v.as_str()) {
+            Some(version) if version.starts_with("1.") => Ok(Self { path }),
+            _ => Err(Error::NotALayout(path)),
+        }
+    }
+
+    /// The layout at `path`, made if there is none yet.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::NotALayout`] for a directory with other things in it.
+    pub fn open_or_create(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        match Self::open(&path) {
+            Err(Error::NotALayout(path)) if !path.join(LAYOUT_FILE).exists() => Self::create(path),
+            other => other,
+        }
+    }
+
+    fn create(path: PathBuf) -> Result<Self> {
+        let blobs = path.join("blobs/sha256");
+        DirBuilder::new().recursive(true).mode(0o755).create(&blobs).map_err(Error::io("create", &blobs))?;
+        let layout = Self { path };
+        let lock = layout.lock_index()?;
+        if !layout.path.join(INDEX_FILE).exists() {
+            layout.write_index(&Index::new(Vec::new()))?;
+        }
+        // The marker comes last: a directory that has it is whole.
+        write_file(&layout.path.join(LAYOUT_FILE), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        drop(lock);
+        Ok(layout)
+    }
+
+    /// The layout's directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file that holds, or would hold, the blob.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// The length of a blob in bytes; none when it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let path = self.blob_path(digest);
+        match std::fs::symlink_metadata(&path) {
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("look at", &path)(e)),
+        }
+    }
+
+    /// A blob's bytes, checked against the descriptor as they are read.
+    ///
+    /// # Errors
+    /// [`Error::NoBlob`], [`Error::Io`]; and from `read`, wrong content as `InvalidData`.
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<VerifyingReader<File>> {
+        let path = self.blob_path(&descriptor.digest);
+        match File::open(&path) {
+            Ok(file) => Ok(VerifyingReader::new(file, descriptor)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(Error::NoBlob { digest: descriptor.digest, layout: self.path.clone() })
+            }
+            Err(e) => Err(Error::io("open", &path)(e)),
+        }
+    }
+
+    /// All of a small blob, verified: a manifest, an index, a configuration.
+    ///
+    /// # Errors
+    /// As [`ImageLayout::open_blob`], and [`Error::Content`] over 4 MiB or for wrong content.
+    pub fn read_document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let wrong = |source| Error::Content { doing: format!("read blob {}", descriptor.digest), source };
+        if descriptor.size > MAX_DOCUMENT_BYTES {
+            let (size, limit) = (descriptor.size, MAX_DOCUMENT_BYTES);
+            return Err(wrong(hoy_oci::Error::TooLarge { kind: "document", size, limit }));
+        }
+        let mut bytes = Vec::new();
+        let path = self.blob_path(&descriptor.digest);
+        self.open_blob(descriptor)?.read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
+        Ok(bytes)
+    }
+
+    /// A new blob.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn blob_writer(&self) -> Result<BlobWriter> {
+        BlobWriter::new(self.path.join("blobs/sha256"))
+    }
+
+    /// Stores `bytes` and returns their descriptor.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
+        let descriptor = Descriptor::of(MediaType::from(media_type), bytes);
+        if self.blob_size(&descriptor.digest)? != Some(descriptor.size) {
+            let mut writer = self.blob_writer()?;
+            std::io::Write::write_all(&mut writer, bytes)
+                .map_err(Error::io("write", &self.blob_path(&descriptor.digest)))?;
+            writer.finish_as(&descriptor)?;
+        }
+        Ok(descriptor)
+    }
+
+    /// The index: one descriptor for each name.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] naming the file when it is no index.
+    pub fn index(&self) -> Result<Index> {
+        let path = self.path.join(INDEX_FILE);
+        let mut bytes = Vec::new();
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        file.take(MAX_INDEX_BYTES).read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })
+    }
+
+    /// Changes the index under its lock. The old file stays beside it as `index.json.old`.
+    ///
+    /// # Errors
+    /// Those of `change`, and then nothing is written; [`Error::Io`], [`Error::Damaged`].
+    pub fn edit_index<T, E: From<Error>>(
+        &self,
+        change: impl FnOnce(&mut Index) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let lock = self.lock_index()?;
+        let mut index = self.index()?;
+        let before = index.clone();
+        let result = change(&mut index)?;
+        if index != before {
+            keep_old(&self.path.join(INDEX_FILE), &self.path.join(INDEX_BACKUP))?;
+            self.write_index(&index)?;
+        }
+        drop(lock);
+        Ok(result)
+    }
+
+    fn lock_index(&self) -> Result<Lock> {
+        Lock::exclusive(&self.path.join(INDEX_LOCK))
+    }
+
+    fn write_index(&self, index: &Index) -> Result<()> {
+        let path = self.path.join(INDEX_FILE);
+        let bytes = serde_json::to_vec(index).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+        write_file(&path, &bytes)
+    }
+
+    /// Gives `descriptor` the name `name`, taking it from whatever had it.
+    ///
+    /// What had it stays in the index without a name when no other entry points to it, so that nothing is lost.
+    ///
+    /// # Errors
+    /// As [`ImageLayout::edit_index`].
+    pub fn set_name(&self, name: &str, descriptor: &Descriptor) -> Result<()> {
+        self.edit_index(|index| {
+            let mut named = descriptor.clone();
+            named.annotations.insert(REF_NAME.to_owned(), name.to_owned());
+            let replaced = index.manifests.iter().position(|m| m.ref_name() == Some(name));
+            let old = replaced.map(|at| index.manifests.remove(at));
+            index.manifests.retain(|m| m.ref_name().is_some() || m.digest != descriptor.digest);
+            index.manifests.push(named);
+            if let Some(mut old) = old {
+                old.annotations.remove(REF_NAME);
+                if index.member(&old.digest).is_none() {
+                    index.manifests.push(old);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes a name out of the index; returns what it pointed to. The image itself stays only while other names have it.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`], and as [`ImageLayout::edit_index`].
+    pub fn remove_name(&self, name: &str) -> Result<Descriptor> {
+        self.edit_index(|index| {
+            let at = index.manifests.iter().position(|m| m.ref_name() == Some(name));
+            at.map(|at| index.manifests.remove(at)).ok_or_else(|| self.no_image(name))
+        })
+    }
+
+    /// Takes every entry of this digest out of the index, names and all; returns how many there were.
+    ///
+    /// # Errors
+    /// As [`ImageLayout::edit_index`].
+    pub fn remove_digest(&self, digest: &Digest) -> Result<usize> {
+        self.edit_index(|index| {
+            let before = index.manifests.len();
+            index.manifests.retain(|m| m.digest != *digest);
+            Ok(before - index.manifests.len())
+        })
+    }
+
+    /// All entries of the index, in its order.
+    ///
+    /// # Errors
+    /// As [`ImageLayout::index`].
+    pub fn images(&self) -> Result<Vec<NamedImage>> {
+        let entries = self.index()?.manifests.into_iter();
+        Ok(entries.map(|d| NamedImage { name: d.ref_name().map(str::to_owned), descriptor: d }).collect())
+    }
+
+    /// What exactly this name points to; without a name, the layout's only entry.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`], [`Error::WhichImage`], and as [`ImageLayout::index`].
+    pub fn resolve(&self, name: Option<&str>) -> Result<Descriptor> {
+        let index = self.index()?;
+        match name {
+            Some(name) => {
+                index.manifests.into_iter().find(|m| m.ref_name() == Some(name)).ok_or_else(|| self.no_image(name))
+            }
+            None => match <[Descriptor; 1]>::try_from(index.manifests) {
+                Ok([only]) => Ok(only),
+                Err(all) => Err(Error::WhichImage { layout: self.path.clone(), count: all.len() }),
+            },
+        }
+    }
+
+    /// Reads the image that `descriptor` points to; of an index, the member for `platform`.
+    ///
+    /// # Errors
+    /// [`Error::NoPlatform`], [`Error::Content`], and as [`ImageLayout::read_document`].
+    pub fn image(&self, descriptor: &Descriptor, platform: &Platform) -> Result<Image> {
+        let wrong = |d: &Descriptor| {
+            let doing = format!("read {}", d.digest);
+            move |source| Error::Content { doing, source }
+        };
+        let mut descriptor = descriptor.clone();
+        // An index may list indexes; a few levels are more than anybody has.
+        for _ in 0..4 {
+            let bytes = self.read_document(&descriptor)?;
+            match Document::parse(&descriptor.media_type, &bytes).map_err(wrong(&descriptor))? {
+                Document::Manifest(manifest) => {
+                    let config = self.read_document(&manifest.config)?;
+                    let config = ImageConfig::parse(&config).map_err(wrong(&manifest.config))?;
+                    return Ok(Image { descriptor, manifest, config });
+                }
+                Document::Index(index) => {
+                    let name = descriptor.ref_name().map_or_else(|| descriptor.digest.to_string(), str::to_owned);
+                    let missing = Error::NoPlatform { name, platform: platform.to_string() };
+                    descriptor = index.select(platform).ok_or(missing)?.clone();
+                }
+            }
+        }
+        Err(Error::NoPlatform { name: descriptor.digest.to_string(), platform: platform.to_string() })
+    }
+
+    fn no_image(&self, name: &str) -> Error {
+        Error::NoImage { name: name.to_owned(), layout: self.path.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> (tempfile::TempDir, ImageLayout) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = ImageLayout::open_or_create(dir.path().join("layout")).unwrap();
+        (dir, layout)
+    }
+
+    #[test]
+    fn names_move_and_nothing_is_lost() {
+        let (_dir, layout) = layout();
+        let one = layout.put(MediaType::MANIFEST, b"{}").unwrap();
+        let two = layout.put(MediaType::MANIFEST, b"{ }").unwrap();
+        layout.set_name("a", &one).unwrap();
+        layout.set_name("a", &two).unwrap();
+        assert_eq!(layout.resolve(Some("a")).unwrap().digest, two.digest);
+        assert_eq!(layout.images().unwrap().iter().filter(|i| i.descriptor.digest == one.digest).count(), 1);
+        layout.set_name("b", &one).unwrap();
+        assert_eq!(layout.images().unwrap().len(), 2, "the unnamed entry got a name again");
+        assert!(layout.path().join(INDEX_BACKUP).exists());
+        layout.remove_name("a").unwrap();
+        assert!(layout.remove_name("a").unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn a_wrong_blob_never_shows() {
+        let (_dir, layout) = layout();
+        let wanted = Descriptor::of(MediaType::from("x/y"), b"good");
+        let mut writer = layout.blob_writer().unwrap();
+        std::io::Write::write_all(&mut writer, b"evil").unwrap();
+        assert!(matches!(writer.finish_as(&wanted), Err(Error::Content { .. })));
+        assert_eq!(layout.blob_size(&wanted.digest).unwrap(), None);
+        assert_eq!(std::fs::read_dir(layout.path().join("blobs/sha256")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let (_dir, layout) = layout();
+        std::fs::write(layout.path().join(INDEX_FILE), b"{\"schemaVersion\":2,").unwrap();
+        assert!(layout.images().unwrap_err().to_string().contains("index.json\" is damaged"));
+        assert!(matches!(ImageLayout::open("/proc").unwrap_err(), Error::NotALayout(_)));
+    }
+}

@@ -1,0 +1,20 @@
+//! What is on disk and its format: the OCI image layout, container directories, locks, temporaries.
+//!
+//! It knows where things are and keeps each write atomic; it never unpacks, mounts, fetches or runs anything, and it
+//! reads no environment: programs say where their roots are.
+
+mod atomic;
+mod blob;
+mod container;
+mod error;
+mod image_layout;
+mod lock;
+mod store;
+
+pub use atomic::{TEMPORARY_PREFIX, write_file};
+pub use blob::BlobWriter;
+pub use container::{Container, ContainerDir, ContainerId};
+pub use error::{Error, Result};
+pub use image_layout::{Image, ImageLayout, NamedImage};
+pub use lock::Lock;
+pub use store::{Roots, Store};

@@ -1,0 +1,239 @@
+//! The store: an OCI layout with a layer cache and containers beside the blobs.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use hoy_oci::{Digest, Platform, Reference};
+
+use crate::{ContainerDir, ContainerId, Error, Image, ImageLayout, Lock, NamedImage, Result};
+
+/// Where the store and its volatile state are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roots {
+    /// `ROOT`: images, layers, containers.
+    pub root: PathBuf,
+    /// `RUNROOT`: process ids, sockets, locks; may vanish at a reboot.
+    pub runroot: PathBuf,
+}
+
+impl Roots {
+    /// The places for a user, from an environment given as a function.
+    ///
+    /// `HOY_ROOT` and `HOY_RUNROOT` win. Then root (user 0 of the initial user namespace: `is_root`) has `/var/lib/hoy`
+    /// and `/run/hoy`; another user has `$XDG_DATA_HOME/hoy` or `$HOME/.local/share/hoy`, and `$XDG_RUNTIME_DIR/hoy` or,
+    /// where there is none, `/tmp/hoy-UID`, which [`Store::open_or_create`] refuses when somebody else owns it.
+    pub fn from_env(env: impl Fn(&str) -> Option<PathBuf>, uid: u32, is_root: bool) -> Self {
+        let set = |name: &str| env(name).filter(|path| path.is_absolute());
+        let home = || set("HOME").unwrap_or_else(|| PathBuf::from("/")).join(".local/share");
+        let root = set("HOY_ROOT").unwrap_or_else(|| match is_root {
+            true => PathBuf::from("/var/lib/hoy"),
+            false => set("XDG_DATA_HOME").unwrap_or_else(home).join("hoy"),
+        });
+        let runroot = set("HOY_RUNROOT").unwrap_or_else(|| match (is_root, set("XDG_RUNTIME_DIR")) {
+            (true, _) => PathBuf::from("/run/hoy"),
+            (false, Some(runtime)) => runtime.join("hoy"),
+            (false, None) => PathBuf::from(format!("/tmp/hoy-{uid}")),
+        });
+        Self { root, runroot }
+    }
+}
+
+/// The store on disk (hoy-layout(5)).
+#[derive(Debug, Clone)]
+pub struct Store {
+    layout: ImageLayout,
+    runroot: PathBuf,
+}
+
+impl Store {
+    /// The store at `roots`, made if there is none yet.
+    ///
+    /// # Errors
+    /// [`Error::Io`], among them a runtime directory that belongs to somebody else.
+    pub fn open_or_create(roots: &Roots) -> Result<Self> {
+        make_private(&roots.root)?;
+        make_private(&roots.runroot)?;
+        let layout = ImageLayout::open_or_create(&roots.root)?;
+        let store = Self { layout, runroot: roots.runroot.clone() };
+        for dir in [store.layers(), store.containers()] {
+            DirBuilder::new().recursive(true).mode(0o755).create(&dir).map_err(Error::io("create", &dir))?;
+        }
+        Ok(store)
+    }
+
+    /// The image layout that the store is.
+    pub fn layout(&self) -> &ImageLayout {
+        &self.layout
+    }
+
+    /// `ROOT`.
+    pub fn root(&self) -> &Path {
+        self.layout.path()
+    }
+
+    /// `RUNROOT`.
+    pub fn runroot(&self) -> &Path {
+        &self.runroot
+    }
+
+    /// `ROOT/layers`: the cache of unpacked layers.
+    pub fn layers(&self) -> PathBuf {
+        self.root().join("layers")
+    }
+
+    /// The directory of an unpacked layer, by diff ID or chain ID; a complete one is an overlay lower directory.
+    pub fn layer(&self, id: &Digest) -> PathBuf {
+        self.layers().join(id.hex())
+    }
+
+    /// `ROOT/containers`.
+    pub fn containers(&self) -> PathBuf {
+        self.root().join("containers")
+    }
+
+    /// Held (shared) by whoever adds blobs before a name points to them, and (exclusively) by prune.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lease(&self) -> Result<Lock> {
+        Lock::shared(&self.lease_path())
+    }
+
+    /// Waits until nobody holds a lease.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn exclude_leases(&self) -> Result<Lock> {
+        Lock::exclusive(&self.lease_path())
+    }
+
+    fn lease_path(&self) -> PathBuf {
+        self.root().join(".lease.lock")
+    }
+
+    /// The directory that the container with this id has or would have.
+    pub fn container_dir(&self, id: ContainerId) -> ContainerDir {
+        ContainerDir::new(&self.containers(), id)
+    }
+
+    /// All containers, oldest name first; directories that are not whole are left out.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn all_containers(&self) -> Result<Vec<ContainerDir>> {
+        let path = self.containers();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&path).map_err(Error::io("read", &path))? {
+            let name = entry.map_err(Error::io("read", &path))?.file_name();
+            let id = name.to_str().and_then(|text| text.parse::<ContainerId>().ok());
+            found.extend(id.map(|id| self.container_dir(id)).filter(|dir| dir.path().join("storage.json").exists()));
+        }
+        found.sort_by(|a, b| a.id().cmp(b.id()));
+        Ok(found)
+    }
+
+    /// The container with this id, unique id prefix, or name.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`], [`Error::WhichContainer`], [`Error::Io`].
+    pub fn find_container(&self, text: &str) -> Result<ContainerDir> {
+        let all = self.all_containers()?;
+        let named = |dir: &&ContainerDir| dir.container().is_ok_and(|c| c.name == text);
+        if let Some(dir) = all.iter().find(|dir| dir.id().as_str() == text).or_else(|| all.iter().find(named)) {
+            return Ok(dir.clone());
+        }
+        let mut matching = all.into_iter().filter(|dir| !text.is_empty() && dir.id().as_str().starts_with(text));
+        match (matching.next(), matching.next()) {
+            (Some(only), None) => Ok(only),
+            (Some(_), Some(_)) => Err(Error::WhichContainer(text.to_owned())),
+            (None, _) => Err(Error::NoContainer(text.to_owned())),
+        }
+    }
+
+    /// The image that a person calls `text`: a name as in [`Reference::candidates`], `NAME@DIGEST`, or the digest of its
+    /// manifest or configuration (an image id) or a unique prefix of at least three digits of one.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`], [`Error::Content`] for a text that is no name.
+    pub fn find_image(&self, text: &str) -> Result<NamedImage> {
+        let images = self.layout.images()?;
+        let by_name = |name: &str| images.iter().find(|image| image.name.as_deref() == Some(name));
+        // A name that another tool put there may have any form.
+        if let Some(image) = by_name(text) {
+            return Ok(image.clone());
+        }
+        let none = || Error::NoImage { name: text.to_owned(), layout: self.root().to_owned() };
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        if hex.len() >= 3 && hex.bytes().all(|c| c.is_ascii_hexdigit()) {
+            let mut found: Vec<&NamedImage> = Vec::new();
+            for image in &images {
+                let is_new = found.iter().all(|other| other.descriptor.digest != image.descriptor.digest);
+                if is_new && self.has_id(image, hex) {
+                    found.push(image);
+                }
+            }
+            if let [only] = found.as_slice() {
+                return Ok((*only).clone());
+            }
+        }
+        let wrong = |source| Error::Content { doing: format!("find image \"{text}\""), source };
+        for candidate in Reference::candidates(text).map_err(wrong)? {
+            let found = match candidate.digest() {
+                None => by_name(&candidate.to_string()),
+                Some(digest) => images.iter().find(|image| image.descriptor.digest == *digest),
+            };
+            if let Some(image) = found {
+                return Ok(image.clone());
+            }
+        }
+        Err(none())
+    }
+
+    fn has_id(&self, image: &NamedImage, prefix: &str) -> bool {
+        let config = || Some(self.layout.image(&image.descriptor, &Platform::host()).ok()?.manifest.config.digest);
+        image.descriptor.digest.hex().starts_with(prefix) || config().is_some_and(|d| d.hex().starts_with(prefix))
+    }
+
+    /// Reads the image that a person calls `text`, for this machine's platform.
+    ///
+    /// # Errors
+    /// As [`Store::find_image`] and [`ImageLayout::image`].
+    pub fn image(&self, text: &str) -> Result<(NamedImage, Image)> {
+        let named = self.find_image(text)?;
+        let image = self.layout.image(&named.descriptor, &Platform::host())?;
+        Ok((named, image))
+    }
+}
+
+/// Makes a directory that only its owner can enter; refuses one that somebody else owns.
+fn make_private(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io("create", path))?;
+    let metadata = std::fs::symlink_metadata(path).map_err(Error::io("look at", path))?;
+    let owner = std::os::unix::fs::MetadataExt::uid(&metadata);
+    let me = hoy_sys::rustix::process::geteuid().as_raw();
+    if owner != me && me != 0 {
+        let text = format!("it belongs to user {owner}, not to {me}");
+        return Err(Error::io("use", path)(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places() {
+        let roots = |vars: &[(&str, &str)], uid, is_root| {
+            let env = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| PathBuf::from(v));
+            let roots = Roots::from_env(env, uid, is_root);
+            format!("{} {}", roots.root.display(), roots.runroot.display())
+        };
+        let home = [("HOME", "/home/a"), ("XDG_RUNTIME_DIR", "/run/user/7")];
+        assert_eq!(roots(&home, 0, true), "/var/lib/hoy /run/hoy");
+        assert_eq!(roots(&home, 7, false), "/home/a/.local/share/hoy /run/user/7/hoy");
+        assert_eq!(roots(&home[..1], 7, false), "/home/a/.local/share/hoy /tmp/hoy-7");
+        assert_eq!(roots(&[("HOY_ROOT", "/s"), ("HOY_RUNROOT", "/r")], 0, true), "/s /r");
+    }
+}

@@ -1,0 +1,194 @@
+//! Content identifiers, and readers that check them on the way.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Read};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+use crate::{Descriptor, Error, Result};
+
+/// Content identifier `sha256:<64 lowercase hex>` (image-spec descriptor.md "Digests").
+///
+/// Holds the 32 raw bytes, so it can be joined to a path without further checks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The 64 hexadecimal digits without the algorithm, which is also the name of the blob's file.
+    pub fn hex(&self) -> String {
+        let mut text = String::with_capacity(64);
+        for byte in self.0 {
+            // Writing to a String cannot fail.
+            write!(text, "{byte:02x}").unwrap_or_default();
+        }
+        text
+    }
+
+    /// The digest whose 64 hexadecimal digits are `hex`.
+    ///
+    /// # Errors
+    /// [`Error::Digest`] for anything else, upper case included.
+    pub fn from_hex(hex: &str) -> Result<Self> {
+        let wrong = || Error::Digest(hex.to_owned());
+        let nibble = |c: u8| match c {
+            b'0'..=b'9' => Ok(c - b'0'),
+            b'a'..=b'f' => Ok(c - b'a' + 10),
+            _ => Err(wrong()),
+        };
+        if hex.len() != 64 {
+            return Err(wrong());
+        }
+        let mut raw = [0; 32];
+        for (byte, pair) in raw.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            if let [high, low] = *pair {
+                *byte = nibble(high)? << 4 | nibble(low)?;
+            }
+        }
+        Ok(Self(raw))
+    }
+}
+
+impl FromStr for Digest {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let hex = text.strip_prefix("sha256:").ok_or_else(|| Error::Digest(text.to_owned()))?;
+        Self::from_hex(hex).map_err(|_| Error::Digest(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Computes a [`Digest`] from bytes given piece by piece.
+#[derive(Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// A hasher that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds `bytes`.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes added.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+impl io::Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A reader of exactly the bytes a descriptor promises.
+///
+/// The last `read`, which returns 0, fails instead when size or digest differ; a caller that has seen the end without
+/// an error has the right bytes. It never reads more than one byte past the promised size.
+pub struct VerifyingReader<R> {
+    inner: R,
+    hasher: Hasher,
+    digest: Digest,
+    size: u64,
+    seen: u64,
+}
+
+impl<R: Read> VerifyingReader<R> {
+    /// Reads from `inner` what `descriptor` describes.
+    pub fn new(inner: R, descriptor: &Descriptor) -> Self {
+        Self { inner, hasher: Hasher::new(), digest: descriptor.digest, size: descriptor.size, seen: 0 }
+    }
+
+    fn verify(&self) -> Result<()> {
+        if self.seen != self.size {
+            return Err(Error::SizeMismatch { expected: self.digest, size: self.size, actual: self.seen });
+        }
+        let actual = self.hasher.clone().finish();
+        if actual != self.digest {
+            return Err(Error::DigestMismatch { expected: self.digest, actual });
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for VerifyingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let count = self.inner.read(buffer)?;
+        self.seen += count as u64;
+        if count == 0 || self.seen > self.size {
+            self.verify().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        }
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MediaType;
+
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn text_form() {
+        assert_eq!(Digest::of(b"").to_string(), EMPTY);
+        assert_eq!(EMPTY.parse::<Digest>().unwrap(), Digest::of(b""));
+        for wrong in ["", "sha256:", &EMPTY[..70], &EMPTY.to_uppercase(), "sha256:../../../../etc/passwd", "sha512:00"]
+        {
+            assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn reader_accepts_only_what_was_promised() {
+        let descriptor = Descriptor::new(MediaType::from("x/y"), Digest::of(b"cargo"), 5);
+        let read = |bytes: &[u8]| io::read_to_string(VerifyingReader::new(bytes, &descriptor));
+        assert_eq!(read(b"cargo").unwrap(), "cargo");
+        for wrong in [&b"carg"[..], b"cargos", b"Cargo", b""] {
+            assert_eq!(read(wrong).unwrap_err().kind(), io::ErrorKind::InvalidData, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The system calls Hoy makes, each behind a safe, typed function.
+//!
+//! Every `unsafe` block of the workspace is here; what rustix already offers safely is re-exported and not wrapped
+//! again. This crate never decides anything: no defaults, no policy, no parsing of other people's files.
+
+pub use rustix;
+
+mod error;
+pub mod path;
+pub mod user;
+
+pub use error::{Error, Result, check};

@@ -1,0 +1,18 @@
+//! Who this process is.
+
+use std::fs;
+use std::io;
+
+/// Whether this is user 0 of the initial user namespace, as opposed to one who is only called so in another.
+pub fn is_initial_root() -> bool {
+    rustix::process::geteuid().is_root() && in_initial_user_namespace().unwrap_or(true)
+}
+
+/// Whether this process is in the initial user namespace, whose map covers every id: user_namespaces(7).
+///
+/// # Errors
+/// Those of reading `/proc/self/uid_map`.
+pub fn in_initial_user_namespace() -> io::Result<bool> {
+    let map = fs::read_to_string("/proc/self/uid_map")?;
+    Ok(map.split_whitespace().eq(["0", "0", "4294967295"]))
+}
