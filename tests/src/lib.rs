@@ -3,6 +3,7 @@
 //! Nothing here is mocked: programs, kernel, registry and foreign tools are the real ones. What the machine lacks is
 //! skipped with its reason, and counted.
 
+mod debian;
 mod images;
 mod program;
 mod registry;
@@ -11,6 +12,7 @@ mod sandbox;
 mod skip;
 mod user;
 
+pub use debian::{debian_layout, listing};
 pub use images::{busybox_layout, busybox_root};
 pub use program::{program, program_dir, workspace};
 pub use registry::{Registry, free_port};

@@ -174,14 +174,10 @@ fn each_page_has_each_option() {
             .collect();
         let mut missing = BTreeSet::new();
         for line in Run::new(program).arg("--describe").ok().lines() {
-            match line.rsplit_once(' ') {
-                Some((_, option)) if option.starts_with('-') => {
-                    if !flags.contains(option.strip_prefix('-').unwrap_or(option)) {
-                        missing.insert(line.to_owned());
-                    }
-                }
-                Some((_, command)) if !commands.contains(command) => drop(missing.insert(line.to_owned())),
-                _ => {}
+            let Some((_, word)) = line.rsplit_once(' ') else { continue };
+            let is_there = word.strip_prefix('-').map_or_else(|| commands.contains(word), |flag| flags.contains(flag));
+            if !is_there {
+                missing.insert(line.to_owned());
             }
         }
         assert!(missing.is_empty(), "man/{program}.1 lacks {missing:#?}");
