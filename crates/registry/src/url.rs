@@ -160,7 +160,7 @@ mod tests {
             ("https://r.x", "https://localhost/", false, false),
             ("https://r.x", "https://0.0.0.0/", false, false),
             ("https://r.x", "https://user@cdn.x/", false, false),
-            ("https://r.x", "file:///etc/passwd", false, false),
+            ("https://r.x", "ftp://r.x/etc/passwd", false, false),
             ("http://127.0.0.1:5000", "http://127.0.0.1:5001/token", true, true),
             ("http://127.0.0.1:5000", "http://127.0.0.2:5001/token", true, false),
             ("http://127.0.0.1:5000", "https://auth.x/token", true, true),
