@@ -66,12 +66,14 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c
     // SAFETY: with SA_SIGINFO the kernel passes a siginfo_t that is valid while the handler runs.
     let code = unsafe { (*info).si_code };
     let byte = signal as u8 | if code == libc::SI_KERNEL { FROM_KERNEL } else { 0 };
-    // SAFETY: errno is this thread's own, and reading it cannot fail.
-    let errno = unsafe { *libc::__errno_location() };
+    // SAFETY: errno is this thread's own, and asking where it is cannot fail.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the place is valid as long as the thread.
+    let before = unsafe { *errno };
     // SAFETY: write(2) is async-signal-safe, the buffer is one byte of this frame, and a wrong descriptor is an error only.
     unsafe { libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1) };
     // SAFETY: as above; what the interrupted code was about to read is put back.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { *errno = before };
 }
 
 #[cfg(test)]
