@@ -8,5 +8,6 @@ pub use rustix;
 mod error;
 pub mod path;
 pub mod user;
+pub mod userns;
 
 pub use error::{Error, Result, check};
