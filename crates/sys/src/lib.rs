@@ -13,5 +13,6 @@ pub mod process;
 pub mod relay;
 pub mod seccomp;
 pub mod user;
+pub mod userns;
 
 pub use error::{Error, Result, check};
