@@ -33,13 +33,13 @@ completions: programs
 	@for p in $(PROGRAMS); do for s in $(SHELLS); do \
 	  $(RELEASE)/$$p --completion $$s >$(OUT)/completions/$$p.$$s || exit 1; done; done
 
-check: programs ## run all tests; installs what they compare with where root allows it
+check: all ## run all tests; installs what they compare with where root allows it
 	@sh tests/set-up
 	@rm -f $(SKIPS)
 	HOY_BIN_DIR=$(RELEASE) HOY_SKIPS=$(SKIPS) $(CARGO) test --workspace --locked --no-fail-fast -- --test-threads=4
 	@if [ -s $(SKIPS) ]; then sort -u $(SKIPS); echo "$$(sort -u $(SKIPS) | wc -l) tests were skipped"; fi
 
-check-long: programs ## the longer proofs: more kills, more random input
+check-long: all ## the longer proofs: more kills, more random input
 	@sh tests/set-up
 	HOY_LONG=1 HOY_BIN_DIR=$(RELEASE) $(CARGO) test --workspace --locked --no-fail-fast -- --test-threads=2
 
@@ -47,12 +47,12 @@ lint: ## formatting and clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-demo: programs ## make, run, change, move an image: no registry, no network
+demo: all ## make, run, change, move an image: no registry, no network
 	@HOY_BIN_DIR=$(RELEASE) sh tests/demo
 
-bench: programs ## time and memory beside Debian's tools
+bench: all ## time and memory beside Debian's tools
 	@sh tests/set-up
-	@HOY_BIN_DIR=$(RELEASE) python3 tests/bench
+	HOY_BIN_DIR=$(RELEASE) $(CARGO) bench --locked -p hoy-tests --bench peers
 
 install: ## install under PREFIX; builds and downloads nothing
 	@for p in $(PROGRAMS); do [ -x $(RELEASE)/$$p ] || { echo "$(RELEASE)/$$p is missing: run \"make\" first" >&2; exit 1; }; done

@@ -6,7 +6,11 @@
 pub use rustix;
 
 mod error;
+pub mod mount;
+pub mod net;
 pub mod path;
+pub mod process;
+pub mod seccomp;
 pub mod user;
 
 pub use error::{Error, Result, check};
