@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use hoy_layout::{ContainerDir, Store};
-use hoy_oci::{Platform, Reference};
+use hoy_layout::{ContainerDir, NamedImage, Store};
+use hoy_oci::{Digest, Platform, Reference};
 
 use crate::working::image_by_manifest;
 use crate::{Error, Result, Tools, Working};
@@ -29,6 +29,8 @@ pub struct FromOptions {
     pub pull: Pull,
     /// Options for `hoy-copy copy`, before the source.
     pub copy_options: Vec<String>,
+    /// The image is for this platform, and not for this machine's.
+    pub platform: Option<Platform>,
 }
 
 /// The word for an image with nothing in it.
@@ -44,22 +46,44 @@ pub fn from(store: &Store, tools: &Tools, image: &str, options: &FromOptions) ->
     if image == SCRATCH {
         return create(store, tools, None, options);
     }
-    let found = match split_transport(image) {
-        Some(_) => store.find_image(&fetch(tools, image, options)?)?,
-        None => match (options.pull, store.find_image(image)) {
-            (Pull::Always, _) => store.find_image(&fetch(tools, image, options)?)?,
-            (Pull::Missing, Err(error)) if error.is_not_found() => {
-                store.find_image(&fetch(tools, image, options)?)?
-            }
-            (_, found) => found?,
-        },
-    };
+    let found = obtain(store, tools, image, options)?;
     let name = found.name.unwrap_or_else(|| found.descriptor.digest.hex());
     create(store, tools, Some(&name), options)
 }
 
+/// Has the image that a person calls `image` in the store, fetching it where needed; returns its id.
+///
+/// # Errors
+/// Those of `hoy-copy`; [`hoy_layout::Error::NoImage`].
+pub fn pull(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<Digest> {
+    let found = obtain(store, tools, image, options)?;
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    Ok(store.layout().image(&found.descriptor, &platform)?.manifest.config.digest)
+}
+
+fn obtain(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<NamedImage> {
+    if split_transport(image).is_some() || options.pull == Pull::Always {
+        return Ok(store.find_image(&fetch(tools, image, options)?)?);
+    }
+    match store.find_image(image) {
+        Ok(found) if suits(store, &found, options) => Ok(found),
+        Err(error) if !error.is_not_found() || options.pull == Pull::Never => Err(error.into()),
+        _ => Ok(store.find_image(&fetch(tools, image, options)?)?),
+    }
+}
+
+/// Whether an image is for the platform asked for.
+fn suits(store: &Store, found: &NamedImage, options: &FromOptions) -> bool {
+    let Some(wanted) = &options.platform else { return true };
+    let image = store.layout().image(&found.descriptor, wanted);
+    image.is_ok_and(|image| {
+        let config = image.config;
+        Platform::new(&config.os, &config.architecture, config.variant.as_deref()).satisfies(wanted)
+    })
+}
+
 /// The transport and the rest of a name, where it has one.
-pub(crate) fn split_transport(image: &str) -> Option<(&str, &str)> {
+pub fn split_transport(image: &str) -> Option<(&str, &str)> {
     let (transport, rest) = image.split_once(':')?;
     let is_one = TRANSPORTS.contains(&transport) && (transport != "docker" || rest.starts_with("//"));
     is_one.then_some((transport, rest))
@@ -97,17 +121,19 @@ fn fetch(tools: &Tools, image: &str, options: &FromOptions) -> Result<String> {
         Some(_) => image.to_owned(),
         None => format!("docker://{name}"),
     };
-    let args = ["copy".to_owned()].into_iter().chain(options.copy_options.iter().cloned());
-    tools.copy(args.chain([source, format!("store:{name}")]))?;
+    let mut args = vec!["copy".to_owned()];
+    if let Some(platform) = &options.platform {
+        args.push(format!("--override-os={}", platform.os));
+        args.push(format!("--override-arch={}", platform.architecture));
+        args.extend(platform.variant.as_ref().map(|variant| format!("--override-variant={variant}")));
+    }
+    args.extend(options.copy_options.iter().cloned());
+    args.extend([source, format!("store:{name}")]);
+    tools.copy(args)?;
     Ok(name)
 }
 
-fn create(
-    store: &Store,
-    tools: &Tools,
-    image: Option<&str>,
-    options: &FromOptions,
-) -> Result<(ContainerDir, String)> {
+fn create(store: &Store, tools: &Tools, image: Option<&str>, options: &FromOptions) -> Result<(ContainerDir, String)> {
     let mut taken: BTreeSet<String> = BTreeSet::new();
     // Another process may take a name between the look and the creation.
     for _ in 0..32 {

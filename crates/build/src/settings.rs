@@ -384,24 +384,49 @@ mod tests {
     #[test]
     fn each_change() {
         for (args, want) in [
-            (vec!["--env", "PATH=$PATH:/x", "-e", "OLD-", "-e", "TERM", "-e", "NOPE"], json!({"Env": ["PATH=/bin:/x", "TERM=vt100"]})),
+            (
+                vec!["--env", "PATH=$PATH:/x", "-e", "OLD-", "-e", "TERM", "-e", "NOPE"],
+                json!({"Env": ["PATH=/bin:/x", "TERM=vt100"]}),
+            ),
             (vec!["-e", "-"], json!({})),
-            (vec!["-e-", "--cmd", "echo 'a b'", "--entrypoint", "[\"/x\", \"y\"]"], json!({"Cmd": ["echo", "a b"], "Entrypoint": ["/x", "y"]})),
+            (
+                vec!["-e-", "--cmd", "echo 'a b'", "--entrypoint", "[\"/x\", \"y\"]"],
+                json!({"Cmd": ["echo", "a b"], "Entrypoint": ["/x", "y"]}),
+            ),
             (vec!["-e-", "--entrypoint", "run me", "--cmd", ""], json!({"Entrypoint": ["/bin/sh", "-c", "run me"]})),
-            (vec!["-e-", "--cmd", "[\"a\"]", "--user", "u:g", "--workingdir", "/w"], json!({"Cmd": ["a"], "User": "u:g", "WorkingDir": "/w"})),
+            (
+                vec!["-e-", "--cmd", "[\"a\"]", "--user", "u:g", "--workingdir", "/w"],
+                json!({"Cmd": ["a"], "User": "u:g", "WorkingDir": "/w"}),
+            ),
             (vec!["-e-", "--port", "80", "--port", "53/udp", "--port", "80-"], json!({"ExposedPorts": {"53/udp": {}}})),
             (vec!["-e-", "-v", "/data", "-v", "/x", "-v", "/x-"], json!({"Volumes": {"/data": {}}})),
-            (vec!["-e-", "--label", "a=b=c", "--label", "d", "--label", "e=1", "--label", "e-"], json!({"Labels": {"a": "b=c", "d": ""}})),
-            (vec!["-e-", "--shell", "/bin/bash -c", "--stop-signal", "TERM", "--onbuild", "RUN x"],
-                json!({"Shell": ["/bin/bash", "-c"], "StopSignal": "TERM", "OnBuild": ["RUN x"]})),
-            (vec!["-e-", "--healthcheck", "CMD-SHELL a && b", "--healthcheck-interval", "1m30s", "--healthcheck-retries", "3"],
-                json!({"Healthcheck": {"Test": ["CMD-SHELL", "a && b"], "Interval": 90_000_000_000_u64, "Retries": 3}})),
+            (
+                vec!["-e-", "--label", "a=b=c", "--label", "d", "--label", "e=1", "--label", "e-"],
+                json!({"Labels": {"a": "b=c", "d": ""}}),
+            ),
+            (
+                vec!["-e-", "--shell", "/bin/bash -c", "--stop-signal", "TERM", "--onbuild", "RUN x"],
+                json!({"Shell": ["/bin/bash", "-c"], "StopSignal": "TERM", "OnBuild": ["RUN x"]}),
+            ),
+            (
+                vec![
+                    "-e-",
+                    "--healthcheck",
+                    "CMD-SHELL a && b",
+                    "--healthcheck-interval",
+                    "1m30s",
+                    "--healthcheck-retries",
+                    "3",
+                ],
+                json!({"Healthcheck": {"Test": ["CMD-SHELL", "a && b"], "Interval": 90_000_000_000_u64, "Retries": 3}}),
+            ),
             (vec!["-e-", "--healthcheck", "CMD a 'b c'"], json!({"Healthcheck": {"Test": ["CMD", "a", "b c"]}})),
             (vec!["-e-", "--hostname", "h", "--domainname", "d"], json!({"Hostname": "h", "Domainname": "d"})),
         ] {
             assert_eq!(serde_json::to_value(changed(&args).unwrap().config.config).unwrap(), want, "{args:?}");
         }
-        let working = changed(&["--arch", "arm64", "--annotation", "a=b", "--author", "me", "--os-feature", "x"]).unwrap();
+        let working =
+            changed(&["--arch", "arm64", "--annotation", "a=b", "--author", "me", "--os-feature", "x"]).unwrap();
         assert_eq!(working.annotations, BTreeMap::from([("a".to_owned(), "b".to_owned())]));
         assert_eq!(working.config.other, json!({"os.features": ["x"]}).as_object().unwrap().clone());
         assert!(working.history.is_empty(), "no instruction says these");

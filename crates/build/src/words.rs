@@ -91,9 +91,13 @@ mod tests {
     #[test]
     fn variables() {
         let value = |name: &str| (name == "PATH").then(|| "/bin".to_owned());
-        for (text, want) in
-            [("$PATH:/x", "/bin:/x"), ("${PATH}s$NOPE.", "/bins."), ("a$", "a$"), ("$$PATH", "$/bin"), ("plain", "plain")]
-        {
+        for (text, want) in [
+            ("$PATH:/x", "/bin:/x"),
+            ("${PATH}s$NOPE.", "/bins."),
+            ("a$", "a$"),
+            ("$$PATH", "$/bin"),
+            ("plain", "plain"),
+        ] {
             assert_eq!(expand(text, value), want, "{text}");
         }
     }

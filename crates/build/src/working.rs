@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hoy_layout::{ContainerDir, Image, ImageLayout, Store};
+use hoy_layout::{ContainerDir, Image, ImageLayout, Lock, Store};
 use hoy_oci::{Descriptor, Digest, Document, History, ImageConfig, Platform};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,6 +11,8 @@ use crate::{Error, Result};
 
 /// The file that `hoy-build` alone writes in a container's directory.
 const FILE: &str = "build.json";
+/// Held while that file is changed.
+const LOCK: &str = ".build.lock";
 
 /// A working container's future image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,6 +104,19 @@ impl Working {
     /// Those of writing it.
     pub fn write(&self, dir: &ContainerDir) -> Result<()> {
         Ok(dir.write_json(FILE, self)?)
+    }
+
+    /// Changes the record under the container's lock; nothing is written when `change` fails.
+    ///
+    /// # Errors
+    /// Those of `change` and of reading and writing.
+    pub fn edit(dir: &ContainerDir, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let lock = Lock::exclusive(&dir.path().join(LOCK))?;
+        let mut working = Self::read(dir)?.ok_or_else(|| Error::NotWorking(dir.id().to_string()))?;
+        change(&mut working)?;
+        working.write(dir)?;
+        drop(lock);
+        Ok(())
     }
 
     /// Adds a step that has no layer of its own to the history.
