@@ -75,6 +75,12 @@ pub(crate) enum ManifestType {
     V2s2,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    Gzip,
+    Zstd,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct CopyArgs {
     /// Where the image is, as transport:details
@@ -90,6 +96,18 @@ pub(crate) struct CopyArgs {
     /// Type of the manifest to write (default: as it is)
     #[arg(short, long, value_enum, value_name = "TYPE")]
     pub(crate) format: Option<ManifestType>,
+    /// Compress layers that are not
+    #[arg(long, conflicts_with = "dest_decompress")]
+    pub(crate) dest_compress: bool,
+    /// Compress all layers in this way
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "dest_decompress")]
+    pub(crate) dest_compress_format: Option<Compression>,
+    /// Write layers uncompressed
+    #[arg(long)]
+    pub(crate) dest_decompress: bool,
+    /// Another name for the image in a docker-archive; may be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) additional_tag: Vec<String>,
     /// Fail if a digest would change
     #[arg(long)]
     pub(crate) preserve_digests: bool,

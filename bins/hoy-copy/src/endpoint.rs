@@ -1,12 +1,14 @@
 //! Opening the two ends of a copy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use hoy_cli::Result;
+use hoy_cli::{Error, Result};
 use hoy_layout::{Roots, Store};
 use hoy_oci::{Platform, Reference};
 use hoy_transport::{
-    Destination, DockerDestination, DockerSource, ImageName, LayoutDestination, LayoutSource, Source, StoreDestination,
+    Destination, DirDestination, DirSource, DockerArchiveDestination, DockerArchiveSource, DockerDestination,
+    DockerSource, ImageName, LayoutDestination, LayoutSource, OciArchiveDestination, OciArchiveSource, Source,
+    StoreDestination,
 };
 
 use crate::access::Access;
@@ -32,6 +34,18 @@ pub(crate) fn platform(global: &Global) -> Platform {
     Platform::new(global.override_os.as_deref().unwrap_or(&host.os), architecture, variant)
 }
 
+/// Where content is kept that comes through a pipe and is needed out of order.
+pub(crate) fn spool() -> PathBuf {
+    let set = std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    set.unwrap_or_else(|| PathBuf::from("/var/tmp"))
+}
+
+/// Whether the image goes to standard output.
+pub(crate) fn is_stdout(name: &ImageName) -> bool {
+    let (ImageName::OciArchive { file, .. } | ImageName::DockerArchive { file, .. }) = name else { return false };
+    file == Path::new("-")
+}
+
 /// Opens an image for reading.
 pub(crate) fn source(global: &Global, name: &ImageName, access: &Access, retries: u32) -> Result<Box<dyn Source>> {
     Ok(match name {
@@ -43,7 +57,14 @@ pub(crate) fn source(global: &Global, name: &ImageName, access: &Access, retries
             Box::new(LayoutSource::open(directory.clone(), reference.as_deref())?)
         }
         ImageName::Store(name) => Box::new(LayoutSource::in_store(&store(global)?, name)?),
-        other => return Err(hoy_cli::Error::msg(format!("{other} cannot be read"))),
+        ImageName::OciArchive { file, reference } => {
+            Box::new(OciArchiveSource::open(file, reference.as_deref(), &spool())?)
+        }
+        ImageName::DockerArchive { file, reference, index } => {
+            Box::new(DockerArchiveSource::open(file, reference.as_ref(), *index, &spool())?)
+        }
+        ImageName::Dir(directory) => Box::new(DirSource::open(directory.clone())),
+        other => return Err(Error::msg(format!("{other} cannot be read"))),
     })
 }
 
@@ -53,6 +74,7 @@ pub(crate) fn destination(
     name: &ImageName,
     access: &Access,
     retries: u32,
+    additional_tags: &[Reference],
 ) -> Result<Box<dyn Destination>> {
     Ok(match name {
         ImageName::Docker(reference) => {
@@ -66,6 +88,17 @@ pub(crate) fn destination(
             let full = Reference::parse_local(name)?.to_string();
             Box::new(StoreDestination::create(&store(global)?, &full)?)
         }
-        other => return Err(hoy_cli::Error::msg(format!("{other} cannot be written"))),
+        ImageName::OciArchive { file, reference } => {
+            Box::new(OciArchiveDestination::create(file, reference.as_deref(), &spool())?)
+        }
+        ImageName::DockerArchive { index: Some(_), .. } => {
+            return Err(Error::msg("a number names no image to be written: give it a name").with_code(2));
+        }
+        ImageName::DockerArchive { file, reference, .. } => {
+            let tags: Vec<Reference> = reference.iter().chain(additional_tags).cloned().collect();
+            Box::new(DockerArchiveDestination::create(file, &tags, &spool())?)
+        }
+        ImageName::Dir(directory) => Box::new(DirDestination::create(directory.clone())?),
+        other => return Err(Error::msg(format!("{other} cannot be written"))),
     })
 }

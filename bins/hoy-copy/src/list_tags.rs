@@ -6,6 +6,7 @@ use hoy_transport::ImageName;
 use serde::Serialize;
 
 use crate::args::{Global, ListTagsArgs};
+use crate::endpoint;
 use crate::inspect::go_json;
 
 #[derive(Serialize)]
@@ -29,6 +30,11 @@ pub(crate) fn run(global: &Global, args: ListTagsArgs) -> Result<()> {
         let tags = registry.tags(repository)?;
         return print_line(go_json(&Tags { repository: Some(reference.name()), tags })?);
     }
-    let name: ImageName = args.repository.parse().map_err(|e| Error::from(e).with_code(2))?;
-    Err(Error::msg(format!("{name} has no tags: only docker:// has")).with_code(2))
+    match args.repository.parse().map_err(|e| Error::from(e).with_code(2))? {
+        ImageName::DockerArchive { file, .. } => {
+            let tags = hoy_transport::docker_archive_names(&file, &endpoint::spool())?;
+            print_line(go_json(&Tags { repository: None, tags })?)
+        }
+        other => Err(Error::msg(format!("{other} has no tags: only docker:// and docker-archive: have")).with_code(2)),
+    }
 }

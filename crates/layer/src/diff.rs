@@ -12,7 +12,7 @@ use hoy_sys::rustix::fs::{
 use hoy_sys::rustix::io::Errno;
 
 use crate::entry::{join, to_path};
-use crate::metadata::through_proc;
+use crate::metadata::{Refused, Target, set_all, through_proc};
 use crate::unpack::names;
 use crate::whiteout::{OPAQUE, OverlayXattrs, PREFIX, is_private};
 use crate::{Device, Entry, Error, Kind, OVERRIDE_STAT, OverrideStat, Result, TarWriter, Time};
@@ -415,4 +415,20 @@ fn read_xattrs(parent: BorrowedFd<'_>, name: &[u8], entry: &mut Entry) -> std::r
         }
     }
     Ok(())
+}
+
+/// What a directory itself is like, as an entry without a name.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn directory_entry(directory: BorrowedFd<'_>) -> Result<Entry> {
+    look(directory, b".", b"").map(|found| found.entry)
+}
+
+/// Makes a directory like `entry`: owner, attributes, mode, time.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn set_directory(directory: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
+    set_all(Target::Handle(directory), entry, None, &mut Refused::default())
 }

@@ -61,7 +61,8 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Child
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | CLONE_PIDFD | if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
     args.pidfd = ptr::from_mut(&mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    // A sibling inherits the signal that the caller itself ends with; the kernel refuses another.
+    args.exit_signal = if flags & flags::PARENT != 0 { 0 } else { libc::SIGCHLD as u64 };
     args.cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
     // SAFETY: no CLONE_VM and no stack, so the child runs on a copy of this memory, as after fork(2). The check above
     // showed that there is one thread, so no lock of the allocator or of stdio is held by anybody else and ordinary

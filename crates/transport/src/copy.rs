@@ -1,17 +1,20 @@
 //! The copy itself: what is to be moved, and moving it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hoy_oci::{Descriptor, Digest, Document as Parsed, Index, Manifest, Platform, VerifyingReader};
+use hoy_oci::{Descriptor, Digest, Document as Parsed, Index, LayerCompression, Manifest, Platform, VerifyingReader};
 
 use crate::convert::convert;
+use crate::recompress::Recompressed;
 use crate::work::in_parallel;
 use crate::{Destination, Document, Error, Format, Observer, Outcome, Result, Source};
 
 /// Indexes within indexes: more levels than anybody has.
 const MAX_DEPTH: usize = 4;
+/// Why an image stays where it is.
+const PRESERVE: &str = "its digest would change, which --preserve-digests forbids";
 
 /// What to do about an image index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,6 +28,18 @@ pub enum MultiArch {
     IndexOnly,
 }
 
+/// What to do about the compression of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LayerPolicy {
+    /// Leave each as it is; a destination that has no choice changes them all the same.
+    #[default]
+    Keep,
+    /// Compress those that are plain.
+    CompressPlain(LayerCompression),
+    /// Bring all into this compression, or into none.
+    All(LayerCompression),
+}
+
 /// How to copy.
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
@@ -34,6 +49,8 @@ pub struct CopyOptions {
     pub multi_arch: MultiArch,
     /// The manifest's format at the destination; none leaves it as it is.
     pub format: Option<Format>,
+    /// The layers' compression at the destination.
+    pub layers: LayerPolicy,
     /// Fail rather than change a digest.
     pub preserve_digests: bool,
     /// How many times a blob is begun again after a failure that may pass.
@@ -46,6 +63,7 @@ impl Default for CopyOptions {
             platform: Platform::host(),
             multi_arch: MultiArch::System,
             format: None,
+            layers: LayerPolicy::Keep,
             preserve_digests: false,
             retries: 3,
         }
@@ -165,29 +183,61 @@ impl Job<'_> {
     }
 
     fn copy_image(&self, document: Document, manifest: Manifest) -> Result<Document> {
-        let wanted = self.format().filter(|format| *format != Format::of(&document.descriptor.media_type));
+        let own = Format::of(&document.descriptor.media_type);
+        let format = self.format().unwrap_or(own);
+        let changes: HashMap<Digest, LayerCompression> =
+            manifest.layers.iter().filter_map(|layer| Some((layer.digest, self.change(layer)?))).collect();
         // What cannot be written is found out before anything is moved.
-        let converted =
-            wanted.map(|format| convert(manifest.clone(), format).map_err(|r| self.cannot(r))).transpose()?;
-        if converted.is_some() && self.options.preserve_digests {
-            return Err(self.cannot("its digest would change, which --preserve-digests forbids"));
+        let mut planned = manifest.clone();
+        for layer in &mut planned.layers {
+            if let Some(to) = changes.get(&layer.digest) {
+                layer.media_type = own.layer(*to).or(Format::Oci.layer(*to)).unwrap_or(layer.media_type.clone());
+            }
+        }
+        if format != own {
+            planned = convert(planned, format).map_err(|reason| self.cannot(reason))?;
+        }
+        if planned != manifest && self.options.preserve_digests {
+            return Err(self.cannot(PRESERVE));
         }
         let mut seen = HashSet::new();
         let all = manifest.layers.iter().chain([&manifest.config]);
         let blobs: Vec<&Descriptor> = all.filter(|blob| seen.insert(blob.digest)).collect();
-        in_parallel(&blobs, self.destination.lanes(), |blob, stop| self.copy_blob(blob, stop))?;
-        match converted {
-            None => Ok(document),
-            Some(manifest) => {
-                let media_type = manifest.media_type.clone().unwrap_or(document.descriptor.media_type);
-                self.rewritten(&media_type, serde_json::to_vec(&manifest))
+        let written = in_parallel(&blobs, self.destination.lanes(), |blob, stop| {
+            self.copy_blob(blob, changes.get(&blob.digest).copied(), stop)
+        })?;
+        if planned == manifest {
+            return Ok(document);
+        }
+        let written: HashMap<Digest, (Digest, u64)> = blobs.iter().map(|blob| blob.digest).zip(written).collect();
+        for layer in &mut planned.layers {
+            if let Some(new) = written.get(&layer.digest) {
+                (layer.digest, layer.size) = *new;
             }
         }
+        let media_type = planned.media_type.clone().unwrap_or(document.descriptor.media_type);
+        self.rewritten(&media_type, serde_json::to_vec(&planned))
+    }
+
+    /// The compression that a layer is to be brought into; none when it stays as it is.
+    fn change(&self, layer: &Descriptor) -> Option<LayerCompression> {
+        let have = layer.media_type.layer_compression()?;
+        let compress_plain = |to| (have == LayerCompression::None).then_some(to);
+        let wanted = match self.options.layers {
+            _ if self.destination.wants_plain_layers() => Some(LayerCompression::None),
+            LayerPolicy::All(to) => Some(to),
+            LayerPolicy::CompressPlain(to) => compress_plain(to),
+            LayerPolicy::Keep if self.source.is_synthetic() && self.destination.wants_compressed_layers() => {
+                compress_plain(LayerCompression::Gzip)
+            }
+            LayerPolicy::Keep => None,
+        };
+        wanted.filter(|to| *to != have)
     }
 
     fn rewritten(&self, media_type: &hoy_oci::MediaType, bytes: serde_json::Result<Vec<u8>>) -> Result<Document> {
         if self.options.preserve_digests {
-            return Err(self.cannot("its digest would change, which --preserve-digests forbids"));
+            return Err(self.cannot(PRESERVE));
         }
         let bytes = bytes.map_err(|e| self.cannot(e.to_string()))?;
         Ok(Document { descriptor: Descriptor::of(media_type.clone(), &bytes), bytes })
@@ -202,13 +252,23 @@ impl Job<'_> {
         Error::Convert { name: self.source.name(), reason: reason.into() }
     }
 
-    fn copy_blob(&self, blob: &Descriptor, stop: &AtomicBool) -> Result<()> {
+    /// Copies a blob, bringing it into another compression if there is one; returns what is at the destination.
+    fn copy_blob(
+        &self,
+        blob: &Descriptor,
+        change: Option<LayerCompression>,
+        stop: &AtomicBool,
+    ) -> Result<(Digest, u64)> {
         let mut attempt = 0;
         loop {
-            let failure = match self.try_blob(blob, stop) {
-                Ok(outcome) => {
+            let result = match change {
+                None => self.try_blob(blob, stop).map(|outcome| (outcome, (blob.digest, blob.size))),
+                Some(to) => self.try_change(blob, to, stop).map(|written| (Outcome::Copied, written)),
+            };
+            let failure = match result {
+                Ok((outcome, written)) => {
                     self.observer.end(blob, outcome);
-                    return Ok(());
+                    return Ok(written);
                 }
                 Err(error) => error,
             };
@@ -219,6 +279,14 @@ impl Job<'_> {
             }
             std::thread::sleep(std::time::Duration::from_millis(200 << attempt.min(6)));
         }
+    }
+
+    fn try_change(&self, blob: &Descriptor, to: LayerCompression, stop: &AtomicBool) -> Result<(Digest, u64)> {
+        self.observer.begin(blob);
+        let watched = Watched { content: self.source.blob(blob)?, blob, stop, observer: self.observer };
+        let content = VerifyingReader::new(watched, blob);
+        let mut content = Recompressed::new(content, to).map_err(Error::Read)?;
+        self.destination.put_new_blob(&mut content)
     }
 
     fn try_blob(&self, blob: &Descriptor, stop: &AtomicBool) -> Result<Outcome> {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hoy_layout::{BlobWriter, ImageLayout, Lock, Store};
 use hoy_oci::{Descriptor, Digest};
@@ -101,25 +101,27 @@ impl LayoutDestination {
     }
 
     fn write(&self, content: &mut dyn Read) -> Result<BlobWriter> {
-        let mut writer = self.layout.blob_writer()?;
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            let count = match content.read(&mut buffer) {
-                Ok(0) => return Ok(writer),
-                Ok(count) => count,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(Error::Read(e)),
-            };
-            let blobs = || self.layout.path().join("blobs/sha256");
-            writer
-                .write_all(buffer.get(..count).unwrap_or_default())
-                .map_err(|e| Error::io("write a blob into", &blobs())(e))?;
-        }
+        pump(content, self.layout.blob_writer()?, self.layout.path())
     }
 
     fn put(&self, document: &Document) -> Result<()> {
         self.layout.put(document.descriptor.media_type.as_str(), &document.bytes)?;
         Ok(())
+    }
+}
+
+/// Moves content into a blob of `directory`.
+pub(crate) fn pump(content: &mut dyn Read, mut writer: BlobWriter, directory: &Path) -> Result<BlobWriter> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let count = match content.read(&mut buffer) {
+            Ok(0) => return Ok(writer),
+            Ok(count) => count,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(Error::Read(e)),
+        };
+        let bytes = buffer.get(..count).unwrap_or_default();
+        writer.write_all(bytes).map_err(Error::io("write a blob into", directory))?;
     }
 }
 
