@@ -57,7 +57,7 @@ pub(crate) enum Command {
     Unshare(Unshare),
     /// Keep a user and a mount namespace (started by other commands)
     #[command(hide = true)]
-    Hold,
+    Hold(Hold),
     /// Write the id maps of the process that asked for it (started by other commands)
     #[command(hide = true)]
     MapIds(MapIds),
@@ -257,4 +257,11 @@ pub(crate) struct Unshare {
 #[derive(Debug, clap::Args)]
 pub(crate) struct MapIds {
     pub(crate) pid: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Hold {
+    /// Descriptors are closed
+    #[arg(long)]
+    pub(crate) closed: bool,
 }

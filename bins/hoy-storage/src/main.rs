@@ -39,7 +39,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Check(command) => maintenance::check(&place, &command),
         Command::Df(command) => maintenance::df(&place, &command),
         Command::Unshare(command) => enter::unshare(&place, command),
-        Command::Hold => enter::hold(&place),
+        Command::Hold(command) => enter::hold(&place, &command),
         Command::MapIds(command) => enter::map_ids(&command),
     }
 }

@@ -12,5 +12,6 @@ pub mod path;
 pub mod process;
 pub mod seccomp;
 pub mod user;
+pub mod userns;
 
 pub use error::{Error, Result, check};
