@@ -24,7 +24,7 @@ pub enum Error {
         /// Host and port.
         host: String,
         /// Why.
-        source: Box<ureq::Error>,
+        source: Failure,
     },
     /// The other side speaks plain HTTP where HTTPS was wanted.
     #[error("\"{0}\" does not speak HTTPS: allow plain HTTP with --tls-verify=false if you trust the way to it")]
@@ -111,7 +111,7 @@ impl Error {
     pub fn is_temporary(&self) -> bool {
         match self.innermost() {
             Self::Status { status, .. } => crate::retry::is_temporary_status(*status),
-            Self::Connection { source, .. } => crate::retry::is_temporary_failure(source),
+            Self::Connection { source, .. } => crate::retry::is_temporary_failure(&source.0),
             _ => false,
         }
     }
@@ -135,14 +135,14 @@ impl Error {
             return match error.downcast::<Self>() {
                 Ok(own) => own,
                 Err(error) => Self::tls(host, &error)
-                    .unwrap_or_else(|| Self::Connection { host: host.to_owned(), source: Box::new(error.into()) }),
+                    .unwrap_or_else(|| Self::Connection { host: host.to_owned(), source: Failure(error.into()) }),
             };
         }
         match &source {
             ureq::Error::Rustls(error) => Self::rustls(host, error),
             _ => None,
         }
-        .unwrap_or_else(|| Self::Connection { host: host.to_owned(), source: Box::new(source) })
+        .unwrap_or_else(|| Self::Connection { host: host.to_owned(), source: Failure(source) })
     }
 
     fn tls(host: &str, error: &io::Error) -> Option<Self> {
@@ -173,6 +173,23 @@ impl Error {
         }
     }
 }
+
+/// How a connection failed.
+#[derive(Debug)]
+pub struct Failure(pub(crate) ureq::Error);
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            ureq::Error::Io(error) => error.fmt(f),
+            ureq::Error::HostNotFound => f.write_str("there is no host of this name"),
+            ureq::Error::Timeout(_) => f.write_str("no answer in time"),
+            other => other.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
 
 /// Says what was being done when a request failed.
 pub(crate) trait Doing<T> {

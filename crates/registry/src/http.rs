@@ -86,6 +86,11 @@ impl Http {
         Ok(cell.get_or_init(|| agent))
     }
 
+    /// Whether anything that speaks HTTP answers; what it answers does not matter, so it is told nothing.
+    pub(crate) fn probe(&self, registry: &Origin, uri: Uri) -> Result<()> {
+        self.once(registry, registry, &mut Call::new(Method::GET, uri, &[]), None).map(drop)
+    }
+
     /// Sends a request to the registry at `registry`: authenticates, follows redirects of requests without a body,
     /// repeats what can be repeated.
     ///

@@ -19,6 +19,6 @@ mod url;
 pub use auth::Credentials;
 pub use auth_file::{AuthFile, AuthFiles};
 pub use blob::BlobReader;
-pub use error::{Error, Result};
+pub use error::{Error, Failure, Result};
 pub use registry::{Fetched, Options, Registry};
 pub use tls::Tls;

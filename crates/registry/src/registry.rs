@@ -299,16 +299,6 @@ impl Registry {
     }
 }
 
-impl Http {
-    /// Whether anything that speaks HTTP answers; what it answers does not matter.
-    fn probe(&self, registry: &Origin, uri: Uri) -> Result<()> {
-        match self.send(registry, Call::new(Method::GET, uri, &[])) {
-            Err(error @ (Error::Connection { .. } | Error::PlainHttp(_) | Error::File { .. })) => Err(error),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// What reading a repository needs of a token.
 pub(crate) fn pull_scope(repository: &str) -> String {
     format!("repository:{repository}:pull")

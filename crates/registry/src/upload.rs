@@ -51,11 +51,12 @@ impl Registry {
             let upload = self.begin(repository)?;
             let uri = with_query(&upload.0, &format!("digest={digest}"))?;
             let scopes = [push_scope(repository)];
-            let mut content = Tail(content, false);
+            let mut content = Outgoing::new(content, None);
             let call = Call::new(Method::PUT, uri, &scopes)
                 .with_header(header::CONTENT_TYPE, "application/octet-stream")
                 .with_payload(Payload::Stream(&mut content, Some(descriptor.size)));
-            let response = self.http().send(self.origin()?, call)?;
+            let sent = self.http().send(self.origin()?, call);
+            let response = content.settle(sent)?;
             if !response.status().is_success() {
                 return Err(self.http().failure(response));
             }
@@ -72,16 +73,17 @@ impl Registry {
         let mut put = || {
             let upload = self.begin(repository)?;
             let scopes = [push_scope(repository)];
-            let mut hashing = Hashing { content, hasher: Hasher::new(), size: 0 };
+            let mut content = Outgoing::new(content, Some(Hasher::new()));
             let call = Call::new(Method::PATCH, upload.0.clone(), &scopes)
                 .with_header(header::CONTENT_TYPE, "application/octet-stream")
-                .with_payload(Payload::Stream(&mut hashing, None));
-            let response = self.http().send(self.origin()?, call)?;
+                .with_payload(Payload::Stream(&mut content, None));
+            let sent = self.http().send(self.origin()?, call);
+            let response = content.settle(sent)?;
             if !response.status().is_success() {
                 return Err(self.http().failure(response));
             }
             let upload = self.upload_at(&upload.0, &response)?;
-            let (digest, size) = (hashing.hasher.finish(), hashing.size);
+            let (digest, size) = (content.hasher.take().unwrap_or_default().finish(), content.size);
             let uri = with_query(&upload.0, &format!("digest={digest}"))?;
             let response = self.http().send(self.origin()?, Call::new(Method::PUT, uri, &scopes))?;
             if response.status().is_success() { Ok((digest, size)) } else { Err(self.http().failure(response)) }
@@ -112,36 +114,49 @@ impl Registry {
     }
 }
 
-/// Content of known size: what is not read by the client, the check at its end, is read afterwards.
-struct Tail<'a>(&'a mut dyn Read, bool);
-
-impl Read for Tail<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.0.read(buffer)?;
-        self.1 |= count == 0 && !buffer.is_empty();
-        Ok(count)
-    }
+/// Content on its way out, whose failure to be read is told apart from the connection's.
+struct Outgoing<'a> {
+    content: &'a mut dyn Read,
+    hasher: Option<Hasher>,
+    size: u64,
+    has_ended: bool,
+    failure: Option<io::Error>,
 }
 
-impl Tail<'_> {
+impl<'a> Outgoing<'a> {
+    fn new(content: &'a mut dyn Read, hasher: Option<Hasher>) -> Self {
+        Self { content, hasher, size: 0, has_ended: false, failure: None }
+    }
+
+    /// What came of sending it.
+    fn settle<T>(&mut self, sent: Result<T>) -> Result<T> {
+        match self.failure.take() {
+            Some(failure) => Err(Error::Read(failure)),
+            None => sent,
+        }
+    }
+
+    /// Reads on to the end, where content of known size is checked.
     fn finish(self) -> Result<()> {
-        let more = if self.1 { 0 } else { self.0.read(&mut [0; 1]).map_err(Error::Read)? };
+        let more = if self.has_ended { 0 } else { self.content.read(&mut [0; 1]).map_err(Error::Read)? };
         if more == 0 { Ok(()) } else { Err(Error::Protocol("it took less than there was")) }
     }
 }
 
-/// Content whose digest is computed as it passes.
-struct Hashing<'a> {
-    content: &'a mut dyn Read,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl Read for Hashing<'_> {
+impl Read for Outgoing<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.content.read(buffer)?;
-        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        let count = match self.content.read(buffer) {
+            Ok(count) => count,
+            Err(error) => {
+                self.failure = Some(error);
+                return Err(io::Error::other("the content ends early"));
+            }
+        };
+        self.has_ended |= count == 0 && !buffer.is_empty();
         self.size += count as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(buffer.get(..count).unwrap_or_default());
+        }
         Ok(count)
     }
 }

@@ -245,7 +245,8 @@ impl Job<'_> {
 
     /// The format that must come out.
     fn format(&self) -> Option<Format> {
-        self.destination.format().or(self.options.format)
+        let natural = || self.destination.natural_format().filter(|_| self.source.is_synthetic());
+        self.destination.format().or(self.options.format).or_else(natural)
     }
 
     fn cannot(&self, reason: impl Into<String>) -> Error {

@@ -73,6 +73,11 @@ pub trait Destination: Send + Sync {
         None
     }
 
+    /// The kind of manifest that suits it best, where the source has none of its own.
+    fn natural_format(&self) -> Option<Format> {
+        None
+    }
+
     /// Whether its layers must be plain tars.
     fn wants_plain_layers(&self) -> bool {
         false
@@ -98,8 +103,7 @@ pub trait Destination: Send + Sync {
     ///
     /// # Errors
     /// When the registry fails.
-    fn mount_blob(&self, descriptor: &Descriptor, from: &Repository) -> Result<bool> {
-        let _: (&Descriptor, &Repository) = (descriptor, from);
+    fn mount_blob(&self, _descriptor: &Descriptor, _from: &Repository) -> Result<bool> {
         Ok(false)
     }
 

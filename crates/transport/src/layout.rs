@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hoy_layout::{BlobWriter, ImageLayout, Lock, Store};
 use hoy_oci::{Descriptor, Digest};
 
-use crate::{Destination, Document, Error, Result, Source};
+use crate::{Destination, Document, Error, Format, Result, Source};
 
 /// How much is read and written at once, in bytes.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -130,6 +130,10 @@ impl Destination for LayoutDestination {
         self.name.clone()
     }
 
+    fn natural_format(&self) -> Option<Format> {
+        Some(Format::Oci)
+    }
+
     fn wants_compressed_layers(&self) -> bool {
         true
     }
@@ -183,6 +187,10 @@ impl StoreDestination {
 impl Destination for StoreDestination {
     fn name(&self) -> String {
         self.inner.name()
+    }
+
+    fn natural_format(&self) -> Option<Format> {
+        Some(Format::Oci)
     }
 
     fn wants_compressed_layers(&self) -> bool {

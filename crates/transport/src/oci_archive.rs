@@ -8,7 +8,7 @@ use hoy_oci::{Descriptor, Digest, Index, REF_NAME};
 
 use crate::archive::Archive;
 use crate::archive_writer::ArchiveWriter;
-use crate::{Destination, Document, Error, Result, Source};
+use crate::{Destination, Document, Error, Format, Result, Source};
 
 /// An image in a tar of an OCI layout.
 #[derive(Debug)]
@@ -108,6 +108,10 @@ impl Destination for OciArchiveDestination {
 
     fn lanes(&self) -> usize {
         1
+    }
+
+    fn natural_format(&self) -> Option<Format> {
+        Some(Format::Oci)
     }
 
     fn wants_compressed_layers(&self) -> bool {
