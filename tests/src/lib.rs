@@ -1,1 +1,22 @@
-//! x
+//! What every test across programs stands on: the built programs, users to run them as, a place to work in, real peers.
+//!
+//! Nothing here is mocked: programs, kernel, registry and foreign tools are the real ones. What the machine lacks is
+//! skipped with its reason, and counted.
+
+mod debian;
+mod images;
+mod program;
+mod registry;
+mod run;
+mod sandbox;
+mod skip;
+mod user;
+
+pub use debian::{debian_layout, listing};
+pub use images::{busybox_layout, busybox_root};
+pub use program::{program, program_dir, workspace};
+pub use registry::{Registry, free_port};
+pub use run::{Out, Run};
+pub use sandbox::Sandbox;
+pub use skip::{has, need, need_root, need_shared, skip};
+pub use user::User;

@@ -3,9 +3,15 @@
 //! Nothing here knows images, containers or registries, and only this crate decides how a person sees a failure.
 
 mod error;
+pub mod human;
 mod output;
+mod progress;
 mod start;
+pub mod table;
+mod template;
 
 pub use error::{Context, Error, Result};
 pub use output::{Stdout, print_line};
-pub use start::{main, parse, parse_or_exit_with};
+pub use progress::Progress;
+pub use start::{main, parse, parse_args, parse_or_exit_with};
+pub use template::Template;

@@ -34,7 +34,11 @@ pub fn parse<A: Parser>() -> A {
 /// `--completion SHELL` and `--describe` as the only arguments print the completion script, and every command with its
 /// options, one a line, instead.
 pub fn parse_or_exit_with<A: Parser>(code: u8) -> A {
-    let args: Vec<OsString> = std::env::args_os().collect();
+    parse_args(std::env::args_os().collect(), code)
+}
+
+/// Reads a command line that is not, or not quite, the one typed; otherwise as [`parse_or_exit_with`].
+pub fn parse_args<A: Parser>(args: Vec<OsString>, code: u8) -> A {
     let texts: Vec<&str> = args.iter().skip(1).filter_map(|a| a.to_str()).collect();
     match texts.as_slice() {
         ["--completion", shell] => print_and_exit(&completion(A::command(), shell)),

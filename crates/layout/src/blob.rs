@@ -17,7 +17,11 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
-    pub(crate) fn new(directory: PathBuf) -> Result<Self> {
+    /// A blob that will be the file in `directory` which has its digest, without the algorithm, for a name.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create_in(directory: PathBuf) -> Result<Self> {
         Ok(Self { temporary: Temporary::create_in(&directory, 0o644)?, directory, hasher: Hasher::new(), size: 0 })
     }
 

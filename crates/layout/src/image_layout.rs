@@ -150,7 +150,7 @@ impl ImageLayout {
     /// # Errors
     /// [`Error::Io`].
     pub fn blob_writer(&self) -> Result<BlobWriter> {
-        BlobWriter::new(self.path.join("blobs/sha256"))
+        BlobWriter::create_in(self.path.join("blobs/sha256"))
     }
 
     /// Stores `bytes` and returns their descriptor.

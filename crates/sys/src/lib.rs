@@ -10,7 +10,9 @@ pub mod mount;
 pub mod net;
 pub mod path;
 pub mod process;
+pub mod relay;
 pub mod seccomp;
 pub mod user;
+pub mod userns;
 
 pub use error::{Error, Result, check};

@@ -1,0 +1,40 @@
+//! `hoy-copy list-tags`.
+
+use hoy_cli::{Error, Result, print_line};
+use hoy_oci::Reference;
+use hoy_transport::ImageName;
+use serde::Serialize;
+
+use crate::args::{Global, ListTagsArgs};
+use crate::endpoint;
+use crate::inspect::go_json;
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Tags {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository: Option<String>,
+    tags: Vec<String>,
+}
+
+/// Prints a repository's tags as JSON.
+pub(crate) fn run(global: &Global, args: ListTagsArgs) -> Result<()> {
+    let access = args.access.access(None);
+    if let Some(name) = args.repository.strip_prefix("docker://") {
+        let reference = Reference::parse(name)?;
+        if reference.tag().is_some() || reference.digest().is_some() {
+            return Err(Error::msg(format!("\"{name}\" names an image: leave out the tag or digest")).with_code(2));
+        }
+        let (host, repository) = (reference.host(), reference.repository());
+        let registry = access.registry(host, Some(repository), args.retry.retry_times, global.debug)?;
+        let tags = registry.tags(repository)?;
+        return print_line(go_json(&Tags { repository: Some(reference.name()), tags })?);
+    }
+    match args.repository.parse().map_err(|e| Error::from(e).with_code(2))? {
+        ImageName::DockerArchive { file, .. } => {
+            let tags = hoy_transport::docker_archive_names(&file, &endpoint::spool())?;
+            print_line(go_json(&Tags { repository: None, tags })?)
+        }
+        other => Err(Error::msg(format!("{other} has no tags: only docker:// and docker-archive: have")).with_code(2)),
+    }
+}

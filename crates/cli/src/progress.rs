@@ -1,0 +1,117 @@
+//! How far things are, on standard error.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A bar for each of several things on a terminal, and a line for each elsewhere. It can be told from any thread.
+pub struct Progress {
+    mode: Mode,
+    bars: Mutex<HashMap<String, ProgressBar>>,
+}
+
+enum Mode {
+    Quiet,
+    Lines,
+    Bars(MultiProgress),
+}
+
+impl Progress {
+    /// Bars where standard error is a terminal, lines where it is not, nothing where `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let mode = match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Mode::Quiet,
+            (false, false) => Mode::Lines,
+            (false, true) => Mode::Bars(MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))),
+        };
+        Self { mode, bars: Mutex::default() }
+    }
+
+    fn with_bar(&self, label: &str, act: impl FnOnce(&ProgressBar)) {
+        if let Some(bar) = self.bars.lock().unwrap_or_else(PoisonError::into_inner).get(label) {
+            act(bar);
+        }
+    }
+
+    /// Something of `total` bytes begins; what was begun before begins again.
+    pub fn begin(&self, label: &str, total: u64) {
+        match &self.mode {
+            Mode::Quiet => {}
+            Mode::Lines => write_line(label),
+            Mode::Bars(all) => {
+                let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(bar) = bars.get(label) {
+                    return bar.set_position(0);
+                }
+                let bar = all.add(ProgressBar::new(total));
+                let template = "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
+                // The template is a constant that the tests have drawn.
+                bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+                bar.set_message(label.to_owned());
+                bar.enable_steady_tick(Duration::from_millis(500));
+                bars.insert(label.to_owned(), bar);
+            }
+        }
+    }
+
+    /// So many more bytes of it have come.
+    pub fn advance(&self, label: &str, bytes: u64) {
+        if matches!(self.mode, Mode::Bars(_)) {
+            self.with_bar(label, |bar| bar.inc(bytes));
+        }
+    }
+
+    /// It has ended; `note` says how where that is of interest.
+    pub fn end(&self, label: &str, note: Option<&str>) {
+        match (&self.mode, note) {
+            (Mode::Quiet, _) | (Mode::Lines, None) => {}
+            (Mode::Lines, Some(note)) => write_line(&format!("{label} {note}")),
+            (Mode::Bars(all), note) => {
+                let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+                let bar = self.bars.lock().unwrap_or_else(PoisonError::into_inner).remove(label);
+                let bar = bar.unwrap_or_else(|| all.add(ProgressBar::new(0)));
+                bar.set_style(style);
+                bar.finish_with_message(format!("{label} {}", note.unwrap_or("done")));
+            }
+        }
+    }
+
+    /// Says something that is not the progress of one thing.
+    pub fn say(&self, text: &str) {
+        match &self.mode {
+            Mode::Quiet => {}
+            Mode::Lines => write_line(text),
+            // Nobody is left to tell when the terminal is gone.
+            Mode::Bars(all) => all.println(text).unwrap_or_default(),
+        }
+    }
+}
+
+fn write_line(text: &str) {
+    // Standard error may be closed, and then there is nobody to tell.
+    writeln!(std::io::stderr(), "{text}").unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_are_valid_and_any_order_is_borne() {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let progress = Progress { mode: Mode::Bars(all), bars: Mutex::default() };
+        progress.end("never begun", None);
+        progress.begin("a", 10);
+        progress.advance("a", 5);
+        progress.begin("a", 10);
+        progress.end("a", Some("was there"));
+        progress.end("a", None);
+        progress.say("x");
+        for template in ["{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}", "{msg}"] {
+            assert!(ProgressStyle::with_template(template).is_ok());
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Reading tar archives: POSIX ustar and pax, GNU, and what came before them.
+
+use std::io::{self, BufRead, Read};
+
+use crate::entry::to_path;
+use crate::header::{BLOCK, Header};
+use crate::pax::{self, Records};
+use crate::{Device, Entry, Error, Kind, Result, Time, sparse};
+
+/// The longest PAX header or GNU long name that is read, in bytes.
+const MAX_EXTENSION_BYTES: u64 = 1 << 20;
+
+/// An archive read from front to back: an entry, then its bytes through [`Archive::data`], then the next entry.
+///
+/// Where readers are known to disagree about a header, the archive is refused and not guessed at.
+pub struct Archive<R> {
+    input: R,
+    global: Records,
+    /// Bytes of the present entry that were not read yet, and the padding after them.
+    remaining: u64,
+    padding: u64,
+    offset: u64,
+    header_offset: u64,
+}
+
+/// What extension headers said about the entry that follows them.
+#[derive(Default)]
+struct Extensions {
+    pax: Option<Records>,
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+}
+
+impl<R: BufRead> Archive<R> {
+    /// Reads an uncompressed archive.
+    pub fn new(input: R) -> Self {
+        Self { input, global: Records::default(), remaining: 0, padding: 0, offset: 0, header_offset: 0 }
+    }
+
+    /// The next entry; none at the archive's end.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] at the first thing that is not as the formats have it, [`Error::Read`].
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        let mut extensions = Extensions::default();
+        loop {
+            self.skip_data()?;
+            self.header_offset = self.offset;
+            let Some(header) = self.block_or_end()? else {
+                return if extensions.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(self.malformed(b"", "the archive ends after an extended header"))
+                };
+            };
+            if header.is_zero() {
+                return if extensions.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(self.malformed(b"", "the archive ends after an extended header"))
+                };
+            }
+            if !header.checksum_is_right() {
+                return Err(self.malformed(&header.path(), "the checksum of its header is wrong"));
+            }
+            match header.kind() {
+                b'x' | b'X' => {
+                    let records = self.records(&header)?;
+                    extensions.pax = Some(records);
+                }
+                b'g' => self.add_global(&header)?,
+                b'L' => extensions.long_name = Some(self.long_text(&header)?),
+                b'K' => extensions.long_link = Some(self.long_text(&header)?),
+                b'V' => self.set_data(self.stored_size(&header)?),
+                _ => return self.entry(&header, extensions).map(Some),
+            }
+        }
+    }
+
+    /// The bytes of the entry returned last, in the order of the archive: of a sparse file, its pieces.
+    pub fn data(&mut self) -> Data<'_, R> {
+        Data(self)
+    }
+
+    /// The rest of the underlying stream, after the archive's end.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn drain(&mut self) -> Result<()> {
+        loop {
+            match self.input.fill_buf().map(<[u8]>::len) {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.input.consume(count),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::Read(e)),
+            }
+        }
+    }
+
+    pub(crate) fn malformed(&self, entry: &[u8], reason: &'static str) -> Error {
+        Error::Malformed { entry: to_path(entry).display().to_string(), offset: self.header_offset, reason }
+    }
+
+    fn set_data(&mut self, size: u64) {
+        self.remaining = size;
+        self.padding = size.wrapping_neg() % BLOCK as u64;
+    }
+
+    fn skip_data(&mut self) -> Result<()> {
+        let mut left = self.remaining.saturating_add(self.padding);
+        (self.remaining, self.padding) = (0, 0);
+        while left > 0 {
+            let available = self.input.fill_buf().map_err(Error::Read)?.len();
+            if available == 0 {
+                return Err(self.malformed(b"", "the archive ends within its data"));
+            }
+            let count = usize::try_from(left).map_or(available, |left| left.min(available));
+            self.input.consume(count);
+            self.offset += count as u64;
+            left -= count as u64;
+        }
+        Ok(())
+    }
+
+    /// A whole block, or none at the end of the stream, where an archive without end marks may stop.
+    fn block_or_end(&mut self) -> Result<Option<Header>> {
+        let mut block = [0; BLOCK];
+        if self.input.fill_buf().map_err(Error::Read)?.is_empty() {
+            return Ok(None);
+        }
+        match self.input.read_exact(&mut block) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(self.malformed(b"", "the archive ends within a header"))
+            }
+            Err(e) => Err(Error::Read(e)),
+            Ok(()) => {
+                self.offset += BLOCK as u64;
+                Ok(Some(Header(block)))
+            }
+        }
+    }
+
+    fn block(&mut self) -> Result<Header> {
+        self.block_or_end()?.ok_or_else(|| self.malformed(b"", "the archive ends within a header"))
+    }
+
+    fn stored_size(&self, header: &Header) -> Result<u64> {
+        let size = header.number(124, 12).and_then(|size| u64::try_from(size).ok());
+        size.ok_or_else(|| self.malformed(&header.path(), "its size is no number"))
+    }
+
+    fn extension(&mut self, header: &Header) -> Result<Vec<u8>> {
+        let size = self.stored_size(header)?;
+        if size > MAX_EXTENSION_BYTES {
+            return Err(self.malformed(&header.path(), "its extended header is over 1 MiB"));
+        }
+        self.set_data(size);
+        let mut bytes = Vec::new();
+        self.data().read_to_end(&mut bytes).map_err(Error::Read)?;
+        if bytes.len() as u64 != size {
+            return Err(self.malformed(&header.path(), "the archive ends within an extended header"));
+        }
+        Ok(bytes)
+    }
+
+    fn records(&mut self, header: &Header) -> Result<Records> {
+        let bytes = self.extension(header)?;
+        Records::parse(&bytes).map_err(|reason| self.malformed(&header.path(), reason))
+    }
+
+    /// Global records that would name or size every entry that follows are read differently by everybody: refused.
+    fn add_global(&mut self, header: &Header) -> Result<()> {
+        let records = self.records(header)?;
+        let is_personal =
+            |key: &Vec<u8>| matches!(key.as_slice(), b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse");
+        if !records.sparse_pairs.is_empty() || records.values.keys().any(is_personal) {
+            return Err(self.malformed(&header.path(), "a global header gives every entry one name or size"));
+        }
+        self.global.values.extend(records.values);
+        Ok(())
+    }
+
+    fn long_text(&mut self, header: &Header) -> Result<Vec<u8>> {
+        let mut text = self.extension(header)?;
+        // GNU tar counts the final NUL.
+        let end = text.iter().position(|&c| c == 0).unwrap_or(text.len());
+        if text.split_off(end).iter().any(|&c| c != 0) {
+            return Err(self.malformed(&header.path(), "a long name contains a NUL byte"));
+        }
+        Ok(text)
+    }
+
+    fn entry(&mut self, header: &Header, extensions: Extensions) -> Result<Entry> {
+        let pax = extensions.pax.unwrap_or_default().over(&self.global);
+        let mut entry = Entry::new(extensions.long_name.unwrap_or_else(|| header.path()), Kind::File, 0);
+        entry.link = extensions.long_link.unwrap_or_else(|| header.text(157, 100).to_vec());
+        let fill = |entry: &mut Entry| fill(entry, header, &pax);
+        fill(&mut entry).map_err(|reason| self.malformed(&entry.path, reason))?;
+        let stored = match pax.number("size").map_err(|reason| self.malformed(&entry.path, reason))? {
+            Some(size) => size,
+            None => self.stored_size(header)?,
+        };
+        match entry.kind {
+            Kind::File => {
+                entry.size = stored;
+                self.set_data(stored);
+                self.find_holes(&mut entry, header, &pax)?;
+            }
+            // GNU tar and Go agree that a hard link has no bytes, whatever its size field says.
+            Kind::HardLink => {}
+            _ if stored == 0 => {}
+            _ => return Err(self.malformed(&entry.path, "it is no regular file but has a size")),
+        }
+        Ok(entry)
+    }
+
+    fn find_holes(&mut self, entry: &mut Entry, header: &Header, pax: &Records) -> Result<()> {
+        let (map, size) = if header.kind() == b'S' {
+            let found = sparse::old_gnu(header, || self.block())?;
+            let (map, size) = found.map_err(|reason| self.malformed(&entry.path, reason))?;
+            (map, Some(size))
+        } else {
+            let number = |key| pax.number(key).map_err(|reason| self.malformed(&entry.path, reason));
+            let size = number("GNU.sparse.realsize")?.or(number("GNU.sparse.size")?);
+            match pax.get("GNU.sparse.major") {
+                Some(b"1") => {
+                    let found = sparse::in_data(|| self.block_of_data())?;
+                    (found.map_err(|reason| self.malformed(&entry.path, reason))?, size)
+                }
+                Some(b"0") | None => {
+                    let found = sparse::in_records(pax).map_err(|reason| self.malformed(&entry.path, reason))?;
+                    let Some(map) = found else { return Ok(()) };
+                    (map, size)
+                }
+                Some(_) => return Err(self.malformed(&entry.path, "its sparse format is unknown")),
+            }
+        };
+        let size = size.ok_or_else(|| self.malformed(&entry.path, "it is sparse and has no real size"))?;
+        sparse::check(&map, size, self.remaining).map_err(|reason| self.malformed(&entry.path, reason))?;
+        entry.size = size;
+        entry.sparse = Some(map);
+        Ok(())
+    }
+
+    fn block_of_data(&mut self) -> Result<Header> {
+        let left = self.remaining.checked_sub(BLOCK as u64);
+        let left = left.ok_or_else(|| self.malformed(b"", "its sparse map reaches past its data"))?;
+        let block = self.block()?;
+        self.remaining = left;
+        Ok(block)
+    }
+}
+
+impl Extensions {
+    fn is_empty(&self) -> bool {
+        self.pax.is_none() && self.long_name.is_none() && self.long_link.is_none()
+    }
+}
+
+/// Everything about an entry but its size.
+fn fill(entry: &mut Entry, header: &Header, pax: &Records) -> std::result::Result<(), &'static str> {
+    if let Some(path) = pax.get("GNU.sparse.name").or(pax.get("path")) {
+        entry.path = path.to_vec();
+    }
+    if let Some(link) = pax.get("linkpath") {
+        entry.link = link.to_vec();
+    }
+    let id = |key, at| {
+        let id = match pax.number(key)? {
+            Some(id) => Some(id),
+            None => header.number(at, 8).and_then(|id| u64::try_from(id).ok()),
+        };
+        // The last id means "none" to chown(2).
+        id.and_then(|id| u32::try_from(id).ok()).filter(|id| *id != u32::MAX).ok_or("its owner is no number")
+    };
+    (entry.uid, entry.gid) = (id("uid", 108)?, id("gid", 116)?);
+    let mode = header.number(100, 8).ok_or("its mode is no number")?;
+    entry.mode = u32::try_from(mode & 0o7777).unwrap_or_default();
+    entry.mtime = match pax.get("mtime") {
+        Some(text) => pax::time(text).ok_or("its time is no number")?,
+        None => Time { seconds: header.number(136, 12).ok_or("its time is no number")?, nanoseconds: 0 },
+    };
+    entry.kind = kind(header, &entry.path)?;
+    if matches!(entry.kind, Kind::HardLink | Kind::Symlink) && entry.link.is_empty() {
+        return Err("it is a link to nothing");
+    }
+    for (key, value) in &pax.values {
+        let name = key.strip_prefix(b"SCHILY.xattr.");
+        if let Some(name) = name.filter(|name| !name.is_empty()) {
+            entry.xattrs.insert(name.to_vec(), value.clone());
+        }
+    }
+    Ok(())
+}
+
+fn kind(header: &Header, path: &[u8]) -> std::result::Result<Kind, &'static str> {
+    let device = || {
+        let number = |at| header.number(at, 8).and_then(|n| u32::try_from(n).ok());
+        let (major, minor) = number(329).zip(number(337)).ok_or("its device number is no number")?;
+        Ok::<_, &'static str>(Device { major, minor })
+    };
+    Ok(match header.kind() {
+        // The seventh edition had no type for directories.
+        b'0' | 0 if path.ends_with(b"/") => Kind::Directory,
+        b'0' | 0 | b'7' | b'S' => Kind::File,
+        b'1' => Kind::HardLink,
+        b'2' => Kind::Symlink,
+        b'3' => Kind::Character(device()?),
+        b'4' => Kind::Block(device()?),
+        b'5' => Kind::Directory,
+        b'6' => Kind::Fifo,
+        _ => return Err("its type is unknown"),
+    })
+}
+
+/// The bytes of one entry.
+pub struct Data<'a, R>(&'a mut Archive<R>);
+
+impl<R: BufRead> BufRead for Data<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.0.remaining == 0 {
+            return Ok(&[]);
+        }
+        let limit = usize::try_from(self.0.remaining).unwrap_or(usize::MAX);
+        let buffer = self.0.input.fill_buf()?;
+        if buffer.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends within a file"));
+        }
+        Ok(buffer.get(..limit.min(buffer.len())).unwrap_or_default())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.0.input.consume(count);
+        self.0.remaining = self.0.remaining.saturating_sub(count as u64);
+        self.0.offset += count as u64;
+    }
+}
+
+impl<R: BufRead> Read for Data<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}

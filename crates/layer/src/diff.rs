@@ -1,0 +1,434 @@
+//! What changed in a tree since the layers below it, and the layer that says so.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use hoy_sys::rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, getxattr, lgetxattr, llistxattr, major, minor, openat, readlinkat, statat,
+};
+use hoy_sys::rustix::io::Errno;
+
+use crate::entry::{join, to_path};
+use crate::metadata::{Refused, Target, set_all, through_proc};
+use crate::unpack::names;
+use crate::whiteout::{OPAQUE, OverlayXattrs, PREFIX, is_private};
+use crate::{Device, Entry, Error, Kind, OVERRIDE_STAT, OverrideStat, Result, TarWriter, Time};
+
+/// The layers below, highest first, as overlayfs merges them.
+#[derive(Debug, Default)]
+pub struct Lower {
+    directories: Vec<OwnedFd>,
+}
+
+/// How changes are found and written.
+#[derive(Debug, Clone)]
+pub struct DiffOptions {
+    /// The attributes in which overlayfs keeps its own notes in this tree.
+    pub xattrs: OverlayXattrs,
+    /// The tree is complete: what is not in it was deleted. Otherwise it is an upper directory of overlayfs.
+    pub is_complete: bool,
+    /// Times after this many seconds are set to it.
+    pub clamp: Option<i64>,
+    /// Paths without leading `/` that were made for mounts: not reported while they are empty.
+    pub stubs: BTreeSet<Vec<u8>>,
+}
+
+/// What happened to a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// It was not there before.
+    Added,
+    /// It, or something in it, is different.
+    Changed,
+    /// It is gone.
+    Deleted,
+}
+
+/// One changed name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What happened.
+    pub kind: ChangeKind,
+    /// The name, without a leading `/`; empty for the root itself.
+    pub path: PathBuf,
+}
+
+/// The difference between a tree and what it was made from. Finding it costs what changed, not what there is.
+#[derive(Debug)]
+pub struct Diff<'a> {
+    root: BorrowedFd<'a>,
+    options: DiffOptions,
+    steps: Vec<Step>,
+    /// The first name of each file with several.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Step {
+    kind: ChangeKind,
+    path: Vec<u8>,
+    /// What goes into the layer; an entry named as a whiteout for a deletion.
+    entries: Vec<Entry>,
+}
+
+/// One name as it is somewhere, with everything that counts.
+struct Found {
+    entry: Entry,
+    inode: (u64, u64),
+    has_other_names: bool,
+}
+
+impl Lower {
+    /// The merge of these directories, highest first.
+    pub fn new(directories: Vec<OwnedFd>) -> Self {
+        Self { directories }
+    }
+
+    fn opens_to(&self, name: &[u8], xattrs: OverlayXattrs) -> std::result::Result<LowerName, Errno> {
+        let mut merged = Vec::new();
+        let mut found = None;
+        for directory in &self.directories {
+            let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                other => other?,
+            };
+            if is_whiteout(&stat) {
+                break;
+            }
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            if !is_directory {
+                found = found.or_else(|| merged.is_empty().then(|| directory.try_clone().ok()).flatten());
+                break;
+            }
+            found = found.or_else(|| directory.try_clone().ok());
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let child = openat(directory, name, flags, Mode::empty())?;
+            let ends_here = is_opaque(child.as_fd(), xattrs);
+            merged.push(child);
+            if ends_here {
+                break;
+            }
+        }
+        Ok(LowerName { found_in: found, merged: Lower { directories: merged } })
+    }
+
+    /// All names in the merged directory.
+    fn names(&self) -> std::result::Result<BTreeSet<Vec<u8>>, Errno> {
+        let mut all = BTreeSet::new();
+        for directory in &self.directories {
+            all.extend(names(directory.as_fd())?);
+        }
+        Ok(all)
+    }
+}
+
+/// A name in the layers below.
+struct LowerName {
+    /// The directory that holds the highest file of this name.
+    found_in: Option<OwnedFd>,
+    /// When it is a directory, what is in it.
+    merged: Lower,
+}
+
+impl<'a> Diff<'a> {
+    /// Compares the tree `root` with `lower`; `base` is what the root directory itself was like.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn new(root: BorrowedFd<'a>, lower: &Lower, base: &Entry, options: DiffOptions) -> Result<Self> {
+        let mut diff = Self { root, options, steps: Vec::new(), links: HashMap::new() };
+        let own = look(root, b".", b"")?;
+        let is_changed = !same_but_time(&own.entry, &Entry { path: Vec::new(), ..base.clone() });
+        if is_changed {
+            let entry = Entry { path: b"./".to_vec(), ..own.entry };
+            diff.push(ChangeKind::Changed, b"", entry);
+        }
+        diff.directory(root, b"", lower)?;
+        Ok(diff)
+    }
+
+    /// Nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Every changed name, parents before what is in them.
+    pub fn changes(&self) -> Vec<Change> {
+        self.steps.iter().map(|step| Change { kind: step.kind, path: to_path(&step.path) }).collect()
+    }
+
+    /// Writes the layer.
+    ///
+    /// # Errors
+    /// [`Error::Write`], [`Error::Io`].
+    pub fn write<W: Write>(&self, output: W) -> Result<W> {
+        let mut writer = TarWriter::new(output);
+        for entry in self.steps.iter().flat_map(|step| &step.entries) {
+            let mut entry = entry.clone();
+            if let Some(clamp) =
+                self.options.clamp.filter(|clamp| entry.mtime > Time { seconds: *clamp, nanoseconds: 0 })
+            {
+                entry.mtime = Time { seconds: clamp, nanoseconds: 0 };
+            }
+            if entry.kind == Kind::File && entry.size > 0 {
+                writer.append(&entry, &mut open_file(self.root, &entry.path)?)?;
+            } else {
+                writer.append(&entry, &mut std::io::empty())?;
+            }
+        }
+        writer.finish()
+    }
+
+    fn push(&mut self, kind: ChangeKind, path: &[u8], entry: Entry) {
+        self.steps.push(Step { kind, path: path.to_vec(), entries: vec![entry] });
+    }
+
+    fn directory(&mut self, directory: BorrowedFd<'_>, path: &[u8], lower: &Lower) -> Result<()> {
+        let present = names(directory).map_err(Error::io("read", path))?;
+        let mut all: BTreeSet<&[u8]> = present.iter().map(Vec::as_slice).collect();
+        let below = match self.options.is_complete {
+            true => lower.names().map_err(Error::io("read", path))?,
+            false => BTreeSet::new(),
+        };
+        all.extend(below.iter().map(Vec::as_slice));
+        for name in all {
+            let was = lower.opens_to(name, self.options.xattrs).map_err(Error::io("look at", path))?;
+            let path = join(path, name);
+            if !below.is_empty() && present.binary_search_by(|other| other.as_slice().cmp(name)).is_err() {
+                self.deleted(&path, name, &was);
+                continue;
+            }
+            let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Error::io("look at", &path))?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                // A socket means nothing without the process that listens.
+                FileType::Socket => {}
+                FileType::CharacterDevice if is_whiteout(&stat) => self.deleted(&path, name, &was),
+                FileType::Directory => self.subdirectory(directory, name, &path, &was)?,
+                _ => self.file(directory, name, &path, &was)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A whiteout of a name that no layer below has says nothing.
+    fn deleted(&mut self, path: &[u8], name: &[u8], was: &LowerName) {
+        if was.found_in.is_some() {
+            let parent = path.get(..path.len() - name.len()).unwrap_or_default();
+            let mut entry = Entry::new([parent, PREFIX, name].concat(), Kind::File, 0);
+            entry.mtime = Time::default();
+            self.push(ChangeKind::Deleted, path, entry);
+        }
+    }
+
+    fn file(&mut self, directory: BorrowedFd<'_>, name: &[u8], path: &[u8], was: &LowerName) -> Result<()> {
+        let mut now = look(directory, name, path)?;
+        if was.found_in.is_none()
+            && self.options.stubs.contains(path)
+            && now.entry.kind == Kind::File
+            && now.entry.size == 0
+        {
+            return Ok(());
+        }
+        let kind = if was.found_in.is_some() { ChangeKind::Changed } else { ChangeKind::Added };
+        if let Some(parent) = &was.found_in
+            && (!now.has_other_names || self.options.is_complete)
+            && is_same(&now, directory, &look(parent.as_fd(), name, path)?, parent.as_fd(), name, path)?
+        {
+            return Ok(());
+        }
+        if now.has_other_names {
+            if let Some(first) = self.links.get(&now.inode) {
+                now.entry.link.clone_from(first);
+                now.entry.kind = Kind::HardLink;
+                now.entry.xattrs = BTreeMap::new();
+                now.entry.size = 0;
+            } else {
+                self.links.insert(now.inode, path.to_vec());
+            }
+        }
+        self.push(kind, path, now.entry);
+        Ok(())
+    }
+
+    fn subdirectory(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8], was: &LowerName) -> Result<()> {
+        let mut now = look(parent, name, path)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(parent, name, flags, Mode::empty()).map_err(Error::io("open", path))?;
+        let below = match &was.found_in {
+            Some(parent) => Some(look(parent.as_fd(), name, path)?.entry),
+            None => None,
+        };
+        let was_directory = below.as_ref().is_some_and(|entry| entry.kind == Kind::Directory);
+        let hides = was_directory && !self.options.is_complete && is_opaque(fd.as_fd(), self.options.xattrs);
+        let is_same = below.as_ref().is_some_and(|below| same_but_time(&now.entry, below));
+        if is_same && let Some(below) = &below {
+            now.entry.mtime = below.mtime;
+        }
+        // Its own step comes first and is taken back when nothing in it changed.
+        let at = self.steps.len();
+        let kind = if below.is_some() { ChangeKind::Changed } else { ChangeKind::Added };
+        self.push(kind, path, now.entry);
+        if hides && let Some(step) = self.steps.last_mut() {
+            step.entries.push(Entry::new(join(path, OPAQUE), Kind::File, 0));
+        }
+        let nothing = Lower::default();
+        self.directory(fd.as_fd(), path, if hides || !was_directory { &nothing } else { &was.merged })?;
+        let has_changed_children = self.steps.len() > at + 1;
+        if !has_changed_children && !hides && (is_same || below.is_none() && self.is_stub(fd.as_fd(), path)?) {
+            self.steps.truncate(at);
+        }
+        Ok(())
+    }
+
+    /// A directory that was made for a mount, or as the parent of something that was, and holds nothing else.
+    fn is_stub(&self, directory: BorrowedFd<'_>, path: &[u8]) -> Result<bool> {
+        let below = join(path, b"");
+        let leads_to_stub = self.options.stubs.iter().any(|stub| stub == path || stub.starts_with(&below));
+        if !leads_to_stub {
+            return Ok(false);
+        }
+        for name in names(directory).map_err(Error::io("read", path))? {
+            let path = join(path, &name);
+            let is_stub = self.options.stubs.iter().any(|stub| *stub == path || stub.starts_with(&join(&path, b"")));
+            if !is_stub {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+fn is_opaque(directory: BorrowedFd<'_>, xattrs: OverlayXattrs) -> bool {
+    let mut value = [0; 1];
+    getxattr(through_proc(directory), xattrs.opaque(), &mut value) == Ok(1) && value == *b"y"
+}
+
+fn same_but_time(a: &Entry, b: &Entry) -> bool {
+    let key = |e: &Entry| (e.kind, e.mode, e.uid, e.gid, e.size, e.link.clone(), e.xattrs.clone());
+    key(a) == key(b)
+}
+
+/// Whether two files are one file copied: everything equal, bytes included, which are read only when all else is.
+fn is_same(
+    now: &Found,
+    now_parent: BorrowedFd<'_>,
+    was: &Found,
+    was_parent: BorrowedFd<'_>,
+    name: &[u8],
+    path: &[u8],
+) -> Result<bool> {
+    if !same_but_time(&now.entry, &was.entry) || now.entry.mtime != was.entry.mtime {
+        return Ok(false);
+    }
+    if now.entry.kind != Kind::File || now.inode == was.inode {
+        return Ok(true);
+    }
+    let io = |e| Error::io::<std::io::Error>("read", path)(e);
+    let (mut a, mut b) = (open_in(now_parent, name, path)?, open_in(was_parent, name, path)?);
+    let (mut left, mut right) = (vec![0; 128 << 10], vec![0; 128 << 10]);
+    loop {
+        let count = a.read(&mut left).map_err(io)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        let Some(other) = right.get_mut(..count) else { return Ok(false) };
+        if b.read_exact(other).is_err() || left.get(..count) != Some(&*other) {
+            return Ok(false);
+        }
+    }
+}
+
+fn open_in(parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(parent, name, flags, Mode::empty()).map(File::from).map_err(Error::io("open", path))
+}
+
+fn open_file(root: BorrowedFd<'_>, path: &[u8]) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let opened = hoy_sys::path::open_beneath(root, to_path(path), flags, Mode::empty());
+    opened.map(File::from).map_err(Error::io("open", path))
+}
+
+/// Everything about the file `name` of `parent`; what was recorded because it could not be given counts as given.
+fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Found> {
+    let io = |errno: Errno| Error::io("look at", path)(errno);
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
+    let device = Device { major: major(stat.st_rdev), minor: minor(stat.st_rdev) };
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        FileType::CharacterDevice => Kind::Character(device),
+        FileType::BlockDevice => Kind::Block(device),
+        FileType::Fifo => Kind::Fifo,
+        _ => Kind::File,
+    };
+    let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
+    (entry.uid, entry.gid) = (stat.st_uid, stat.st_gid);
+    let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
+    entry.mtime = Time { seconds: stat.st_mtime, nanoseconds };
+    match kind {
+        Kind::File => entry.size = u64::try_from(stat.st_size).unwrap_or_default(),
+        Kind::Symlink => {
+            entry.mode = 0o777;
+            entry.link = readlinkat(parent, name, Vec::new()).map_err(io)?.into_bytes();
+        }
+        _ => {}
+    }
+    if matches!(kind, Kind::File | Kind::Directory) {
+        read_xattrs(parent, name, &mut entry).map_err(io)?;
+    }
+    Ok(Found { entry, inode: (stat.st_dev, stat.st_ino), has_other_names: stat.st_nlink > 1 })
+}
+
+/// The attributes that belong to an image: `user.` and file capabilities, as other builders have it. What is missing
+/// is the machine's (`security.selinux`), the file system's, or not to be seen by an ordinary user (`trusted.`).
+fn read_xattrs(parent: BorrowedFd<'_>, name: &[u8], entry: &mut Entry) -> std::result::Result<(), Errno> {
+    let path = [through_proc(parent).as_bytes(), b"/", name].concat();
+    let mut list = Vec::with_capacity(64 << 10);
+    match llistxattr(&path, hoy_sys::rustix::buffer::spare_capacity(&mut list)) {
+        Ok(_) => {}
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        Err(errno) => return Err(errno),
+    }
+    for attribute in list.split(|&c| c == 0).filter(|attribute| !attribute.is_empty()) {
+        let is_override = attribute == OVERRIDE_STAT.as_bytes();
+        let belongs = attribute.starts_with(b"user.") || attribute == b"security.capability";
+        if !is_override && (!belongs || is_private(attribute)) {
+            continue;
+        }
+        let mut value = Vec::with_capacity(64 << 10);
+        lgetxattr(&path, attribute, hoy_sys::rustix::buffer::spare_capacity(&mut value))?;
+        if !is_override {
+            entry.xattrs.insert(attribute.to_vec(), value);
+        } else if let Some(stat) = OverrideStat::parse(&value) {
+            (entry.uid, entry.gid, entry.mode) = (stat.uid, stat.gid, stat.mode);
+            if let Some((is_block, device)) = stat.device {
+                entry.kind = if is_block { Kind::Block(device) } else { Kind::Character(device) };
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a directory itself is like, as an entry without a name.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn directory_entry(directory: BorrowedFd<'_>) -> Result<Entry> {
+    look(directory, b".", b"").map(|found| found.entry)
+}
+
+/// Makes a directory like `entry`: owner, attributes, mode, time.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn set_directory(directory: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
+    set_all(Target::Handle(directory), entry, None, &mut Refused::default())
+}

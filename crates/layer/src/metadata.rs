@@ -1,0 +1,150 @@
+//! Owner, mode, times and extended attributes of files that were just made.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use hoy_sys::rustix::fs::{
+    AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod, chownat, fchmod, fchown, fsetxattr,
+    lsetxattr, setxattr, utimensat,
+};
+use hoy_sys::rustix::io::Errno;
+
+use crate::entry::{Device, Entry, Time};
+use crate::whiteout::is_private;
+use crate::{Error, OVERRIDE_STAT, OverrideStat, Result};
+
+/// What one system call says.
+type Call = std::result::Result<(), Errno>;
+
+/// What could not be represented, counted for the report.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) owners: u64,
+    pub(crate) xattrs: u64,
+}
+
+/// A file to which metadata is given, and how it can be reached.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// A regular file or directory, open for real.
+    Open(BorrowedFd<'a>),
+    /// A device, a pipe or a directory, open with `O_PATH`: its descriptor is named through `/proc/self/fd`.
+    Handle(BorrowedFd<'a>),
+    /// A symbolic link in a directory.
+    Link(BorrowedFd<'a>, &'a [u8]),
+}
+
+impl Target<'_> {
+    fn chown(self, uid: u32, gid: u32) -> Call {
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        match self {
+            Self::Open(fd) => fchown(fd, uid, gid),
+            Self::Handle(fd) => chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH),
+            Self::Link(parent, name) => chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+        }
+    }
+
+    fn set_xattr(self, name: &[u8], value: &[u8]) -> Call {
+        match self {
+            Self::Open(fd) => fsetxattr(fd, name, value, XattrFlags::empty()),
+            Self::Handle(fd) => setxattr(through_proc(fd), name, value, XattrFlags::empty()),
+            Self::Link(parent, link) => {
+                let path = [through_proc(parent).as_bytes(), b"/", link].concat();
+                lsetxattr(path, name, value, XattrFlags::empty())
+            }
+        }
+    }
+
+    fn chmod(self, mode: u32) -> Call {
+        match self {
+            Self::Open(fd) => fchmod(fd, Mode::from_raw_mode(mode)),
+            Self::Handle(fd) => chmod(through_proc(fd), Mode::from_raw_mode(mode)),
+            // Links have no mode of their own.
+            Self::Link(..) => Ok(()),
+        }
+    }
+
+    fn set_mtime(self, time: Time) -> Call {
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() },
+        };
+        match self {
+            Self::Open(fd) => hoy_sys::rustix::fs::futimens(fd, &times),
+            Self::Handle(fd) => utimensat(fd, "", &times, AtFlags::EMPTY_PATH),
+            Self::Link(parent, name) => utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW),
+        }
+    }
+}
+
+/// The name by which calls that know no `O_PATH` descriptors reach one.
+pub(crate) fn through_proc(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+/// Gives owner and attributes; returns the mode that may now be given.
+///
+/// Setuid and setgid on a file of the wrong owner would mean something else than the image says.
+pub(crate) fn set_owner_and_xattrs(
+    target: Target<'_>,
+    entry: &Entry,
+    stand_in_for: Option<(bool, Device)>,
+    refused: &mut Refused,
+) -> Result<u32> {
+    let io = |doing| Error::io::<Errno>(doing, &entry.path);
+    let is_owned = match target.chown(entry.uid, entry.gid) {
+        Ok(()) => true,
+        // EINVAL: the id is not mapped in this user namespace.
+        Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => false,
+        Err(errno) => return Err(io("change the owner of")(errno)),
+    };
+    set_xattrs(target, &entry.path, &entry.xattrs, refused)?;
+    if is_owned && stand_in_for.is_none() {
+        return Ok(entry.mode);
+    }
+    let stat = OverrideStat { uid: entry.uid, gid: entry.gid, mode: entry.mode, device: stand_in_for };
+    match target.set_xattr(OVERRIDE_STAT.as_bytes(), stat.to_value().as_bytes()) {
+        Ok(()) => {}
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => refused.owners += 1,
+        Err(errno) => return Err(io("set an attribute of")(errno)),
+    }
+    Ok(entry.mode & 0o777)
+}
+
+fn set_xattrs(
+    target: Target<'_>,
+    path: &[u8],
+    xattrs: &BTreeMap<Vec<u8>, Vec<u8>>,
+    refused: &mut Refused,
+) -> Result<()> {
+    for (name, value) in xattrs {
+        if is_private(name) || name.contains(&0) {
+            refused.xattrs += 1;
+            continue;
+        }
+        match target.set_xattr(name, value) {
+            Ok(()) => {}
+            // Of a namespace that is not ours to write, or that this file system or kind of file does not have.
+            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::RANGE) => refused.xattrs += 1,
+            Err(errno) => return Err(Error::io("set an attribute of", path)(errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Gives mode, then time: nothing after that changes the file.
+pub(crate) fn set_mode_and_time(target: Target<'_>, path: &[u8], mode: u32, mtime: Time) -> Result<()> {
+    target.chmod(mode).map_err(Error::io("change the mode of", path))?;
+    target.set_mtime(mtime).map_err(Error::io("set the time of", path))
+}
+
+/// Gives everything to a file that nothing else is written to.
+pub(crate) fn set_all(
+    target: Target<'_>,
+    entry: &Entry,
+    stand_in_for: Option<(bool, Device)>,
+    refused: &mut Refused,
+) -> Result<()> {
+    let mode = set_owner_and_xattrs(target, entry, stand_in_for, refused)?;
+    set_mode_and_time(target, &entry.path, mode, entry.mtime)
+}

@@ -1,0 +1,97 @@
+//! Where entries go: parent directories below the root, opened once and kept.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use hoy_sys::path::open_in_root;
+use hoy_sys::rustix::fs::{Mode, OFlags, mkdirat, readlinkat};
+use hoy_sys::rustix::io::Errno;
+
+use crate::entry::{join, split, to_path};
+use crate::{Error, Result};
+
+/// Descriptors kept open; a layer visits its directories mostly in order.
+const MAX_OPEN: usize = 64;
+/// Links followed where directories have yet to be made, as many as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// The directories below a root, by their normalized names.
+pub(crate) struct Places<'a> {
+    root: BorrowedFd<'a>,
+    open: HashMap<Vec<u8>, Rc<OwnedFd>>,
+    /// Directories that were made because an entry needed them and no entry had named them.
+    pub(crate) implicit: Vec<Vec<u8>>,
+    /// Whether a link that leads nowhere may be followed by making its target.
+    pub(crate) may_follow_dangling: bool,
+}
+
+impl<'a> Places<'a> {
+    pub(crate) fn new(root: BorrowedFd<'a>, may_follow_dangling: bool) -> Self {
+        Self { root, open: HashMap::new(), implicit: Vec::new(), may_follow_dangling }
+    }
+
+    pub(crate) fn root(&self) -> BorrowedFd<'a> {
+        self.root
+    }
+
+    /// The directory `path`, made with all its parents where it is missing. Links in it lead to where they do inside the root.
+    pub(crate) fn directory(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        if let Some(fd) = self.open.get(path) {
+            return Ok(Rc::clone(fd));
+        }
+        let fd = Rc::new(self.open_or_make(path, 0)?);
+        if self.open.len() >= MAX_OPEN {
+            self.open.clear();
+        }
+        self.open.insert(path.to_vec(), Rc::clone(&fd));
+        Ok(fd)
+    }
+
+    /// The existing directory `path`.
+    pub(crate) fn existing(&self, path: &[u8]) -> std::result::Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        open_in_root(self.root, to_path(path), flags, Mode::empty()).map_err(|error| error.errno)
+    }
+
+    /// Something that was not a regular file went away: what lay below or behind it is no longer there.
+    pub(crate) fn forget(&mut self) {
+        self.open.clear();
+    }
+
+    fn open_or_make(&mut self, path: &[u8], links: usize) -> Result<OwnedFd> {
+        match self.existing(path) {
+            Ok(fd) => return Ok(fd),
+            Err(Errno::NOENT) => {}
+            Err(Errno::NOTDIR) if self.may_follow_dangling => {
+                return Err(Error::refused(path, "a part of its name is no directory"));
+            }
+            Err(Errno::NOTDIR) => return Err(Error::parents(path, "a part of its name is no directory")),
+            Err(errno) => return Err(Error::io("open", path)(errno)),
+        }
+        let (parent_path, name) = split(path);
+        let parent = self.open_or_make(parent_path, links)?;
+        match mkdirat(&parent, name, Mode::RWXU) {
+            Ok(()) => self.implicit.push(path.to_vec()),
+            Err(Errno::EXIST) => return self.make_target(path, parent.as_fd(), links),
+            Err(errno) => return Err(Error::io("create", path)(errno)),
+        }
+        self.existing(path).map_err(Error::io("open", path))
+    }
+
+    /// `path` is a link to nothing yet. In a layer on its own its target may be in a parent, or may not be there at all.
+    fn make_target(&mut self, path: &[u8], parent: BorrowedFd<'_>, links: usize) -> Result<OwnedFd> {
+        if !self.may_follow_dangling {
+            return Err(Error::parents(path, "a part of its name is a link to nothing in this layer"));
+        }
+        let (parent_path, name) = split(path);
+        let target = readlinkat(parent, name, Vec::new()).map_err(Error::io("read link", path))?.into_bytes();
+        if links == MAX_LINKS || target.split(|&c| c == b'/').any(|part| part == b"..") {
+            return Err(Error::refused(path, "a part of its name is a link that leads nowhere"));
+        }
+        let base = if target.starts_with(b"/") { &b""[..] } else { parent_path };
+        let target = crate::entry::normalize(&join(base, &target))?;
+        self.open_or_make(&target, links + 1)
+    }
+}

@@ -1,0 +1,306 @@
+//! Archives that mean harm, or that readers are known to disagree about (CVE numbers at the rows).
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use hoy_layer::{Archive, Entry, Error, Flavour, Kind, Limits, Report, TarWriter, unpack};
+use hoy_oci::Digest;
+
+/// A tar with these entries; a file's bytes are the text after its kind.
+fn tar(entries: &[(&str, Kind, &str)]) -> Vec<u8> {
+    let mut writer = TarWriter::new(Vec::new());
+    for (path, kind, text) in entries {
+        let mut entry = Entry::new(*path, *kind, if *kind == Kind::Directory { 0o755 } else { 0o644 });
+        (entry.uid, entry.gid) = me();
+        match kind {
+            Kind::File => entry.size = text.len() as u64,
+            Kind::Directory => entry.mode = u32::from_str_radix(text, 8).unwrap_or(0o755),
+            _ => entry.link = text.as_bytes().to_vec(),
+        }
+        writer.append(&entry, &mut text.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn me() -> (u32, u32) {
+    (hoy_sys::rustix::process::getuid().as_raw(), hoy_sys::rustix::process::getgid().as_raw())
+}
+
+fn plain(bytes: &[u8], root: &Path) -> Result<Report, Error> {
+    unpack(bytes, fs::File::open(root).unwrap().as_fd(), Flavour::Plain, Limits::default())
+}
+
+/// A root inside a directory with a secret beside it.
+fn place() -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::create_dir(dir.path().join("out")).unwrap();
+    fs::set_permissions(dir.path().join("out"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(dir.path().join("secret"), "secret").unwrap();
+    (dir, root)
+}
+
+fn unharmed(dir: &Path) {
+    assert_eq!(fs::read_to_string(dir.join("secret")).unwrap(), "secret");
+    assert_eq!(fs::read_dir(dir.join("out")).unwrap().count(), 0);
+    assert_eq!(fs::metadata(dir.join("out")).unwrap().permissions().mode() & 0o7777, 0o700);
+    assert_eq!(fs::metadata(dir.join("secret")).unwrap().permissions().mode() & 0o7777, 0o644);
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["out", "root", "secret"]);
+}
+
+use Kind::{Directory, File, HardLink, Symlink};
+
+#[test]
+fn nothing_leaves_the_root() {
+    for (what, entries, refused) in [
+        ("parent", &[("../x", File, "a")][..], Some("../x")),
+        ("parent in the middle", &[("a/../../x", File, "a")], Some("a/../../x")),
+        ("absolute", &[("/x", File, "a")], None),
+        ("hard link out", &[("x", HardLink, "../secret")], Some("\"x\"")),
+        ("hard link through a link", &[("l", Symlink, ".."), ("x", HardLink, "l/secret")], Some("\"x\"")),
+        ("write through a relative link", &[("l", Symlink, "../out"), ("l/x", File, "a")], Some("")),
+        ("write through an absolute link", &[("l", Symlink, "/out"), ("l/x", File, "a")], None),
+        ("write through a chain", &[("a", Symlink, "b"), ("b", Symlink, "../../out"), ("a/x", File, "a")], Some("")),
+        ("file over a link", &[("l", Symlink, "../secret"), ("l", File, "a")], None),
+        // CVE-2021-32760, CVE-2026-33056: chmod through a link.
+        ("directory over a link", &[("l", Symlink, "../out"), ("l", Directory, "777")], None),
+        ("mkdir through a link", &[("l", Symlink, "../out"), ("l/d", Directory, "777")], Some("")),
+        (
+            "hard link to a link, then a write",
+            &[("l", Symlink, "../secret"), ("m", HardLink, "l"), ("m", File, "a")],
+            None,
+        ),
+        // CVE-2021-29136: the root itself becomes a link.
+        ("root as link", &[("/.", Symlink, "../out"), ("x", File, "a")], Some("/")),
+        ("root as file", &[("./", File, "")], None),
+        ("root as hard link", &[(".", HardLink, "x")], Some("/")),
+        ("whiteout of the parent", &[(".wh...", File, "")], Some(".wh...")),
+        ("whiteout of itself", &[("d/.wh..", File, "")], Some("d/.wh..")),
+        ("whiteout through a link", &[("l", Symlink, "../"), ("l/.wh.secret", File, "")], None),
+        ("opaque through a link", &[("l", Symlink, ".."), ("l/.wh..wh..opq", File, "")], None),
+        ("inside a whiteout", &[(".wh.x/y", File, "a")], Some(".wh.x/y")),
+    ] {
+        let (dir, root) = place();
+        let got = plain(&tar(entries), &root);
+        unharmed(dir.path());
+        match (refused, got) {
+            (None, Ok(_)) => {}
+            // Links that lead upwards stay inside, where there may be nothing.
+            (Some(""), _) => {}
+            (Some(name), Err(error)) => assert!(error.to_string().contains(name), "{what}: {error}"),
+            (_, got) => panic!("{what}: {got:?}"),
+        }
+    }
+}
+
+#[test]
+fn links_stay_inside_the_root() {
+    let (dir, root) = place();
+    let report = plain(&tar(&[("l", Symlink, "/new/deep"), ("l/x", File, "inside")]), &root).unwrap();
+    assert_eq!(fs::read_to_string(root.join("new/deep/x")).unwrap(), "inside");
+    assert_eq!(report.implicit, [Path::new("new"), Path::new("new/deep")]);
+    unharmed(dir.path());
+}
+
+#[test]
+fn the_last_entry_of_a_name_wins() {
+    let (_dir, root) = place();
+    let entries = [
+        ("a", Directory, "755"),
+        ("a/b", File, "old"),
+        ("a", File, "new"),
+        ("b", File, "old"),
+        ("b", Directory, "700"),
+        ("b/c", File, "kept"),
+        ("b", Directory, "711"),
+    ];
+    plain(&tar(&entries), &root).unwrap();
+    assert_eq!(fs::read_to_string(root.join("a")).unwrap(), "new");
+    assert_eq!(fs::read_to_string(root.join("b/c")).unwrap(), "kept");
+    assert_eq!(fs::metadata(root.join("b")).unwrap().permissions().mode() & 0o7777, 0o711);
+}
+
+#[test]
+fn whiteouts_delete_what_is_below_only() {
+    let (_dir, root) = place();
+    fs::create_dir_all(root.join("d/old")).unwrap();
+    fs::write(root.join("d/new"), "old").unwrap();
+    fs::write(root.join("gone"), "").unwrap();
+    symlink("../secret", root.join("link")).unwrap();
+    let entries = [
+        ("d/", Directory, "755"),
+        ("d/new", File, "new"),
+        ("d/.wh..wh..opq", File, ""),
+        ("d/.wh.new", File, ""),
+        (".wh.gone", File, ""),
+        (".wh.link", File, ""),
+        (".wh.never", File, ""),
+        (".wh..wh.plnk", File, ""),
+    ];
+    plain(&tar(&entries), &root).unwrap();
+    assert_eq!(fs::read_to_string(root.join("d/new")).unwrap(), "new");
+    assert_eq!(fs::read_dir(root.join("d")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
+}
+
+/// The header block of a file, to be spoilt.
+fn block(path: &str, kind: u8, size: u64) -> [u8; 512] {
+    let mut entry = Entry::new(path, Kind::File, 0o644);
+    (entry.uid, entry.gid) = me();
+    entry.size = size;
+    let mut writer = TarWriter::new(Vec::new());
+    writer.append(&entry, &mut std::io::repeat(b'x')).unwrap();
+    let mut block: [u8; 512] = writer.finish().unwrap()[..512].try_into().unwrap();
+    block[156] = kind;
+    sign(&mut block);
+    block
+}
+
+fn sign(block: &mut [u8; 512]) {
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+}
+
+fn padded(text: &[u8]) -> Vec<u8> {
+    let mut text = text.to_vec();
+    text.resize(text.len().next_multiple_of(512), 0);
+    text
+}
+
+fn pax(kind: u8, records: &[u8]) -> Vec<u8> {
+    [block("PaxHeaders/x", kind, records.len() as u64).to_vec(), padded(records)].concat()
+}
+
+#[test]
+fn the_size_of_pax_wins() {
+    // CVE-2025-62518, CVE-2026-33055: an entry hidden in what another reader takes for data.
+    let hidden = block("hidden", b'0', 0);
+    let bytes = [pax(b'x', b"12 size=512\n"), block("a", b'0', 0).to_vec(), hidden.to_vec(), vec![0; 1024]].concat();
+    let (_dir, root) = place();
+    plain(&bytes, &root).unwrap();
+    assert_eq!(fs::metadata(root.join("a")).unwrap().len(), 512);
+    assert!(!root.join("hidden").exists());
+}
+
+#[test]
+fn doubtful_archives_are_refused() {
+    let end = vec![0; 1024];
+    let with = |parts: &[&[u8]]| [parts.concat(), end.clone()].concat();
+    let file = block("a", b'0', 0);
+    let mut checksum = file;
+    checksum[0] = b'b';
+    let mut big = block("PaxHeaders/x", b'x', 0);
+    big[124..136].copy_from_slice(b"77777777777\0");
+    sign(&mut big);
+    let mut negative = file;
+    negative[124..136].fill(0xff);
+    sign(&mut negative);
+    let mut sparse = block("s", b'S', 0);
+    sparse[482] = 1;
+    sign(&mut sparse);
+    let more = [b"00000000000\x0000000000000\0".repeat(21), vec![1; 8]].concat();
+    for (what, bytes) in [
+        ("wrong checksum", with(&[&checksum])),
+        ("cut in a header", file[..300].to_vec()),
+        ("cut in data", block("a", b'0', 5000).to_vec()),
+        ("pax without newline", with(&[&pax(b'x', b"11 path=abcd"), &file])),
+        ("pax length 0", with(&[&pax(b'x', b"0 path=a\n"), &file])),
+        ("pax size no number", with(&[&pax(b'x', b"9 size=-\n"), &file])),
+        ("pax NUL in path", with(&[&pax(b'x', b"11 path=a\0\n"), &file])),
+        ("pax of a gigabyte", with(&[&big])),
+        ("pax at the end", with(&[&pax(b'x', b"9 path=a\n")])),
+        ("global path", with(&[&pax(b'g', b"9 path=a\n"), &file])),
+        ("negative size", with(&[&negative])),
+        ("directory with a size", with(&[&block("d", b'5', 512), &[0; 512]])),
+        ("unknown type", with(&[&block("d", b'Z', 0)])),
+        // CVE-2025-58183: a sparse map without end.
+        ("endless sparse map", with(&[&sparse, &more.repeat(10_000)])),
+        (
+            "sparse map past the end",
+            with(&[
+                &pax(b'x', b"25 GNU.sparse.realsize=1\n24 GNU.sparse.map=0,512\n"),
+                &block("a", b'0', 512),
+                &[0; 512],
+            ]),
+        ),
+    ] {
+        let (_dir, root) = place();
+        let error = plain(&bytes, &root).unwrap_err();
+        assert!(matches!(error, Error::Malformed { .. } | Error::Read(_)), "{what}: {error:?}");
+    }
+}
+
+#[test]
+fn sparse_files_of_all_four_kinds() {
+    let data = padded(&[b'x'; 512]);
+    let map = b"GNU.sparse.map=512,512\n";
+    let mut old = block("s", b'S', 512);
+    old[386..410].copy_from_slice(b"00000001000\x0000000001000\0");
+    old[483..495].copy_from_slice(b"00000002000\0");
+    sign(&mut old);
+    let size = b"27 GNU.sparse.realsize=1024\n";
+    let size = [b"28".as_slice(), &size[2..]].concat();
+    let named = [size.as_slice(), b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n21 GNU.sparse.name=s\n"].concat();
+    let zero = [size.as_slice(), b"25 GNU.sparse.offset=512\n27 GNU.sparse.numbytes=512\n"].concat();
+    let one = [size.as_slice(), format!("{} ", map.len() + 3).as_bytes(), map].concat();
+    let archives = [
+        ("old", [old.to_vec(), data.clone()].concat()),
+        ("0.0", [pax(b'x', &zero), block("s", b'0', 512).to_vec(), data.clone()].concat()),
+        ("0.1", [pax(b'x', &one), block("s", b'0', 512).to_vec(), data.clone()].concat()),
+        ("1.0", [pax(b'x', &named), block("x", b'0', 1024).to_vec(), padded(b"1\n512\n512\n"), data.clone()].concat()),
+    ];
+    for (what, bytes) in archives {
+        let (_dir, root) = place();
+        plain(&bytes, &root).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+        let want = [vec![0; 512], vec![b'x'; 512]].concat();
+        assert!(fs::read(root.join("s")).unwrap() == want, "{what}");
+    }
+}
+
+#[test]
+fn the_report_says_what_it_read() {
+    let bytes = tar(&[("a/b", File, "text")]);
+    let (_dir, root) = place();
+    let report = plain(&bytes, &root).unwrap();
+    assert_eq!((report.diff_id, report.size, report.entries), (Digest::of(&bytes), bytes.len() as u64, 1));
+    assert_eq!(report.implicit, [Path::new("a")]);
+    let limit = |limits| unpack(bytes.as_slice(), fs::File::open(&root).unwrap().as_fd(), Flavour::Plain, limits);
+    assert!(matches!(limit(Limits { bytes: 3, entries: 9 }), Err(Error::Limit { what: "bytes", .. })));
+    assert!(matches!(limit(Limits { bytes: 9, entries: 0 }), Err(Error::Limit { what: "entries", .. })));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+    /// Any bytes: an answer, in bounded memory, and no panic. Headers are signed so that more than the checksum is met.
+    #[test]
+    fn random_bytes(
+        mut blocks in proptest::collection::vec(proptest::array::uniform32(0_u8..), 1..24),
+        kinds in proptest::collection::vec(0_usize..20, 8),
+        size in 0_u64..2000,
+    ) {
+        let mut bytes = Vec::new();
+        for (noise, kind) in blocks.iter_mut().zip(kinds.iter().cycle()) {
+            let mut header = block("a", b"0123456xgLKSV70x0xS0"[*kind], size);
+            let at = usize::from(noise[0]) * 2;
+            for (to, from) in header.iter_mut().skip(at).zip(&noise[1..1 + usize::from(noise[1]) % 31]) {
+                *to = *from;
+            }
+            sign(&mut header);
+            bytes.extend_from_slice(&header);
+            if noise[2] % 2 == 0 {
+                bytes.extend_from_slice(&padded(&noise[3..]));
+            }
+        }
+        let mut archive = Archive::new(bytes.as_slice());
+        while let Ok(Some(_)) = archive.next_entry() {}
+    }
+}

@@ -1,0 +1,24 @@
+//! A client of OCI registries: the distribution protocol, its authentication, and where credentials are kept.
+//!
+//! It never writes a blob to disk, prints, or reads terminal, home or environment: callers say which files hold
+//! credentials and certificates. Nothing a registry says is believed before its digest is checked.
+
+mod auth;
+mod auth_file;
+mod blob;
+mod challenge;
+mod error;
+mod http;
+mod registry;
+mod resolver;
+mod retry;
+mod tls;
+mod upload;
+mod url;
+
+pub use auth::Credentials;
+pub use auth_file::{AuthFile, AuthFiles};
+pub use blob::BlobReader;
+pub use error::{Error, Failure, Result};
+pub use registry::{Fetched, Options, Registry};
+pub use tls::Tls;

@@ -1,0 +1,252 @@
+//! What a registry can try against this client (CVES.md, section E), and what it gets.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod server;
+
+use std::io::Read;
+
+use hoy_oci::{Descriptor, Digest, MediaType, VerifyingReader};
+use hoy_registry::{Credentials, Error, Options, Registry, Tls};
+use server::{Request, Server, answer};
+
+const BASIC: &str = "WWW-Authenticate: Basic realm=\"x\"";
+
+fn registry(server: &Server) -> Registry {
+    let mut options = Options::default();
+    options.credentials = Some(Credentials::Password { user: "ann".to_owned(), password: "s3cret".to_owned() });
+    options.tls = Tls { verify: false, ..Tls::default() };
+    options.retries = 2;
+    Registry::new(&server.address, options)
+}
+
+/// Answers the probe and asks for basic credentials; what is asked for with them is answered by `act`.
+fn behind_basic(act: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Server {
+    Server::start("127.0.0.1", move |request, _| match request.header("authorization") {
+        None => answer("401 Unauthorized", &[BASIC], b""),
+        Some(_) => act(request),
+    })
+}
+
+fn blob(bytes: &[u8]) -> Descriptor {
+    Descriptor::of(MediaType::from(MediaType::LAYER), bytes)
+}
+
+fn read(registry: &Registry, wanted: &Descriptor) -> Result<Vec<u8>, String> {
+    let reader = registry.blob("a", wanted).map_err(|e| format!("{e:?}"))?;
+    let mut bytes = Vec::new();
+    VerifyingReader::new(reader, wanted).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+#[test]
+fn credentials_do_not_follow_a_redirect() {
+    let content = b"cargo";
+    let other = Server::start("127.0.0.2", move |request, _| {
+        // It even asks for them.
+        if request.header("authorization").is_none() && request.line.contains("greedy") {
+            return answer("401 Unauthorized", &[BASIC], b"");
+        }
+        answer("200 OK", &[], content)
+    });
+    let location = format!("Location: http://{}/cdn", other.address);
+    let greedy = format!("Location: http://{}/greedy", other.address);
+    let kind = blob(content);
+    let digest = kind.digest.to_string();
+    let home = behind_basic(move |request| {
+        let target = if request.line.contains(&digest) { &location } else { &greedy };
+        answer("307 Temporary Redirect", &[target], b"")
+    });
+    let registry = registry(&home);
+    assert_eq!(read(&registry, &kind).unwrap(), content);
+    assert!(read(&registry, &blob(b"else")).unwrap_err().contains("Unauthorized"));
+    assert_eq!(other.requests().len(), 2);
+    assert!(other.requests().iter().all(|request| request.header("authorization").is_none()));
+    assert!(home.requests().iter().any(|request| request.header("authorization").is_some()));
+}
+
+#[test]
+fn a_realm_elsewhere_sees_no_credentials() {
+    let thief = Server::start("127.0.0.2", |_, _| answer("200 OK", &[], b"{\"token\":\"t\"}"));
+    let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{}/token\",service=\"x\"", thief.address);
+    let home = Server::start("127.0.0.1", move |_, _| answer("401 Unauthorized", &[&challenge], b""));
+    let error = registry(&home).manifest("a", "1").unwrap_err();
+    assert!(format!("{error:?}").contains("Place"), "{error:?}");
+    assert_eq!(thief.requests().len(), 0);
+}
+
+#[test]
+fn a_realm_at_the_same_host_gives_a_token() {
+    let manifest = br#"{"schemaVersion":2,"manifests":[]}"#;
+    let tokens = Server::start("127.0.0.1", |request, _| {
+        assert!(request.line.contains("scope=repository:a:pull") || request.line.contains("/v2/"), "{}", request.line);
+        let expected = request.header("authorization").is_some_and(|value| value.starts_with("Basic "));
+        if expected { answer("200 OK", &[], b"{\"token\":\"t0ken\"}") } else { answer("401 No", &[], b"") }
+    });
+    let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{}/token\",service=\"x\"", tokens.address);
+    let home = Server::start("127.0.0.1", move |request, _| match request.header("authorization") {
+        Some("Bearer t0ken") => answer("200 OK", &[], manifest),
+        Some(_) => answer("500 Wrong", &[], b""),
+        None if request.line.starts_with("GET /v2/ ") => answer("200 OK", &[], b""),
+        None => answer("401 Unauthorized", &[&challenge], b""),
+    });
+    let fetched = registry(&home).manifest("a", "1").unwrap();
+    assert_eq!((fetched.bytes.as_slice(), fetched.descriptor.digest), (&manifest[..], Digest::of(manifest)));
+    assert_eq!(fetched.descriptor.media_type.as_str(), MediaType::INDEX);
+    let secrets = home.requests();
+    assert!(secrets.iter().all(|r| r.header("authorization").is_none_or(|value| !value.starts_with("Basic"))));
+}
+
+#[test]
+fn an_upload_elsewhere_has_no_credentials() {
+    let other = Server::start("127.0.0.2", |_, _| answer("201 Created", &[], b""));
+    let location = format!("Location: http://{}/upload?state=1", other.address);
+    let home = behind_basic(move |_| answer("202 Accepted", &[&location], b""));
+    let content = b"cargo";
+    registry(&home).put_blob("a", &blob(content), &mut &content[..]).unwrap();
+    let put = other.requests();
+    assert_eq!(put.len(), 1);
+    assert!(put[0].line.starts_with("PUT /upload?state=1&digest=sha256:"), "{}", put[0].line);
+    assert_eq!((put[0].header("authorization"), put[0].header("content-length")), (None, Some("5")));
+}
+
+#[test]
+fn a_401_loop_ends() {
+    let home = Server::start("127.0.0.1", |_, _| answer("401 Unauthorized", &[BASIC], b""));
+    let error = registry(&home).manifest("a", "1").unwrap_err();
+    assert!(error.is_unauthorized(), "{error:?}");
+    assert!(home.requests().len() <= 6, "{}", home.requests().len());
+    assert!(!format!("{error:?}").contains("s3cret"));
+}
+
+#[test]
+fn redirects_end() {
+    let home = Server::start("127.0.0.1", |_, count| answer("302 Found", &[&format!("Location: /v2/{count}")], b""));
+    let error = registry(&home).manifest("a", "1").unwrap_err();
+    assert!(format!("{error:?}").contains("again and again"), "{error:?}");
+    let metadata = Server::start("127.0.0.1", |_, _| answer("302 Found", &["Location: http://169.254.169.254/"], b""));
+    let error = registry(&metadata).manifest("a", "1").unwrap_err();
+    assert!(format!("{error:?}").contains("Place"), "{error:?}");
+}
+
+#[test]
+fn manifests_are_what_was_asked_for() {
+    let body = br#"{"schemaVersion":2,"manifests":[]}"#;
+    let home = Server::start("127.0.0.1", move |request, _| {
+        let lie = format!("Docker-Content-Digest: {}", Digest::of(b"else"));
+        let lies: &[&str] = if request.line.contains("/lie") { &[&lie] } else { &[] };
+        answer("200 OK", lies, body)
+    });
+    let registry = registry(&home);
+    assert!(registry.manifest("a", &Digest::of(body).to_string()).is_ok());
+    for reference in [&Digest::of(b"other").to_string(), "lie"] {
+        let error = registry.manifest("a", reference).unwrap_err();
+        assert!(format!("{error:?}").contains("DigestMismatch"), "{error:?}");
+    }
+}
+
+#[test]
+fn a_manifest_has_a_limit() {
+    let home = Server::start("127.0.0.1", |request, _| {
+        if request.line.contains("/announced") {
+            return b"HTTP/1.1 200 OK\r\nContent-Length: 5368709120\r\n\r\n{".to_vec();
+        }
+        let mut body = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec();
+        body.resize(6 << 20, b' ');
+        body
+    });
+    for reference in ["announced", "endless"] {
+        let error = registry(&home).manifest("a", reference).unwrap_err();
+        assert!(format!("{error:?}").contains("TooLarge"), "{error:?}");
+    }
+}
+
+#[test]
+fn old_and_unknown_images_are_refused() {
+    let home = Server::start("127.0.0.1", |request, _| {
+        let kind = if request.line.contains("/old") { "prettyjws" } else { "json" };
+        let header = format!("Content-Type: application/vnd.docker.distribution.manifest.v1+{kind}");
+        answer("200 OK", &[&header], b"{}")
+    });
+    for reference in ["old", "older"] {
+        let error = registry(&home).manifest("a", reference).unwrap_err();
+        assert!(format!("{error:?}").contains("Schema1"), "{error:?}");
+    }
+}
+
+#[test]
+fn wrong_and_short_blobs_fail() {
+    let content: &[u8] = b"the cargo";
+    let home = Server::start("127.0.0.1", move |request, _| {
+        if request.line.contains(&Digest::of(content).to_string()) {
+            let mut cut = answer("200 OK", &[], content);
+            cut.truncate(cut.len() - 4);
+            return cut;
+        }
+        answer("200 OK", &[], content)
+    });
+    let registry = registry(&home);
+    let error = read(&registry, &blob(content)).unwrap_err();
+    assert!(error.contains("has 5 bytes, wanted 9"), "{error}");
+    let mut wanted = blob(b"something");
+    assert!(read(&registry, &wanted).unwrap_err().contains("has digest"));
+    wanted.size = 3;
+    assert!(read(&registry, &wanted).unwrap_err().contains("bytes, wanted 3"));
+}
+
+#[test]
+fn a_broken_download_is_taken_up_where_it_broke() {
+    let content: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
+    let whole = content.clone();
+    let home = Server::start("127.0.0.1", move |request, _| match request.header("range") {
+        None => {
+            let mut cut = answer("200 OK", &[], &whole);
+            cut.truncate(cut.len() / 2);
+            cut
+        }
+        Some(range) => {
+            let from: usize = range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();
+            answer("206 Partial Content", &[], &whole[from..])
+        }
+    });
+    assert!(read(&registry(&home), &blob(&content)).unwrap() == content);
+    assert_eq!(home.requests().iter().filter(|r| r.header("range").is_some()).count(), 1);
+}
+
+#[test]
+fn busy_registries_are_asked_again() {
+    let body = br#"{"schemaVersion":2,"manifests":[]}"#;
+    let home = Server::start("127.0.0.1", move |request, count| match count {
+        _ if request.line.starts_with("GET /v2/ ") => answer("200 OK", &[], b""),
+        0..=2 => answer("429 Too Many Requests", &["Retry-After: 0"], b""),
+        _ => answer("200 OK", &[], body),
+    });
+    assert!(registry(&home).manifest("a", "1").is_ok());
+    let down = Server::start("127.0.0.1", |_, _| answer("503 Down", &[], br#"{"errors":[{"message":"tired"}]}"#));
+    let error = registry(&down).manifest("a", "1").unwrap_err();
+    assert!(format!("{error:?}").contains("tired") && error.is_temporary(), "{error:?}");
+}
+
+#[test]
+fn pages_of_tags_end() {
+    let home = Server::start("127.0.0.1", |request, _| {
+        if request.line.contains("last=b") {
+            return answer("200 OK", &[], br#"{"tags":["c"]}"#);
+        }
+        let next = "Link: </v2/a/tags/list?last=b>; rel=\"next\"";
+        answer("200 OK", &[next], br#"{"name":"a","tags":["a","b"]}"#)
+    });
+    assert_eq!(registry(&home).tags("a").unwrap(), ["a", "b", "c"]);
+    let elsewhere = Server::start("127.0.0.1", |_, _| {
+        answer("200 OK", &["Link: <http://169.254.169.254/x>; rel=next"], br#"{"tags":null}"#)
+    });
+    assert!(matches!(registry(&elsewhere).tags("a"), Err(Error::Doing { .. })));
+}
+
+#[test]
+fn plain_http_is_refused_unless_allowed() {
+    let home = Server::start("127.0.0.1", |_, _| answer("200 OK", &[], b"{}"));
+    let error = Registry::new(&home.address, Options::default()).manifest("a", "1").unwrap_err();
+    assert!(format!("{error:?}").contains("PlainHttp"), "{error:?}");
+    assert_eq!(home.requests().len(), 0, "nothing was said in the clear");
+}

@@ -1,0 +1,333 @@
+//! The copy itself: what is to be moved, and moving it.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hoy_oci::{Descriptor, Digest, Document as Parsed, Index, LayerCompression, Manifest, Platform, VerifyingReader};
+
+use crate::convert::convert;
+use crate::recompress::Recompressed;
+use crate::work::in_parallel;
+use crate::{Destination, Document, Error, Format, Observer, Outcome, Result, Source};
+
+/// Indexes within indexes: more levels than anybody has.
+const MAX_DEPTH: usize = 4;
+/// Why an image stays where it is.
+const PRESERVE: &str = "its digest would change, which --preserve-digests forbids";
+
+/// What to do about an image index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MultiArch {
+    /// Take the one image for the platform.
+    #[default]
+    System,
+    /// Take the index and all its images.
+    All,
+    /// Take the index alone.
+    IndexOnly,
+}
+
+/// What to do about the compression of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LayerPolicy {
+    /// Leave each as it is; a destination that has no choice changes them all the same.
+    #[default]
+    Keep,
+    /// Compress those that are plain.
+    CompressPlain(LayerCompression),
+    /// Bring all into this compression, or into none.
+    All(LayerCompression),
+}
+
+/// How to copy.
+#[derive(Debug, Clone)]
+pub struct CopyOptions {
+    /// Which image of an index.
+    pub platform: Platform,
+    /// Whether to take one image of an index, or more.
+    pub multi_arch: MultiArch,
+    /// The manifest's format at the destination; none leaves it as it is.
+    pub format: Option<Format>,
+    /// The layers' compression at the destination.
+    pub layers: LayerPolicy,
+    /// Fail rather than change a digest.
+    pub preserve_digests: bool,
+    /// How many times a blob is begun again after a failure that may pass.
+    pub retries: u32,
+}
+
+impl Default for CopyOptions {
+    fn default() -> Self {
+        Self {
+            platform: Platform::host(),
+            multi_arch: MultiArch::System,
+            format: None,
+            layers: LayerPolicy::Keep,
+            preserve_digests: false,
+            retries: 3,
+        }
+    }
+}
+
+/// What a copy ended in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Copied {
+    /// The manifest or index that the destination's name points to.
+    pub descriptor: Descriptor,
+}
+
+/// Copies an image, or several of an index, and gives them the destination's name.
+///
+/// # Errors
+/// Those of the two ends; the destination's name is then as it was.
+pub fn copy(
+    source: &dyn Source,
+    destination: &dyn Destination,
+    options: &CopyOptions,
+    observer: &dyn Observer,
+) -> Result<Copied> {
+    let job = Job { source, destination, options, observer };
+    let root = match options.multi_arch {
+        MultiArch::System => select(source, &options.platform)?,
+        MultiArch::All | MultiArch::IndexOnly => source.root()?,
+    };
+    let root = job.copy(root, 0)?;
+    destination.finish(&root)?;
+    observer.manifest(&root.descriptor);
+    Ok(Copied { descriptor: root.descriptor })
+}
+
+/// The manifest of the image for `platform`, which may be the root itself.
+///
+/// # Errors
+/// [`Error::NoPlatform`], and those of the source.
+pub fn select(source: &dyn Source, platform: &Platform) -> Result<Document> {
+    let mut document = source.root()?;
+    for _ in 0..MAX_DEPTH {
+        match parse(source, &document)? {
+            Parsed::Manifest(_) => return Ok(document),
+            Parsed::Index(index) => {
+                let mut descriptor =
+                    index.select(platform).ok_or_else(|| no_platform(source, &index, platform))?.clone();
+                descriptor.platform = None;
+                descriptor.annotations.clear();
+                let bytes = read_manifest(source, &descriptor)?;
+                document = Document { descriptor, bytes };
+            }
+        }
+    }
+    Err(no_platform(source, &Index::new(Vec::new()), platform))
+}
+
+fn no_platform(source: &dyn Source, index: &Index, platform: &Platform) -> Error {
+    let available = index.manifests.iter().filter_map(|m| m.platform.as_ref()).map(Platform::to_string);
+    let mut available: Vec<String> = available.collect();
+    available.dedup();
+    let available = if available.is_empty() { "none".to_owned() } else { available.join(", ") };
+    Error::NoPlatform { name: source.name(), platform: platform.to_string(), available }
+}
+
+fn parse(source: &dyn Source, document: &Document) -> Result<Parsed> {
+    Parsed::parse(&document.descriptor.media_type, &document.bytes).map_err(Error::content(source.name()))
+}
+
+/// A member of an index, checked against what the index says of it.
+fn read_manifest(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let bytes = source.manifest(descriptor)?;
+    let (digest, size) = (descriptor.digest, bytes.len() as u64);
+    let wrong = if size != descriptor.size {
+        Some(hoy_oci::Error::SizeMismatch { expected: digest, size: descriptor.size, actual: size })
+    } else {
+        let actual = Digest::of(&bytes);
+        (actual != digest).then_some(hoy_oci::Error::DigestMismatch { expected: digest, actual })
+    };
+    wrong.map_or(Ok(bytes), |source_error| Err(Error::content(source.name())(source_error)))
+}
+
+struct Job<'a> {
+    source: &'a dyn Source,
+    destination: &'a dyn Destination,
+    options: &'a CopyOptions,
+    observer: &'a dyn Observer,
+}
+
+impl Job<'_> {
+    /// Copies what `document` refers to; returns it as it is to be written.
+    fn copy(&self, document: Document, depth: usize) -> Result<Document> {
+        match parse(self.source, &document)? {
+            Parsed::Manifest(manifest) => self.copy_image(document, manifest),
+            Parsed::Index(_) if self.options.multi_arch == MultiArch::IndexOnly => Ok(document),
+            Parsed::Index(_) if depth >= MAX_DEPTH => Err(self.cannot("it has indexes within indexes without end")),
+            Parsed::Index(index) => self.copy_index(document, index, depth),
+        }
+    }
+
+    fn copy_index(&self, document: Document, mut index: Index, depth: usize) -> Result<Document> {
+        let mut changed = false;
+        for member in &mut index.manifests {
+            let bytes = read_manifest(self.source, member)?;
+            let written = self.copy(Document { descriptor: member.clone(), bytes }, depth + 1)?;
+            self.destination.put_manifest(&written)?;
+            self.observer.manifest(&written.descriptor);
+            let new = written.descriptor;
+            changed |= new.digest != member.digest;
+            (member.media_type, member.digest, member.size) = (new.media_type, new.digest, new.size);
+        }
+        let wanted = self.format().map(Format::index).unwrap_or_else(|| document.descriptor.media_type.clone());
+        if !changed && wanted == document.descriptor.media_type {
+            return Ok(document);
+        }
+        index.media_type = Some(wanted.clone());
+        self.rewritten(&wanted, serde_json::to_vec(&index))
+    }
+
+    fn copy_image(&self, document: Document, manifest: Manifest) -> Result<Document> {
+        let own = Format::of(&document.descriptor.media_type);
+        let format = self.format().unwrap_or(own);
+        let changes: HashMap<Digest, LayerCompression> =
+            manifest.layers.iter().filter_map(|layer| Some((layer.digest, self.change(layer)?))).collect();
+        // What cannot be written is found out before anything is moved.
+        let mut planned = manifest.clone();
+        for layer in &mut planned.layers {
+            if let Some(to) = changes.get(&layer.digest) {
+                layer.media_type = own.layer(*to).or(Format::Oci.layer(*to)).unwrap_or(layer.media_type.clone());
+            }
+        }
+        if format != own {
+            planned = convert(planned, format).map_err(|reason| self.cannot(reason))?;
+        }
+        if planned != manifest && self.options.preserve_digests {
+            return Err(self.cannot(PRESERVE));
+        }
+        let mut seen = HashSet::new();
+        let all = manifest.layers.iter().chain([&manifest.config]);
+        let blobs: Vec<&Descriptor> = all.filter(|blob| seen.insert(blob.digest)).collect();
+        let written = in_parallel(&blobs, self.destination.lanes(), |blob, stop| {
+            self.copy_blob(blob, changes.get(&blob.digest).copied(), stop)
+        })?;
+        if planned == manifest {
+            return Ok(document);
+        }
+        let written: HashMap<Digest, (Digest, u64)> = blobs.iter().map(|blob| blob.digest).zip(written).collect();
+        for layer in &mut planned.layers {
+            if let Some(new) = written.get(&layer.digest) {
+                (layer.digest, layer.size) = *new;
+            }
+        }
+        let media_type = planned.media_type.clone().unwrap_or(document.descriptor.media_type);
+        self.rewritten(&media_type, serde_json::to_vec(&planned))
+    }
+
+    /// The compression that a layer is to be brought into; none when it stays as it is.
+    fn change(&self, layer: &Descriptor) -> Option<LayerCompression> {
+        let have = layer.media_type.layer_compression()?;
+        let compress_plain = |to| (have == LayerCompression::None).then_some(to);
+        let wanted = match self.options.layers {
+            _ if self.destination.wants_plain_layers() => Some(LayerCompression::None),
+            LayerPolicy::All(to) => Some(to),
+            LayerPolicy::CompressPlain(to) => compress_plain(to),
+            LayerPolicy::Keep if self.source.is_synthetic() && self.destination.wants_compressed_layers() => {
+                compress_plain(LayerCompression::Gzip)
+            }
+            LayerPolicy::Keep => None,
+        };
+        wanted.filter(|to| *to != have)
+    }
+
+    fn rewritten(&self, media_type: &hoy_oci::MediaType, bytes: serde_json::Result<Vec<u8>>) -> Result<Document> {
+        if self.options.preserve_digests {
+            return Err(self.cannot(PRESERVE));
+        }
+        let bytes = bytes.map_err(|e| self.cannot(e.to_string()))?;
+        Ok(Document { descriptor: Descriptor::of(media_type.clone(), &bytes), bytes })
+    }
+
+    /// The format that must come out.
+    fn format(&self) -> Option<Format> {
+        let natural = || self.destination.natural_format().filter(|_| self.source.is_synthetic());
+        self.destination.format().or(self.options.format).or_else(natural)
+    }
+
+    fn cannot(&self, reason: impl Into<String>) -> Error {
+        Error::Convert { name: self.source.name(), reason: reason.into() }
+    }
+
+    /// Copies a blob, bringing it into another compression if there is one; returns what is at the destination.
+    fn copy_blob(
+        &self,
+        blob: &Descriptor,
+        change: Option<LayerCompression>,
+        stop: &AtomicBool,
+    ) -> Result<(Digest, u64)> {
+        let mut attempt = 0;
+        loop {
+            let result = match change {
+                None => self.try_blob(blob, stop).map(|outcome| (outcome, (blob.digest, blob.size))),
+                Some(to) => self.try_change(blob, to, stop).map(|written| (Outcome::Copied, written)),
+            };
+            let failure = match result {
+                Ok((outcome, written)) => {
+                    self.observer.end(blob, outcome);
+                    return Ok(written);
+                }
+                Err(error) => error,
+            };
+            attempt += 1;
+            if attempt > self.options.retries || !failure.is_temporary() || stop.load(Ordering::Relaxed) {
+                let (digest, from) = (blob.digest, self.source.name());
+                return Err(Error::Blob { digest, from, source: Box::new(failure) });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(200 << attempt.min(6)));
+        }
+    }
+
+    fn try_change(&self, blob: &Descriptor, to: LayerCompression, stop: &AtomicBool) -> Result<(Digest, u64)> {
+        self.observer.begin(blob);
+        let watched = Watched { content: self.source.blob(blob)?, blob, stop, observer: self.observer };
+        let content = VerifyingReader::new(watched, blob);
+        let mut content = Recompressed::new(content, to).map_err(Error::Read)?;
+        self.destination.put_new_blob(&mut content)
+    }
+
+    fn try_blob(&self, blob: &Descriptor, stop: &AtomicBool) -> Result<Outcome> {
+        if self.destination.has_blob(blob)? {
+            return Ok(Outcome::Present);
+        }
+        if let Some(repository) = self.source.repository()
+            && self.destination.mount_blob(blob, &repository)?
+        {
+            return Ok(Outcome::Mounted);
+        }
+        self.observer.begin(blob);
+        let content = match self.source.blob(blob) {
+            // The addresses in `urls` are for whoever runs the image; this program does not go there (CVE-2020-15157).
+            Err(e) if e.is_not_found() && !blob.urls.is_empty() && self.destination.may_lack_foreign_layers() => {
+                return Ok(Outcome::Foreign);
+            }
+            other => other?,
+        };
+        let watched = Watched { content, blob, stop, observer: self.observer };
+        self.destination.put_blob(blob, &mut VerifyingReader::new(watched, blob))?;
+        Ok(Outcome::Copied)
+    }
+}
+
+/// Content that tells how much of it has come, and ends when another thread has failed.
+struct Watched<'a, R> {
+    content: R,
+    blob: &'a Descriptor,
+    stop: &'a AtomicBool,
+    observer: &'a dyn Observer,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other(Error::Stopped));
+        }
+        let count = self.content.read(buffer)?;
+        self.observer.advance(self.blob, count as u64);
+        Ok(count)
+    }
+}

@@ -1,0 +1,239 @@
+//! `docker-archive:` — what docker save(1) writes and docker load(1) reads.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hoy_oci::{Descriptor, Digest, Document as Parsed, Hasher, ImageConfig, Manifest, MediaType, Reference};
+use serde::{Deserialize, Serialize};
+
+use crate::archive::Archive;
+use crate::archive_writer::ArchiveWriter;
+use crate::{Destination, Document, Error, Format, Result, Source};
+
+const LIST: &str = "manifest.json";
+
+/// One image of an archive, as its `manifest.json` has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// An image in an archive of docker save(1). Its manifest is made up here.
+#[derive(Debug)]
+pub struct DockerArchiveSource {
+    archive: Archive,
+    document: Document,
+    /// Which member has which blob.
+    members: HashMap<Digest, String>,
+}
+
+/// An image to be in an archive for docker load(1), which holds no other.
+#[derive(Debug)]
+pub struct DockerArchiveDestination {
+    writer: Mutex<ArchiveWriter>,
+    tags: Vec<String>,
+    name: String,
+}
+
+fn items(archive: &Archive) -> Result<Vec<Item>> {
+    serde_json::from_slice(&archive.document(LIST)?).map_err(|e| archive.wrong(format!("its {LIST}: {e}")))
+}
+
+/// All names in an archive.
+///
+/// # Errors
+/// When it is no such archive.
+pub fn docker_archive_names(file: &Path, spool: &Path) -> Result<Vec<String>> {
+    let items = items(&Archive::open(file, spool)?)?;
+    Ok(items.into_iter().flat_map(|item| item.repo_tags.unwrap_or_default()).collect())
+}
+
+impl DockerArchiveSource {
+    /// The image that has the name or the place, or the only one. A pipe is kept in `spool` meanwhile.
+    ///
+    /// # Errors
+    /// When it is no such archive, or has no such image.
+    pub fn open(file: &Path, reference: Option<&Reference>, index: Option<usize>, spool: &Path) -> Result<Self> {
+        let archive = Archive::open(file, spool)?;
+        let item = choose(&archive, reference, index)?;
+        let config = archive.document(&item.config)?;
+        let diff_ids = ImageConfig::parse(&config).map_err(Error::content(file.display()))?.rootfs.diff_ids;
+        if diff_ids.len() != item.layers.len() {
+            let (have, want) = (item.layers.len(), diff_ids.len());
+            return Err(archive.wrong(format!("it has {have} layers where its configuration names {want}")));
+        }
+        let mut members = HashMap::new();
+        let config_descriptor = Descriptor::of(MediaType::from(MediaType::DOCKER_CONFIG), &config);
+        members.insert(config_descriptor.digest, item.config.clone());
+        let mut layers = Vec::new();
+        for (name, diff_id) in item.layers.iter().zip(diff_ids) {
+            let descriptor = layer(&archive, name, diff_id)?;
+            members.insert(descriptor.digest, name.clone());
+            layers.push(descriptor);
+        }
+        let manifest = Manifest::new(MediaType::DOCKER_MANIFEST, config_descriptor, layers);
+        let bytes = serde_json::to_vec(&manifest).map_err(|e| archive.wrong(e.to_string()))?;
+        let descriptor = Descriptor::of(MediaType::from(MediaType::DOCKER_MANIFEST), &bytes);
+        Ok(Self { archive, document: Document { descriptor, bytes }, members })
+    }
+}
+
+fn choose(archive: &Archive, reference: Option<&Reference>, index: Option<usize>) -> Result<Item> {
+    if !archive.has(LIST) {
+        let other = if archive.has("index.json") { ": it is an oci-archive" } else { "" };
+        return Err(archive.wrong(format!("it has no {LIST}{other}")));
+    }
+    let items = items(archive)?;
+    let count = items.len();
+    let has = |item: &Item, wanted: &Reference| {
+        let tags = item.repo_tags.iter().flatten();
+        tags.filter_map(|tag| Reference::parse(tag).ok()).any(|tag| tag == *wanted)
+    };
+    let (found, what) = match (reference, index) {
+        (Some(wanted), _) => (items.into_iter().find(|item| has(item, wanted)), format!("named \"{wanted}\"")),
+        (None, Some(at)) => (items.into_iter().nth(at), format!("number {at}")),
+        (None, None) if count > 1 => {
+            return Err(archive.wrong(format!("it has {count} images: add the name of one, or its number as @N")));
+        }
+        (None, None) => (items.into_iter().next(), "at all".to_owned()),
+    };
+    found.ok_or_else(|| archive.wrong(format!("it has no image {what}")))
+}
+
+/// What a layer's member is. Newer archives may hold compressed layers; the digest of one is found by reading it.
+fn layer(archive: &Archive, name: &str, diff_id: Digest) -> Result<Descriptor> {
+    let (mut section, size) = archive.section(name)?;
+    let mut magic = [0; 4];
+    let mut filled = 0;
+    while let Some(rest) = magic.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match section.read(rest).map_err(Error::io("read", archive.path()))? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    let media_type = match magic {
+        [0x1f, 0x8b, ..] => MediaType::DOCKER_LAYER_GZIP,
+        [0x28, 0xb5, 0x2f, 0xfd] => MediaType::LAYER_ZSTD,
+        _ => return Ok(Descriptor::new(MediaType::from(MediaType::DOCKER_LAYER), diff_id, size)),
+    };
+    let mut hasher = Hasher::new();
+    std::io::copy(&mut archive.section(name)?.0, &mut hasher).map_err(Error::io("read", archive.path()))?;
+    Ok(Descriptor::new(MediaType::from(media_type), hasher.finish(), size))
+}
+
+impl Source for DockerArchiveSource {
+    fn name(&self) -> String {
+        format!("\"docker-archive:{}\"", self.archive.path().display())
+    }
+
+    fn root(&self) -> Result<Document> {
+        Ok(self.document.clone())
+    }
+
+    fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        Err(self.archive.wrong(format!("it has no manifest {}", descriptor.digest)))
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
+        let missing = || self.archive.wrong(format!("it has no blob {}", descriptor.digest));
+        let name = self.members.get(&descriptor.digest).ok_or_else(missing)?;
+        Ok(Box::new(self.archive.section(name)?.0))
+    }
+
+    fn is_synthetic(&self) -> bool {
+        true
+    }
+}
+
+impl DockerArchiveDestination {
+    /// An archive that will be at `file`, with these names for the image; `-` is standard output.
+    ///
+    /// # Errors
+    /// When there is such a file already, or none can be made.
+    pub fn create(file: &Path, tags: &[Reference], spool: &Path) -> Result<Self> {
+        if std::fs::metadata(file).is_ok_and(|m| m.is_file() && m.len() > 0) {
+            let reason = "it exists, and images cannot be added to a docker-archive: remove it first";
+            return Err(Error::Archive { path: file.to_owned(), reason: reason.to_owned() });
+        }
+        let writer = Mutex::new(ArchiveWriter::create(file, spool)?);
+        let tags = tags.iter().map(Reference::to_string).collect();
+        Ok(Self { writer, tags, name: format!("\"docker-archive:{}\"", file.display()) })
+    }
+
+    fn writer(&self) -> MutexGuard<'_, ArchiveWriter> {
+        // There is one lane, so nobody else can have died within.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn layer_name(digest: &Digest) -> String {
+    format!("{}.tar", digest.hex())
+}
+
+fn config_name(digest: &Digest) -> String {
+    format!("{}.json", digest.hex())
+}
+
+fn member_name(descriptor: &Descriptor) -> String {
+    if descriptor.media_type.is_image_config() {
+        config_name(&descriptor.digest)
+    } else {
+        layer_name(&descriptor.digest)
+    }
+}
+
+impl Destination for DockerArchiveDestination {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    fn format(&self) -> Option<Format> {
+        Some(Format::V2s2)
+    }
+
+    fn wants_plain_layers(&self) -> bool {
+        true
+    }
+
+    fn has_blob(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(self.writer().size(&member_name(descriptor)) == Some(descriptor.size))
+    }
+
+    fn put_blob(&self, descriptor: &Descriptor, content: &mut dyn Read) -> Result<()> {
+        self.writer().put(&member_name(descriptor), descriptor.size, content)
+    }
+
+    fn put_new_blob(&self, content: &mut dyn Read) -> Result<(Digest, u64)> {
+        self.writer().put_new(content, layer_name)
+    }
+
+    fn put_manifest(&self, _: &Document) -> Result<()> {
+        let reason = "a docker-archive holds one image, no index: leave out --all".to_owned();
+        Err(Error::Convert { name: self.name(), reason })
+    }
+
+    fn finish(&self, root: &Document) -> Result<()> {
+        let parsed = Parsed::parse(&root.descriptor.media_type, &root.bytes).map_err(Error::content(self.name()))?;
+        let Parsed::Manifest(manifest) = parsed else { return self.put_manifest(root) };
+        let item = Item {
+            config: config_name(&manifest.config.digest),
+            repo_tags: Some(self.tags.clone()),
+            layers: manifest.layers.iter().map(|layer| layer_name(&layer.digest)).collect(),
+        };
+        let list = serde_json::to_vec(&[item]);
+        let list = list.map_err(|e| Error::Convert { name: self.name(), reason: e.to_string() })?;
+        let mut writer = self.writer();
+        writer.put_bytes(LIST, &list)?;
+        writer.finish()
+    }
+}

@@ -1,0 +1,32 @@
+//! Where images come from and go to: registries, layouts, archives, directories and the store, behind two traits.
+//!
+//! It moves bytes and keeps them as they are unless a conversion is asked for; it never unpacks a layer, and nothing it
+//! delivers has not been checked against its digest.
+
+mod archive;
+mod archive_writer;
+mod convert;
+mod copy;
+mod dir;
+mod docker;
+mod docker_archive;
+mod endpoint;
+mod error;
+mod layout;
+mod name;
+mod observer;
+mod oci_archive;
+mod recompress;
+mod work;
+
+pub use convert::Format;
+pub use copy::{Copied, CopyOptions, LayerPolicy, MultiArch, copy, select};
+pub use dir::{DirDestination, DirSource};
+pub use docker::{DockerDestination, DockerSource};
+pub use docker_archive::{DockerArchiveDestination, DockerArchiveSource, docker_archive_names};
+pub use endpoint::{Destination, Document, Repository, Source};
+pub use error::{Error, Result};
+pub use layout::{LayoutDestination, LayoutSource, StoreDestination};
+pub use name::ImageName;
+pub use observer::{NoObserver, Observer, Outcome};
+pub use oci_archive::{OciArchiveDestination, OciArchiveSource};

@@ -1,0 +1,151 @@
+//! `oci-archive:` — a tar of an OCI layout.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hoy_oci::{Descriptor, Digest, Index, REF_NAME};
+
+use crate::archive::Archive;
+use crate::archive_writer::ArchiveWriter;
+use crate::{Destination, Document, Error, Format, Result, Source};
+
+/// An image in a tar of an OCI layout.
+#[derive(Debug)]
+pub struct OciArchiveSource {
+    archive: Archive,
+    descriptor: Descriptor,
+}
+
+/// An image to be in a tar of an OCI layout, which holds no other.
+#[derive(Debug)]
+pub struct OciArchiveDestination {
+    writer: Mutex<ArchiveWriter>,
+    reference: Option<String>,
+    name: String,
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+impl OciArchiveSource {
+    /// The image `reference` of the archive, or its only one. A pipe is kept in `spool` meanwhile.
+    ///
+    /// # Errors
+    /// When it is no such archive, or has no such image.
+    pub fn open(file: &Path, reference: Option<&str>, spool: &Path) -> Result<Self> {
+        let archive = Archive::open(file, spool)?;
+        let index: Index = serde_json::from_slice(&archive.document("index.json")?)
+            .map_err(|e| archive.wrong(format!("its index.json: {e}")))?;
+        let mut found: Vec<Descriptor> = index.manifests;
+        if let Some(reference) = reference {
+            found.retain(|m| m.ref_name() == Some(reference));
+        }
+        let descriptor = match <[Descriptor; 1]>::try_from(found) {
+            Ok([only]) => only,
+            Err(found) => {
+                let reason = match (reference, found.len()) {
+                    (Some(reference), 0) => format!("it has no image named \"{reference}\""),
+                    (None, 0) => "it has no image".to_owned(),
+                    (_, count) => format!("it has {count} images: add the name of one"),
+                };
+                return Err(archive.wrong(reason));
+            }
+        };
+        Ok(Self { archive, descriptor })
+    }
+}
+
+impl Source for OciArchiveSource {
+    fn name(&self) -> String {
+        format!("\"oci-archive:{}\"", self.archive.path().display())
+    }
+
+    fn root(&self) -> Result<Document> {
+        let mut descriptor = self.descriptor.clone();
+        let bytes = self.manifest(&descriptor)?;
+        let (actual, size) = (Digest::of(&bytes), bytes.len() as u64);
+        if actual != descriptor.digest || size != descriptor.size {
+            let source = hoy_oci::Error::DigestMismatch { expected: descriptor.digest, actual };
+            return Err(Error::content(self.name())(source));
+        }
+        descriptor.annotations.clear();
+        descriptor.platform = None;
+        Ok(Document { descriptor, bytes })
+    }
+
+    fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        self.archive.document(&blob_name(&descriptor.digest))
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
+        Ok(Box::new(self.archive.section(&blob_name(&descriptor.digest))?.0))
+    }
+}
+
+impl OciArchiveDestination {
+    /// An archive that will be at `file`; `-` is standard output.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn create(file: &Path, reference: Option<&str>, spool: &Path) -> Result<Self> {
+        let writer = Mutex::new(ArchiveWriter::create(file, spool)?);
+        let name = format!("\"oci-archive:{}\"", file.display());
+        Ok(Self { writer, reference: reference.map(str::to_owned), name })
+    }
+
+    fn writer(&self) -> MutexGuard<'_, ArchiveWriter> {
+        // There is one lane, so nobody else can have died within.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Destination for OciArchiveDestination {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    fn natural_format(&self) -> Option<Format> {
+        Some(Format::Oci)
+    }
+
+    fn wants_compressed_layers(&self) -> bool {
+        true
+    }
+
+    fn has_blob(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(self.writer().size(&blob_name(&descriptor.digest)) == Some(descriptor.size))
+    }
+
+    fn put_blob(&self, descriptor: &Descriptor, content: &mut dyn Read) -> Result<()> {
+        self.writer().put(&blob_name(&descriptor.digest), descriptor.size, content)
+    }
+
+    fn put_new_blob(&self, content: &mut dyn Read) -> Result<(Digest, u64)> {
+        self.writer().put_new(content, blob_name)
+    }
+
+    fn put_manifest(&self, document: &Document) -> Result<()> {
+        if self.has_blob(&document.descriptor)? {
+            return Ok(());
+        }
+        self.writer().put_bytes(&blob_name(&document.descriptor.digest), &document.bytes)
+    }
+
+    fn finish(&self, root: &Document) -> Result<()> {
+        self.put_manifest(root)?;
+        let mut descriptor = root.descriptor.clone();
+        descriptor.annotations.extend(self.reference.clone().map(|name| (REF_NAME.to_owned(), name)));
+        let index = serde_json::to_vec(&Index::new(vec![descriptor]));
+        let index = index.map_err(|e| Error::Convert { name: self.name(), reason: e.to_string() })?;
+        let mut writer = self.writer();
+        writer.put_bytes("index.json", &index)?;
+        writer.put_bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        writer.finish()
+    }
+}

@@ -1,0 +1,187 @@
+//! Time and memory beside Debian's tools: one run, alternating, medians and their ratio.
+//!
+//! Peak memory is that of the largest single process of a command (`ru_maxrss`), CPU time that of all of them.
+
+use std::fs;
+use std::path::Path;
+
+use hoy_tests::{Registry, Run, Sandbox, debian_layout, has};
+
+const ROUNDS: usize = 7;
+
+/// What one run of a command took.
+#[derive(Clone, Copy)]
+struct Cost {
+    wall_seconds: f64,
+    cpu_seconds: f64,
+    peak_mib: f64,
+}
+
+/// Both sides of a row: each closure makes its state fresh, then returns the command to be timed.
+struct Row<'a> {
+    work: &'a str,
+    peer: &'a str,
+    ours: Box<dyn Fn() -> Run + 'a>,
+    theirs: Box<dyn Fn() -> Run + 'a>,
+}
+
+/// Runs a shell command under GNU time; it must succeed.
+fn measure(run: Run, place: &Path) -> Cost {
+    let figures = place.join("figures");
+    run.env("FIGURES", &figures).ok();
+    let text = fs::read_to_string(&figures).expect("time writes its figures");
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    match numbers[..] {
+        [wall_seconds, user, system, kib] => Cost { wall_seconds, cpu_seconds: user + system, peak_mib: kib / 1024.0 },
+        _ => panic!("time wrote {text:?}"),
+    }
+}
+
+/// `script` under GNU time, with nanosecond wall time from the shell's own clock.
+fn timed(sandbox: &Sandbox, script: &str) -> Run {
+    let outer = format!(
+        "start=$(date +%s%N); /usr/bin/time -q -o \"$FIGURES.part\" -f '%U %S %M' sh -c '{script}' >/dev/null; code=$?; \
+         end=$(date +%s%N); echo \"$(awk \"BEGIN {{print ($end - $start) / 1e9}}\") $(cat \"$FIGURES.part\")\" >\"$FIGURES\"; exit $code"
+    );
+    sandbox.run("sh").args(["-c", &outer])
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn bench(row: &Row, place: &Path) {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let pair = (measure((row.ours)(), place), measure((row.theirs)(), place));
+        // The first round warms the page cache for both.
+        if round > 0 {
+            ours.push(pair.0);
+            theirs.push(pair.1);
+        }
+    }
+    let of = |costs: &[Cost], figure: fn(&Cost) -> f64| median(costs.iter().map(figure).collect());
+    let figures: [fn(&Cost) -> f64; 3] = [|c| c.wall_seconds, |c| c.cpu_seconds, |c| c.peak_mib];
+    let [wall, cpu, peak] = figures.map(|figure| (of(&ours, figure), of(&theirs, figure)));
+    let pairs = ours.iter().zip(&theirs).map(|(a, b)| a.wall_seconds / b.wall_seconds);
+    let (low, high) = pairs.fold((f64::MAX, 0.0_f64), |(low, high), r| (low.min(r), high.max(r)));
+    println!(
+        "| {} | {} | {:.3} / {:.3} / {:.0} | {:.3} / {:.3} / {:.0} | **{:.2}** ({low:.2}–{high:.2}) | {:.2} | {:.2} |",
+        row.work,
+        row.peer,
+        wall.0,
+        cpu.0,
+        peak.0,
+        wall.1,
+        cpu.1,
+        peak.1,
+        wall.0 / wall.1,
+        cpu.0 / cpu.1,
+        peak.0 / peak.1
+    );
+}
+
+fn heading() {
+    let version = |name: &str| Run::new(name).arg("--version").ok().lines().next().unwrap_or_default().to_owned();
+    let kernel = Run::new("uname").arg("-r").ok();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!(
+        "Linux {kernel}, {cores} cores, load {}, {ROUNDS} rounds, alternating.",
+        load.split(' ').next().unwrap_or("?")
+    );
+    println!("{}.\n", ["hoy", "skopeo", "podman", "buildah", "runc"].map(version).join("; "));
+    println!("Cells: wall seconds / CPU seconds / MiB of the largest process.\n");
+    println!("| work | peer | ours | theirs | wall, ratio | CPU | memory |\n|---|---|---|---|---|---|---|");
+}
+
+fn main() {
+    let peers = ["skopeo", "podman", "buildah", "runc", "docker-registry", "debootstrap", "umoci"];
+    if let Some(missing) = peers.iter().find(|peer| !has(peer)) {
+        println!("skipped: {missing} is not installed");
+        return;
+    }
+    let layout = debian_layout(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let registry = Registry::start();
+    let name = format!("docker://{}/debian:12", registry.address());
+    let push = ["copy", "-q", "--dest-tls-verify=false"];
+    Run::new("skopeo").args(push).arg(format!("oci:{}:debian:12", layout.display())).arg(&name).ok();
+    let (ours, theirs, fresh) = (Sandbox::new(), Sandbox::new(), Sandbox::new());
+    let work = fresh.path("work").display().to_string();
+    let peer_store = format!("--root {} --runroot {}", theirs.path("root").display(), theirs.path("run").display());
+    let plain_name = name.trim_start_matches("docker://");
+    let limits = "--network none --ulimit nofile=1000:1000 --ulimit nproc=1000:1000";
+
+    ours.ok("hoy-copy", &["copy", "-q", "--src-tls-verify=false", &name, "store:debian:12"]);
+    theirs.run("sh").args(["-c", &format!("podman {peer_store} pull -q --tls-verify=false {plain_name}")]).ok();
+    let container = ours.ok("hoy-build", &["from", "debian:12"]);
+    let mount = ours.ok("hoy-build", &["mount", &container]);
+    fs::write(format!("{mount}/etc/changed"), "x").expect("change one file");
+    let their_container =
+        theirs.run("sh").args(["-c", &format!("buildah {peer_store} from --pull-never {plain_name}")]).ok();
+    let their_mount = theirs.run("sh").args(["-c", &format!("buildah {peer_store} mount {their_container}")]).ok();
+    fs::write(format!("{their_mount}/etc/changed"), "x").expect("change one file");
+
+    let empty_layout = || drop(fs::remove_dir_all(fresh.path("work/layout")));
+    let rows = [
+        Row {
+            work: "pull, registry → OCI layout",
+            peer: "skopeo",
+            ours: Box::new(|| {
+                empty_layout();
+                timed(&ours, &format!("hoy-copy copy -q --src-tls-verify=false {name} oci:{work}/layout:x"))
+            }),
+            theirs: Box::new(|| {
+                empty_layout();
+                timed(&theirs, &format!("skopeo copy -q --src-tls-verify=false {name} oci:{work}/layout:x"))
+            }),
+        },
+        Row {
+            work: "pull and unpack, registry → root file system",
+            peer: "podman",
+            ours: Box::new(|| {
+                let (root, run) = (fresh.path("root"), fresh.path("run"));
+                for id in fresh.ok("hoy-storage", &["containers", "-q"]).lines() {
+                    fresh.ok("hoy-storage", &["rm", "--force", id]);
+                }
+                drop((fs::remove_dir_all(&root), fs::create_dir(&root), fs::create_dir_all(&run)));
+                timed(
+                    &fresh,
+                    &format!("hoy-copy copy -q --src-tls-verify=false {name} store:x && hoy-storage create x"),
+                )
+            }),
+            theirs: Box::new(|| {
+                let store = format!("--root {work}/p --runroot {work}/r");
+                fresh
+                    .run("sh")
+                    .args(["-c", &format!("podman {store} rmi -a -f >/dev/null 2>&1; rm -rf {work}/p {work}/r")])
+                    .ok();
+                timed(&theirs, &format!("podman {store} pull -q --tls-verify=false {plain_name}"))
+            }),
+        },
+        Row {
+            work: "commit of one changed file",
+            peer: "buildah",
+            ours: Box::new(|| timed(&ours, &format!("hoy-build commit -q {container} changed"))),
+            theirs: Box::new(|| timed(&theirs, &format!("buildah {peer_store} commit -q {their_container} changed"))),
+        },
+        Row {
+            work: "run of true",
+            peer: "podman + runc",
+            ours: Box::new(|| timed(&ours, "hoy run --rm --network none debian:12 true")),
+            theirs: Box::new(|| {
+                let podman = format!("podman {peer_store} --cgroup-manager cgroupfs --runtime runc");
+                timed(&theirs, &format!("{podman} run --rm {limits} {plain_name} true"))
+            }),
+        },
+    ];
+    heading();
+    for row in &rows {
+        bench(row, &fresh.path("work"));
+    }
+    theirs
+        .run("sh")
+        .args(["-c", &format!("buildah {peer_store} rm -a >/dev/null; podman {peer_store} rmi -a -f >/dev/null")])
+        .output();
+}

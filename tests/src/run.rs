@@ -1,0 +1,157 @@
+//! Running a program and looking at what it said.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::{User, program};
+
+/// No run of a test takes longer than this, in seconds; one that hangs is killed and fails.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// A program about to be run.
+#[derive(Debug)]
+pub struct Run {
+    command: Command,
+    stdin: Vec<u8>,
+    shown: String,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Out {
+    /// The exit code, or 128 and the signal's number.
+    pub status: i32,
+    /// Standard output, with anything that is not UTF-8 replaced.
+    pub stdout: String,
+    /// Standard error, likewise.
+    pub stderr: String,
+    /// Standard output as it came.
+    pub bytes: Vec<u8>,
+    shown: String,
+}
+
+impl Run {
+    /// One of our programs (`hoy…`) or a peer from PATH.
+    pub fn new(name: &str) -> Self {
+        let path = if name == "hoy" || name.starts_with("hoy-") { program(name).into_os_string() } else { name.into() };
+        let mut command = Command::new(path);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", crate::program_dir().display()));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        for name in
+            ["HOY_ROOT", "HOY_RUNROOT", "SOURCE_DATE_EPOCH", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "REGISTRY_AUTH_FILE"]
+        {
+            command.env_remove(name);
+        }
+        Self { command, stdin: Vec::new(), shown: name.to_owned() }
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.shown += &format!(" {}", arg.as_ref().to_string_lossy());
+        self.command.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(self, args: impl IntoIterator<Item = S>) -> Self {
+        args.into_iter().fold(self, Self::arg)
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Sets the working directory.
+    #[must_use]
+    pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// Gives it bytes to read.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Runs it as `user`, in that user's home and without supplementary groups.
+    #[must_use]
+    pub fn user(mut self, user: User) -> Self {
+        if user != User::Root {
+            let (uid, gid) = user.ids().expect("the test asked whether the user is available");
+            self.command.uid(uid).gid(gid).env("USER", user.name()).env("LOGNAME", user.name());
+            self.command.env("HOME", format!("/home/{}", user.name())).current_dir("/");
+        }
+        self
+    }
+
+    /// The command, for what this type does not offer.
+    pub fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    /// Starts it and leaves it running; its output is discarded unless the command says otherwise.
+    pub fn spawn(mut self) -> Child {
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.command.spawn().unwrap_or_else(|e| panic!("start {}: {e}", self.shown))
+    }
+
+    /// Runs it to its end.
+    pub fn output(mut self) -> Out {
+        self.command.stdin(Stdio::piped());
+        let mut child = self.command.spawn().unwrap_or_else(|e| panic!("start {}: {e}", self.shown));
+        let pid = rustix::process::Pid::from_child(&child);
+        let mut pipe = child.stdin.take().expect("stdin is a pipe");
+        let stdin = std::mem::take(&mut self.stdin);
+        // A program that does not read its input closes the pipe; that is no fault.
+        let writer = std::thread::spawn(move || pipe.write_all(&stdin).unwrap_or_default());
+        let (done, finished) = mpsc::channel::<()>();
+        let watcher = std::thread::spawn(move || {
+            if finished.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill a hanging program");
+            }
+        });
+        let output = child.wait_with_output().expect("wait for a program");
+        drop(done);
+        watcher.join().expect("the watcher ends");
+        writer.join().expect("the writer ends");
+        Out {
+            status: output.status.code().or_else(|| output.status.signal().map(|s| 128 + s)).expect("it ended"),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            bytes: output.stdout,
+            shown: self.shown,
+        }
+    }
+
+    /// Runs it; anything but success fails the test. Returns standard output without space at its ends.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        let out = self.output();
+        assert_eq!(out.status, 0, "{}\nstdout: {}\nstderr: {}", out.shown, out.stdout, out.stderr);
+        out.stdout.trim().to_owned()
+    }
+
+    /// Runs it; it must end with `code` and say each of `words` on standard error. Returns what it said there.
+    #[track_caller]
+    pub fn fails(self, code: i32, words: &[&str]) -> String {
+        let out = self.output();
+        assert_eq!(out.status, code, "{}\nstdout: {}\nstderr: {}", out.shown, out.stdout, out.stderr);
+        for word in words {
+            assert!(out.stderr.contains(word), "{}: {word:?} is not in {:?}", out.shown, out.stderr);
+        }
+        out.stderr
+    }
+}
