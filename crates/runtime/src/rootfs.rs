@@ -103,9 +103,7 @@ fn mount_one(root: &Root<'_>, plan: &MountPlan, bind: Option<&OwnedFd>) -> Resul
                 root.directory(destination)?
             };
             let made = match new_filesystem(fstype, source, plan) {
-                Err(error) if may_be_bound(fstype, &error) => {
-                    bound_instead(fstype, plan).map(Some).unwrap_or(None).ok_or(error)
-                }
+                Err(error) if may_be_bound(fstype, &error) => bound_instead(fstype, plan).map_err(|_| error),
                 other => other,
             };
             let tree = made.doing(|| format!("mount {fstype} on \"{}\"", destination.display()))?;
