@@ -286,11 +286,11 @@ impl Job {
             is_terminal,
         };
         setting.limit()?;
-        setting.enter_directory(true)?;
+        setting.enter_directory(&root, true)?;
         let program = setting.find(&root)?;
         channel.say(b'R')?;
         channel.wait_go()?;
-        setting.become_program(&program)
+        setting.become_program(&root, &program)
     }
 }
 

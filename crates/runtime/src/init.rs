@@ -99,7 +99,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         is_terminal,
     };
     setting.limit()?;
-    setting.enter_directory(true)?;
+    setting.enter_directory(&root, true)?;
     let program = setting.find(&root)?;
     channel.say(b'R')?;
     match &job.fifo {
@@ -108,7 +108,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     }
     let start = job.config.hooks(|hooks| hooks.start_container());
     hooks::run("startContainer", start, &state_text(job, Status::Created))?;
-    setting.become_program(&program)
+    setting.become_program(&root, &program)
 }
 
 /// Mounts, devices and the way into the root; gives the terminal when there is to be one.
@@ -135,6 +135,8 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     }
     let create = job.config.hooks(|hooks| hooks.create_container());
     hooks::run("createContainer", create, &state_text(job, Status::Creating))?;
+    // As every runtime does; one that cannot be made is told of when it is entered.
+    root.directory(process.cwd()).map(drop).unwrap_or_default();
     for (name, value) in linux.sysctl().iter().flatten() {
         sysctl(job, name, value)?;
     }

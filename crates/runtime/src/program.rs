@@ -8,7 +8,7 @@ use std::path::Path;
 use hoy_sys::process::{cloexec_from, execve, reset_signals};
 use hoy_sys::rustix::fs::{self, Access, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
-use hoy_sys::rustix::process::{Gid, Uid, chdir, getcwd, umask};
+use hoy_sys::rustix::process::{Gid, Uid, fchdir, getcwd, umask};
 use hoy_sys::rustix::thread;
 use oci_spec::runtime::{LinuxSeccomp, Process};
 
@@ -132,12 +132,16 @@ impl Setting<'_> {
 
     /// Enters the working directory, which must be inside the root: a descriptor of the host's, leaked or named by
     /// the image, would lead out of it.
-    pub(crate) fn enter_directory(&self, may_fail: bool) -> Result<()> {
+    pub(crate) fn enter_directory(&self, root: &Root<'_>, may_fail: bool) -> Result<()> {
         let cwd = self.process.cwd();
         if !cwd.is_absolute() {
             return Err(Error::Invalid(format!("process.cwd \"{}\" is not absolute", cwd.display())));
         }
-        match chdir(cwd) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let entered = hoy_sys::path::open_in_root(root.0, cwd, flags, Mode::empty())
+            .map_err(|error| error.errno)
+            .and_then(fchdir);
+        match entered {
             // Only the user himself may enter it, perhaps; he tries again.
             Err(Errno::ACCESS) if may_fail => return Ok(()),
             other => other.doing(|| format!("enter working directory \"{}\"", cwd.display()))?,
@@ -150,7 +154,7 @@ impl Setting<'_> {
     }
 
     /// Gives up every right and descriptor that the program is not to have, and becomes it.
-    pub(crate) fn become_program(&self, program: &Program) -> Result<Infallible> {
+    pub(crate) fn become_program(&self, root: &Root<'_>, program: &Program) -> Result<Infallible> {
         let process = self.process;
         cloexec_from(3 + self.preserve_fds).doing(|| "close descriptors")?;
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
@@ -169,7 +173,7 @@ impl Setting<'_> {
         thread::set_keep_capabilities(false).doing(|| "keep capabilities")?;
         // In the right order the file mode mask is the program's own from here.
         umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
-        self.enter_directory(false)?;
+        self.enter_directory(root, false)?;
         if let Some(sets) = self.sets {
             capability::apply(sets)?;
         }
