@@ -284,6 +284,7 @@ impl Job {
             channel,
             preserve_fds: self.preserve_fds,
             is_terminal,
+            notify_env: None,
         };
         setting.limit()?;
         setting.enter_directory(&root, true)?;

@@ -38,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) devices: Vec<Device>,
     /// The container's root is not the host's: it can make no device.
     pub(crate) in_userns: bool,
+    /// What the program is told of the caller's notify socket.
+    pub(crate) notify_env: Option<String>,
     /// The caller's devices, where none can be made.
     pub(crate) host_devices: Option<Vec<Option<OwnedFd>>>,
     pub(crate) null: Option<OwnedFd>,
@@ -97,6 +99,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         channel,
         preserve_fds: job.preserve_fds,
         is_terminal,
+        notify_env: job.notify_env.as_deref(),
     };
     setting.limit()?;
     setting.enter_directory(&root, true)?;

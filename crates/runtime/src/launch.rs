@@ -22,7 +22,7 @@ use crate::init::{self, Job};
 use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
-use crate::{Error, Result, console, device, hooks, mount_plan, program, userns};
+use crate::{Error, Result, console, device, hooks, mount_plan, notify, program, userns};
 
 /// What is asked for besides the bundle.
 #[derive(Debug, Clone, Default)]
@@ -217,7 +217,11 @@ fn prepare(
     in_userns: bool,
 ) -> Result<Job> {
     let rootfs = config.rootfs(bundle);
-    let mounts = config.spec.mounts().iter().flatten().map(mount_plan::plan).collect::<Result<Vec<_>>>()?;
+    let mut mounts = config.spec.mounts().iter().flatten().map(mount_plan::plan).collect::<Result<Vec<_>>>()?;
+    let env = config.process()?.env().as_deref().unwrap_or_default();
+    let notify = notify::plan(std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
+    let (notify_env, notify_mount) = notify.map_or((None, None), |(entry, mount)| (Some(entry), mount));
+    mounts.extend(notify_mount);
     let namespaces = Namespaces::plan(&config)?;
     let devices = device::plan(config.linux().devices().as_deref().unwrap_or_default())?;
     // Root of a user namespace may not be allowed to walk where the caller may: the caller opens for it.
@@ -247,6 +251,7 @@ fn prepare(
         sources,
         devices,
         in_userns,
+        notify_env,
         host_devices,
         null: opens.then(device::null).transpose()?,
         filter,

@@ -41,6 +41,8 @@ pub(crate) struct Setting<'a> {
     /// Descriptors from 3 on that the program keeps.
     pub(crate) preserve_fds: u32,
     pub(crate) is_terminal: bool,
+    /// `NOTIFY_SOCKET=…`, where the caller has one.
+    pub(crate) notify_env: Option<&'a str>,
 }
 
 /// Opens the caller's /proc, and checks that it is one.
@@ -118,6 +120,7 @@ impl Setting<'_> {
                 env.extend(given.map(|value| format!("{name}={value}")));
             }
         }
+        env.extend(self.notify_env.map(str::to_owned));
         if !env.iter().any(|e| starts(e, "HOME")) {
             env.push(format!("HOME={}", identity::home(root, self.process.user().uid())));
         }
