@@ -59,6 +59,14 @@ pub enum Error {
         /// What is wrong in it.
         source: serde_json::Error,
     },
+    /// A limit that nothing would enforce.
+    #[error("option {option}: limits need control groups, {why}")]
+    Limit {
+        /// As typed: `--memory`.
+        option: &'static str,
+        /// Why there are none.
+        why: &'static str,
+    },
     /// `--init` without an init.
     #[error("no init for --init: install catatonit or tini, or name a static one with --init-path")]
     NoInit,

@@ -138,6 +138,9 @@ pub struct Options {
     /// Most processes; 0 or -1 for no limit
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = "Resources")]
     pub pids_limit: Option<i64>,
+    /// enabled or disabled: whether the container has a control group (default enabled)
+    #[arg(long, value_name = "MODE", help_heading = "Resources")]
+    pub cgroups: Option<String>,
     /// Add an annotation
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Resources")]
     pub annotation: Vec<String>,

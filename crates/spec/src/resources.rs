@@ -36,7 +36,12 @@ pub(crate) fn bytes(option: &'static str, text: &str) -> Result<i64> {
 /// The limits asked for, and where control groups can be made, the default ones.
 pub(crate) fn resources(options: &Options, devices: &[Device], host: &Host) -> Result<Option<Resources>> {
     let (memory, cpu) = (memory(options)?, cpu(options)?);
-    if !host.has_cgroup {
+    let disabled = match options.cgroups.as_deref() {
+        None | Some("enabled") => false,
+        Some("disabled") => true,
+        Some(other) => return Err(Error::option("--cgroups", other, "there are enabled and disabled")),
+    };
+    if disabled || !host.has_cgroup {
         let asked = [
             ("--memory", memory.is_some()),
             ("--cpus", cpu.is_some()),
@@ -44,7 +49,8 @@ pub(crate) fn resources(options: &Options, devices: &[Device], host: &Host) -> R
         ];
         return match asked.iter().find(|(_, asked)| *asked) {
             Some((option, _)) => {
-                Err(Error::option(option, "", "limits need control groups, which this user cannot make here"))
+                let why = if disabled { "and --cgroups is disabled" } else { "which this user cannot make here" };
+                Err(Error::Limit { option, why })
             }
             None => Ok(None),
         };
@@ -173,5 +179,12 @@ mod tests {
         assert_eq!(resources(&Options::default(), &[], &poor).unwrap(), None);
         let asked = Options { memory: Some("1m".to_owned()), ..Options::default() };
         assert!(resources(&asked, &[], &poor).unwrap_err().to_string().contains("control groups"));
+        let disabled = |memory: Option<&str>| Options {
+            memory: memory.map(str::to_owned),
+            cgroups: Some("disabled".to_owned()),
+            ..Options::default()
+        };
+        assert_eq!(resources(&disabled(None), &[], &host()).unwrap(), None);
+        assert!(resources(&disabled(Some("1m")), &[], &host()).is_err());
     }
 }

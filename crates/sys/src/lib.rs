@@ -10,6 +10,7 @@ pub mod mount;
 pub mod net;
 pub mod path;
 pub mod process;
+pub mod relay;
 pub mod seccomp;
 pub mod user;
 pub mod userns;
