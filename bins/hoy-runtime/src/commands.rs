@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use hoy_cli::{Error, Result, Stdout, print_line};
+use hoy_cli::{Context, Error, Result, Stdout, print_line};
 use hoy_runtime::state::{self, Container};
-use hoy_runtime::{CreateOptions, create, delete, kill, pause, run as run_container, start};
+use hoy_runtime::{
+    CreateOptions, ExecOptions, create, delete, exec, features, kill, parse_user, pause, run as run_container, seal,
+    start,
+};
 
-use crate::args::{Cli, Command, Create, Format, Global, List};
-use crate::{log, signal, spec};
+use crate::args::{Cli, Command, Create, Exec, Format, Global, List};
+use crate::{log, ps, signal, spec};
 
 /// Does what the command line says. A failure is also written to the log.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
@@ -25,6 +28,9 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
         return Err(Error::msg("--systemd-cgroup is not supported: control groups are made without systemd"));
     }
     let container = |id: &str| Container::new(&root(global), id);
+    if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
+        seal()?;
+    }
     match command {
         Command::Create(args) => create(&container(&args.id)?, &options(args))?,
         Command::Run(args) => {
@@ -40,7 +46,13 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
         Command::Pause(args) => pause(&container(&args.id)?, true)?,
         Command::Resume(args) => pause(&container(&args.id)?, false)?,
         Command::Spec(args) => spec::write(&args.bundle, args.rootless)?,
-        _ => return Err(Error::msg("not supported")),
+        Command::Exec(args) => {
+            let container = container(&args.id)?;
+            let code = exec_options(args).and_then(|options| Ok(exec(&container, &options)?)).code(255)?;
+            return Ok(ExitCode::from(code));
+        }
+        Command::Ps(args) => ps::print(&container(&args.id)?, args.format, &args.options)?,
+        Command::Features => print_line(serde_json::to_string_pretty(&features())?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -70,6 +82,27 @@ fn options(args: Create) -> CreateOptions {
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
     }
+}
+
+fn exec_options(args: Exec) -> Result<ExecOptions> {
+    Ok(ExecOptions {
+        process: args.process,
+        args: args.command,
+        tty: args.tty,
+        cwd: args.cwd,
+        env: args.env,
+        user: args.user.as_deref().map(parse_user).transpose()?,
+        additional_gids: args.additional_gids,
+        capabilities: args.cap,
+        no_new_privileges: args.no_new_privs,
+        apparmor: args.apparmor,
+        label: args.process_label,
+        preserve_fds: args.preserve_fds,
+        detach: args.detach,
+        pid_file: args.pid_file,
+        console_socket: args.console_socket,
+        ignore_paused: args.ignore_paused,
+    })
 }
 
 fn print_state(container: &Container) -> Result<()> {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 mod args;
 mod commands;
 mod log;
+mod ps;
 mod signal;
 mod spec;
 

@@ -213,3 +213,16 @@ pub fn pause(container: &Container, frozen: bool) -> Result<()> {
     }
     Ok(hoy_cgroup::freeze(&state.cgroups, frozen)?)
 }
+
+/// The processes in a container, as the host counts.
+///
+/// # Errors
+/// Those of reading its control group.
+pub fn processes(container: &Container) -> Result<Vec<i32>> {
+    let state = container.state("list the processes of")?;
+    let mut pids = hoy_cgroup::processes(&state.cgroups)?;
+    if state.is_alive() {
+        pids.insert(state.pid);
+    }
+    Ok(pids.into_iter().collect())
+}

@@ -90,7 +90,7 @@ const PROPAGATIONS: &[(&str, u64)] = &[
 ];
 
 /// The options that a superblock is given by a flag of its own name.
-const SUPERBLOCK: &[&str] = &["sync", "async", "dirsync", "mand", "nomand", "lazytime", "nolazytime"];
+const SUPERBLOCK: &[&str] = &["sync", "async", "dirsync", "mand", "lazytime", "nolazytime"];
 
 /// The options that say what is so without them.
 const DEFAULTS: &[&str] = &["defaults", "remount", "bind", "rbind", "silent", "loud", "iversion", "noiversion"];
@@ -162,14 +162,18 @@ fn idmap(mount: &Mount, options: &[&str]) -> Result<Option<IdMap>> {
 impl MountPlan {
     fn option(&mut self, option: &str) {
         if DEFAULTS.contains(&option) || matches!(option, "idmap" | "ridmap") {
+        } else if SUPERBLOCK.contains(&option) {
+            // What the caller's file system does is its own affair: a bind leaves it.
+            if !matches!(self.kind, Kind::Bind { .. }) {
+                self.data.push((option.to_owned(), None));
+            }
         } else if option == "tmpcopyup" {
             self.copy_up = true;
         } else if let Some((_, set, bits)) = ATTRIBUTES.iter().find(|(name, ..)| *name == option) {
             change(&mut self.attr, *set, *bits);
         } else if let Some(&(_, kind)) = PROPAGATIONS.iter().find(|(name, _)| *name == option) {
             self.propagation.push((kind, false));
-        } else if let Some(recursive) = option.strip_prefix('r').filter(|rest| self.recursive_option(rest)) {
-            debug_assert!(!recursive.is_empty());
+        } else if option.strip_prefix('r').is_some_and(|rest| self.recursive_option(rest)) {
         } else if let Some((key, value)) = option.split_once('=') {
             self.data.push((key.to_owned(), Some(value.to_owned())));
         } else {
@@ -197,10 +201,7 @@ fn change(attr_of: &mut MountAttr, set: bool, bits: u64) {
     attr_of.clear &= !bits_cleared;
     if set {
         attr_of.set |= bits;
-        attr_of.clear |= bits & attr::ATIME;
-        if bits & attr::ATIME != 0 {
-            attr_of.clear |= attr::ATIME;
-        }
+        attr_of.clear |= bits_cleared & attr::ATIME;
     } else {
         attr_of.clear |= bits_cleared;
     }

@@ -104,6 +104,14 @@ impl Namespaces {
         self.join_user.is_some() || (self.has_new_user() && self.time_offsets.is_some())
     }
 
+    /// The caller's own namespaces that its children would be born out of, to return to: its hooks are its children.
+    fn own_before(&self) -> Result<Vec<(OwnedFd, u64)>> {
+        let time = self.time_offsets.as_ref().map(|_| flags::NEWTIME);
+        let kinds = self.join_before.iter().map(|(_, kind)| *kind).chain(time);
+        let path = |kind| if kind == flags::NEWPID { "/proc/self/ns/pid" } else { "/proc/self/ns/time" };
+        kinds.map(|kind| Ok((open_host_path(path(kind).as_ref())?, kind))).collect()
+    }
+
     fn before(&self) -> Result<()> {
         for (fd, kinds) in &self.join_before {
             setns(fd.as_fd(), *kinds).doing(|| "join a namespace")?;
@@ -147,13 +155,18 @@ pub(crate) fn spawn(
     child: impl FnOnce(),
 ) -> Result<Child> {
     if !plan.needs_between() {
+        let own = plan.own_before()?;
         plan.before()?;
-        return match clone3(plan.new, cgroup).doing(|| "make the container's process")? {
+        let made = clone3(plan.new, cgroup).doing(|| "make the container's process")?;
+        return match made {
             None => {
                 child();
                 exit_now(1)
             }
             Some(made) => {
+                for (fd, kind) in own {
+                    setns(fd.as_fd(), kind).doing(|| "return to the own namespace")?;
+                }
                 if plan.has_new_user() {
                     maps(made.pid.as_raw_nonzero().get())?;
                 }
