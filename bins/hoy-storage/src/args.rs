@@ -169,8 +169,8 @@ pub(crate) struct Images {
     /// Leave the heading out
     #[arg(short, long)]
     pub(crate) noheading: bool,
-    /// Show all images (there are no others)
-    #[arg(short, long, hide = true)]
+    /// Show all images, which is the default: there are no hidden intermediate ones
+    #[arg(short, long)]
     pub(crate) all: bool,
 }
 
