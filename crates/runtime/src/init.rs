@@ -52,12 +52,12 @@ pub(crate) struct Job {
 
 /// Becomes the container's program; returns only on failure.
 pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
-    // Nobody in a namespace that is joined may look at this process or at its descriptors.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
     channel.wait_go()?;
     if job.namespaces.has_new_user() || job.namespaces.join_user.is_some() {
         identity::become_root();
     }
+    // Nobody in a namespace that is joined may look at this process or at its descriptors.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
     umask(Mode::empty());
     setsid().map(drop).or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) }).doing(|| "setsid")?;
     job.namespaces.join_rest()?;

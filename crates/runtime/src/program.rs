@@ -72,17 +72,25 @@ pub(crate) fn warn(message: &str) {
     writeln!(std::io::stderr(), "hoy-runtime: warning: {message}").unwrap_or_default();
 }
 
-impl Setting<'_> {
-    /// What needs the rights that the program will not have: limits, keyring excepted, and the score.
-    pub(crate) fn limit(&self) -> Result<()> {
-        if let Some(score) = self.process.oom_score_adj() {
-            match write_proc(self.proc, "self/oom_score_adj", &score.to_string()) {
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                    warn(&format!("oomScoreAdj may not be lowered to {score}: it stays as it is"));
-                }
-                other => other.doing(|| format!("set oom_score_adj to {score}"))?,
-            }
+/// Changes this process's score for the out-of-memory killer, for a child to inherit, and gives the one before.
+///
+/// A process that hides itself cannot always write its own; one that may not lower it keeps it.
+pub(crate) fn set_oom_score(proc: BorrowedFd<'_>, score: Option<i32>) -> Result<Option<i32>> {
+    let Some(score) = score else { return Ok(None) };
+    let doing = || format!("set oom_score_adj to {score}");
+    let before = std::fs::read_to_string("/proc/self/oom_score_adj").doing(doing)?;
+    match write_proc(proc, "self/oom_score_adj", &score.to_string()) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            warn(&format!("oomScoreAdj may not be lowered to {score}: it stays as it is"));
         }
+        other => other.doing(doing)?,
+    }
+    Ok(before.trim().parse().ok())
+}
+
+impl Setting<'_> {
+    /// What needs the rights that the program will not have: labels and limits.
+    pub(crate) fn limit(&self) -> Result<()> {
         if let Some(profile) = self.process.apparmor_profile().as_ref().filter(|name| !name.is_empty()) {
             let write = |path| write_proc(self.proc, path, &format!("exec {profile}"));
             write("self/attr/apparmor/exec")
