@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Umount(Umount),
     /// Remove containers with everything written in them
     Rm(Rm),
+    /// Give a container another name
+    Rename(Rename),
     /// Print what a container changed since its image
     Diff(Diff),
     /// List containers
@@ -106,6 +108,14 @@ pub(crate) struct Rm {
     /// Names, ids or unique beginnings of ids
     #[arg(value_name = "CONTAINER", required_unless_present = "all")]
     pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rename {
+    /// Name, id or unique beginning of an id
+    pub(crate) container: String,
+    /// Name that no other container has
+    pub(crate) name: String,
 }
 
 #[derive(Debug, clap::Args)]
