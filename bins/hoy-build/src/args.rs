@@ -75,6 +75,12 @@ pub(crate) enum Action {
     Info(FormatArgs),
     /// Print the version
     Version(VersionArgs),
+    /// Not there yet
+    #[command(hide = true, aliases = ["bud", "build-using-dockerfile"])]
+    Build(Rest),
+    /// Not there yet
+    #[command(hide = true, aliases = ["source", "mkcw"])]
+    Manifest(Rest),
 }
 
 /// What another program understands.

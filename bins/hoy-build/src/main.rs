@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use args::{Action, Command};
 use context::Context;
-use hoy_cli::Result;
+use hoy_cli::{Error, Result};
 
 /// The exit code of every failure, as in buildah: `run` gives its command's own code.
 const FAILED: u8 = 125;
@@ -44,6 +44,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Action::Rmi(rest) => context.become_other("hoy-storage", "rmi", &rest.args),
         Action::Unshare(rest) => context.become_other("hoy-storage", "unshare", &rest.args),
         Action::Login(rest) => context.become_other("hoy-copy", "login", &rest.args),
+        Action::Build(_) => {
+            Err(Error::msg("Containerfiles are not there yet").with_hint("use from, copy, run, commit"))
+        }
+        Action::Manifest(_) => Err(Error::msg("manifest, source and mkcw are not there yet")),
         Action::Logout(rest) => context.become_other("hoy-copy", "logout", &rest.args),
     }
 }

@@ -84,6 +84,13 @@ pub(crate) fn rm(place: &Place, args: &args::Rm) -> Result<ExitCode> {
     DONE
 }
 
+pub(crate) fn rename(place: &Place, args: &args::Rename) -> Result<ExitCode> {
+    let store = place.store()?;
+    let dir = store.find_container(&args.container).map_err(explain_layout)?;
+    hoy_storage::rename(&store, &dir, &args.name).map_err(explain)?;
+    DONE
+}
+
 pub(crate) fn diff(place: &Place, args: &args::Diff) -> Result<ExitCode> {
     let store = place.store()?;
     let dir = store.find_container(&args.container).map_err(explain_layout)?;

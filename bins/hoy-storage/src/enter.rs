@@ -38,6 +38,7 @@ fn needs(command: &Command) -> Needs {
         Command::Containers(_) => Needs::Mounts,
         Command::Umount(_)
         | Command::Rm(_)
+        | Command::Rename(_)
         | Command::Diff(_)
         | Command::Unpack(_)
         | Command::Rmi(_)

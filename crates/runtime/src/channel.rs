@@ -84,11 +84,12 @@ impl Channel {
         })
     }
 
-    /// Waits for leave to go on.
+    /// Waits for leave to go on; ends this process when the other has ended, for nobody is left to go on for.
     pub(crate) fn wait_go(&self) -> Result<()> {
         match self.receive()? {
             Message::Go => Ok(()),
-            _ => Err(Error::Init("the runtime ended before the container was made".to_owned())),
+            Message::Closed => hoy_sys::process::exit_now(1),
+            _ => Err(Error::Init("the runtime sent an unexpected message".to_owned())),
         }
     }
 }

@@ -14,7 +14,7 @@ use oci_spec::runtime::{LinuxCapabilities, Process};
 use serde_json::Value;
 
 use crate::capability::{self, Sets};
-use crate::channel::{self, Channel, Message};
+use crate::channel::{Channel, Message};
 use crate::config::{Config, drop_unknown_capabilities};
 use crate::console::{self, Terminal};
 use crate::error::Doing;
@@ -200,16 +200,18 @@ fn sets(config: &Config, process: &Process, options: &ExecOptions) -> Option<Set
 
 impl Job {
     fn start(&self, options: &ExecOptions, signals: Option<OwnedFd>) -> Result<u8> {
-        let (outer, inner) = channel::pair()?;
         let v2 = self.state.cgroups.get("").and_then(|directory| {
             openat(CWD, directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
         });
         let no_maps = |_| Ok(());
-        let child = spawn(&self.namespaces, v2.as_ref().map(AsFd::as_fd), &outer, &inner, no_maps, || {
-            let Err(error) = self.run(&inner);
+        // The child is born so: others in the container see it at once, with its memory and descriptors.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
+        let own_score = program::set_oom_score(self.proc.as_fd(), self.process.oom_score_adj())?;
+        let (child, outer) = spawn(&self.namespaces, v2.as_ref().map(AsFd::as_fd), no_maps, |inner| {
+            let Err(error) = self.run(inner);
             inner.tell(b'E', &error.chain()).unwrap_or_else(|_| program::warn(&error.chain()));
         })?;
-        drop(inner);
+        program::set_oom_score(self.proc.as_fd(), own_score)?;
         let pid = child.pid.as_raw_nonzero().get();
         let begun = Group::add(&self.state.cgroups, pid, v2.is_some()).map_err(Error::from).and_then(|()| {
             outer.say(b'G')?;
@@ -254,8 +256,6 @@ impl Job {
     }
 
     fn run(&self, channel: &Channel) -> Result<Infallible> {
-        // From the moment it is in the container's namespaces others there could look at it.
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
         channel.wait_go()?;
         umask(Mode::empty());
         setsid().doing(|| "make a session")?;
@@ -263,6 +263,8 @@ impl Job {
         if self.namespaces.join_user.is_some() {
             identity::become_root();
         }
+        // A change of user may have shown the process again.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let slash = openat(CWD, Path::new("/"), flags, Mode::empty()).doing(|| "open \"/\" in the container")?;
         let root = Root(slash.as_fd());
@@ -282,13 +284,14 @@ impl Job {
             channel,
             preserve_fds: self.preserve_fds,
             is_terminal,
+            notify_env: None,
         };
         setting.limit()?;
-        setting.enter_directory(true)?;
+        setting.enter_directory(&root, true)?;
         let program = setting.find(&root)?;
         channel.say(b'R')?;
         channel.wait_go()?;
-        setting.become_program(&program)
+        setting.become_program(&root, &program)
     }
 }
 

@@ -29,7 +29,8 @@ impl Raw {
         let before = tcgetattr(stdin()).ok().filter(|_| isatty(stdin()))?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(stdin(), OptionalActions::Flush, &raw).ok()?;
+        // Not flushed: what was typed before the container was there is for it.
+        tcsetattr(stdin(), OptionalActions::Now, &raw).ok()?;
         Some(Self(before))
     }
 }

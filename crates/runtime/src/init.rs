@@ -38,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) devices: Vec<Device>,
     /// The container's root is not the host's: it can make no device.
     pub(crate) in_userns: bool,
+    /// What the program is told of the caller's notify socket.
+    pub(crate) notify_env: Option<String>,
     /// The caller's devices, where none can be made.
     pub(crate) host_devices: Option<Vec<Option<OwnedFd>>>,
     pub(crate) null: Option<OwnedFd>,
@@ -52,12 +54,12 @@ pub(crate) struct Job {
 
 /// Becomes the container's program; returns only on failure.
 pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
-    // Nobody in a namespace that is joined may look at this process or at its descriptors.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
     channel.wait_go()?;
     if job.namespaces.has_new_user() || job.namespaces.join_user.is_some() {
         identity::become_root();
     }
+    // Nobody in a namespace that is joined may look at this process or at its descriptors.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
     umask(Mode::empty());
     setsid().map(drop).or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) }).doing(|| "setsid")?;
     job.namespaces.join_rest()?;
@@ -97,9 +99,10 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         channel,
         preserve_fds: job.preserve_fds,
         is_terminal,
+        notify_env: job.notify_env.as_deref(),
     };
     setting.limit()?;
-    setting.enter_directory(true)?;
+    setting.enter_directory(&root, true)?;
     let program = setting.find(&root)?;
     channel.say(b'R')?;
     match &job.fifo {
@@ -108,7 +111,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     }
     let start = job.config.hooks(|hooks| hooks.start_container());
     hooks::run("startContainer", start, &state_text(job, Status::Created))?;
-    setting.become_program(&program)
+    setting.become_program(&root, &program)
 }
 
 /// Mounts, devices and the way into the root; gives the terminal when there is to be one.
@@ -135,6 +138,8 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     }
     let create = job.config.hooks(|hooks| hooks.create_container());
     hooks::run("createContainer", create, &state_text(job, Status::Creating))?;
+    // As every runtime does; one that cannot be made is told of when it is entered.
+    root.directory(process.cwd()).map(drop).unwrap_or_default();
     for (name, value) in linux.sysctl().iter().flatten() {
         sysctl(job, name, value)?;
     }

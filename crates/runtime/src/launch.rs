@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use hoy_cgroup::{Group, Hierarchies};
 use hoy_sys::process::Child;
 use hoy_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
-use hoy_sys::rustix::process::{Signal, WaitOptions, geteuid, pidfd_send_signal, waitpid};
+use hoy_sys::rustix::process::{
+    DumpableBehavior, Signal, WaitOptions, geteuid, pidfd_send_signal, set_dumpable_behavior, waitpid,
+};
 use oci_spec::runtime::LinuxNamespaceType;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -20,7 +22,7 @@ use crate::init::{self, Job};
 use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
-use crate::{Error, Result, channel, console, device, hooks, mount_plan, program, userns};
+use crate::{Error, Result, console, device, hooks, mount_plan, notify, program, userns};
 
 /// What is asked for besides the bundle.
 #[derive(Debug, Clone, Default)]
@@ -108,18 +110,23 @@ fn launch_in(
     let mut job = prepare(container, options, fifo, bundle, config, in_userns)?;
     job.state.cgroups = group.directories.clone();
     job.state.cgroups_shared = group.shared.clone();
-    let (outer, inner) = channel::pair()?;
     let v2 = group.directories.get("").map(|directory| open_directory(directory)).transpose()?;
     let maps = |pid| {
         let linux = job.config.linux();
         let of = |maps: &'_ Option<Vec<_>>| maps.clone().unwrap_or_default();
         userns::write_maps(pid, &of(linux.uid_mappings()), &of(linux.gid_mappings()))
     };
-    let child = spawn(&job.namespaces, v2.as_ref().map(AsFd::as_fd), &outer, &inner, maps, || {
-        let Err(error) = init::run(&job, &inner);
+    if !job.namespaces.has_new_user() {
+        // The child is born so: in a PID namespace that is joined others see it at once. The maps of a new user
+        // namespace could not be written then, and nobody else is in it.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
+    }
+    let own_score = program::set_oom_score(job.proc.as_fd(), job.config.process()?.oom_score_adj())?;
+    let (child, outer) = spawn(&job.namespaces, v2.as_ref().map(AsFd::as_fd), maps, |inner| {
+        let Err(error) = init::run(&job, inner);
         inner.tell(b'E', &error.chain()).unwrap_or_else(|_| program::warn(&error.chain()));
     })?;
-    drop(inner);
+    program::set_oom_score(job.proc.as_fd(), own_score)?;
     let pid = child.pid.as_raw_nonzero().get();
     *made = Some(Child { pid: child.pid, pidfd: child.pidfd.try_clone().doing(|| "duplicate a descriptor")? });
     job.state.pid = pid;
@@ -210,7 +217,11 @@ fn prepare(
     in_userns: bool,
 ) -> Result<Job> {
     let rootfs = config.rootfs(bundle);
-    let mounts = config.spec.mounts().iter().flatten().map(mount_plan::plan).collect::<Result<Vec<_>>>()?;
+    let mut mounts = config.spec.mounts().iter().flatten().map(mount_plan::plan).collect::<Result<Vec<_>>>()?;
+    let env = config.process()?.env().as_deref().unwrap_or_default();
+    let notify = notify::plan(std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
+    let (notify_env, notify_mount) = notify.map_or((None, None), |(entry, mount)| (Some(entry), mount));
+    mounts.extend(notify_mount);
     let namespaces = Namespaces::plan(&config)?;
     let devices = device::plan(config.linux().devices().as_deref().unwrap_or_default())?;
     // Root of a user namespace may not be allowed to walk where the caller may: the caller opens for it.
@@ -240,6 +251,7 @@ fn prepare(
         sources,
         devices,
         in_userns,
+        notify_env,
         host_devices,
         null: opens.then(device::null).transpose()?,
         filter,

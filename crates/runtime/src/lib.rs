@@ -21,6 +21,7 @@ mod launch;
 mod lifecycle;
 mod mount_plan;
 mod namespace;
+mod notify;
 mod program;
 mod rootfs;
 mod seal;

@@ -6,7 +6,7 @@ use hoy_sys::process::{Child, clone3, exit_now, flags, setns, unshare};
 use hoy_sys::rustix::process::{self, Pid, PidfdFlags, pidfd_open};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
-use crate::channel::{Channel, Message};
+use crate::channel::{self, Channel, Message};
 use crate::config::Config;
 use crate::device::open_host_path;
 use crate::error::Doing;
@@ -143,73 +143,78 @@ fn offsets(config: &Config) -> String {
     lines.concat()
 }
 
-/// Makes the container's first process, which runs `child` and never returns.
+/// Makes the container's process, which runs `child` with its end of the channel and never returns.
 ///
-/// `parent` and `inner` are the two ends of the channel; `maps` writes the id maps of a new user namespace.
+/// `maps` writes the id maps of a new user namespace. Gives the process and the caller's end.
 pub(crate) fn spawn(
     plan: &Namespaces,
     cgroup: Option<BorrowedFd<'_>>,
-    parent: &Channel,
-    inner: &Channel,
     maps: impl Fn(i32) -> Result<()>,
-    child: impl FnOnce(),
-) -> Result<Child> {
-    if !plan.needs_between() {
-        let own = plan.own_before()?;
-        plan.before()?;
-        let made = clone3(plan.new, cgroup).doing(|| "make the container's process")?;
-        return match made {
-            None => {
-                child();
-                exit_now(1)
-            }
-            Some(made) => {
-                for (fd, kind) in own {
-                    setns(fd.as_fd(), kind).doing(|| "return to the own namespace")?;
-                }
-                if plan.has_new_user() {
-                    maps(made.pid.as_raw_nonzero().get())?;
-                }
-                Ok(made)
-            }
-        };
+    child: impl FnOnce(&Channel),
+) -> Result<(Child, Channel)> {
+    let (outer, inner) = channel::pair()?;
+    if plan.needs_between() {
+        return spawn_between(plan, cgroup, outer, inner, maps, child);
     }
+    let own = plan.own_before()?;
+    plan.before()?;
+    let Some(made) = clone3(plan.new, cgroup).doing(|| "make the container's process")? else {
+        // Its own copy of the other end would keep it from seeing that the caller has ended.
+        drop(outer);
+        child(&inner);
+        exit_now(1)
+    };
+    for (fd, kind) in own {
+        setns(fd.as_fd(), kind).doing(|| "return to the own namespace")?;
+    }
+    if plan.has_new_user() {
+        maps(made.pid.as_raw_nonzero().get())?;
+    }
+    Ok((made, outer))
+}
+
+fn spawn_between(
+    plan: &Namespaces,
+    cgroup: Option<BorrowedFd<'_>>,
+    outer: Channel,
+    inner: Channel,
+    maps: impl Fn(i32) -> Result<()>,
+    child: impl FnOnce(&Channel),
+) -> Result<(Child, Channel)> {
     let user = plan.new & flags::NEWUSER;
     let Some(between) = clone3(user, cgroup).doing(|| "make a process")? else {
-        let code = match stand_between(plan, inner, child) {
-            Ok(()) => 0,
-            Err(error) => inner.tell(b'E', &error.chain()).map_or(2, |()| 1),
-        };
-        exit_now(code)
+        drop(outer);
+        let told = stand_between(plan, &inner, child).or_else(|error| inner.tell(b'E', &error.chain()));
+        exit_now(i32::from(told.is_err()))
     };
+    drop(inner);
     if user != 0 {
         maps(between.pid.as_raw_nonzero().get())?;
     }
-    parent.say(b'G')?;
-    let message = parent.receive()?;
+    outer.say(b'G')?;
+    let message = outer.receive()?;
     process::waitpid(Some(between.pid), process::WaitOptions::empty()).doing(|| "wait for a process")?;
     match message {
         Message::Pid(raw) => {
             let pid = Pid::from_raw(raw).ok_or_else(|| Error::Init("no process was made".to_owned()))?;
             let pidfd = pidfd_open(pid, PidfdFlags::empty()).doing(|| "open the container's process")?;
-            Ok(Child { pid, pidfd })
+            Ok((Child { pid, pidfd }, outer))
         }
         Message::Failed(text) => Err(Error::Init(text)),
         _ => Err(Error::Init("the container's process died while it was being made".to_owned())),
     }
 }
 
-fn stand_between(plan: &Namespaces, inner: &Channel, child: impl FnOnce()) -> Result<()> {
+fn stand_between(plan: &Namespaces, inner: &Channel, child: impl FnOnce(&Channel)) -> Result<()> {
     inner.wait_go()?;
     if let Some(user) = &plan.join_user {
         setns(user.as_fd(), flags::NEWUSER).doing(|| "join the user namespace")?;
     }
-    crate::identity::become_root();
     plan.before()?;
     let rest = (plan.new & !flags::NEWUSER) | flags::PARENT;
     match clone3(rest, None).doing(|| "make the container's process")? {
         None => {
-            child();
+            child(inner);
             exit_now(1)
         }
         Some(made) => inner.tell(b'P', &made.pid.as_raw_nonzero().to_string()),

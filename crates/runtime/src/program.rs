@@ -8,7 +8,7 @@ use std::path::Path;
 use hoy_sys::process::{cloexec_from, execve, reset_signals};
 use hoy_sys::rustix::fs::{self, Access, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
-use hoy_sys::rustix::process::{Gid, Uid, chdir, getcwd, umask};
+use hoy_sys::rustix::process::{Gid, Uid, fchdir, getcwd, umask};
 use hoy_sys::rustix::thread;
 use oci_spec::runtime::{LinuxSeccomp, Process};
 
@@ -41,6 +41,8 @@ pub(crate) struct Setting<'a> {
     /// Descriptors from 3 on that the program keeps.
     pub(crate) preserve_fds: u32,
     pub(crate) is_terminal: bool,
+    /// `NOTIFY_SOCKET=…`, where the caller has one.
+    pub(crate) notify_env: Option<&'a str>,
 }
 
 /// Opens the caller's /proc, and checks that it is one.
@@ -72,17 +74,25 @@ pub(crate) fn warn(message: &str) {
     writeln!(std::io::stderr(), "hoy-runtime: warning: {message}").unwrap_or_default();
 }
 
-impl Setting<'_> {
-    /// What needs the rights that the program will not have: limits, keyring excepted, and the score.
-    pub(crate) fn limit(&self) -> Result<()> {
-        if let Some(score) = self.process.oom_score_adj() {
-            match write_proc(self.proc, "self/oom_score_adj", &score.to_string()) {
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                    warn(&format!("oomScoreAdj may not be lowered to {score}: it stays as it is"));
-                }
-                other => other.doing(|| format!("set oom_score_adj to {score}"))?,
-            }
+/// Changes this process's score for the out-of-memory killer, for a child to inherit, and gives the one before.
+///
+/// A process that hides itself cannot always write its own; one that may not lower it keeps it.
+pub(crate) fn set_oom_score(proc: BorrowedFd<'_>, score: Option<i32>) -> Result<Option<i32>> {
+    let Some(score) = score else { return Ok(None) };
+    let doing = || format!("set oom_score_adj to {score}");
+    let before = std::fs::read_to_string("/proc/self/oom_score_adj").doing(doing)?;
+    match write_proc(proc, "self/oom_score_adj", &score.to_string()) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            warn(&format!("oomScoreAdj may not be lowered to {score}: it stays as it is"));
         }
+        other => other.doing(doing)?,
+    }
+    Ok(before.trim().parse().ok())
+}
+
+impl Setting<'_> {
+    /// What needs the rights that the program will not have: labels and limits.
+    pub(crate) fn limit(&self) -> Result<()> {
         if let Some(profile) = self.process.apparmor_profile().as_ref().filter(|name| !name.is_empty()) {
             let write = |path| write_proc(self.proc, path, &format!("exec {profile}"));
             write("self/attr/apparmor/exec")
@@ -110,6 +120,7 @@ impl Setting<'_> {
                 env.extend(given.map(|value| format!("{name}={value}")));
             }
         }
+        env.extend(self.notify_env.map(str::to_owned));
         if !env.iter().any(|e| starts(e, "HOME")) {
             env.push(format!("HOME={}", identity::home(root, self.process.user().uid())));
         }
@@ -124,12 +135,16 @@ impl Setting<'_> {
 
     /// Enters the working directory, which must be inside the root: a descriptor of the host's, leaked or named by
     /// the image, would lead out of it.
-    pub(crate) fn enter_directory(&self, may_fail: bool) -> Result<()> {
+    pub(crate) fn enter_directory(&self, root: &Root<'_>, may_fail: bool) -> Result<()> {
         let cwd = self.process.cwd();
         if !cwd.is_absolute() {
             return Err(Error::Invalid(format!("process.cwd \"{}\" is not absolute", cwd.display())));
         }
-        match chdir(cwd) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let entered = hoy_sys::path::open_in_root(root.0, cwd, flags, Mode::empty())
+            .map_err(|error| error.errno)
+            .and_then(fchdir);
+        match entered {
             // Only the user himself may enter it, perhaps; he tries again.
             Err(Errno::ACCESS) if may_fail => return Ok(()),
             other => other.doing(|| format!("enter working directory \"{}\"", cwd.display()))?,
@@ -142,7 +157,7 @@ impl Setting<'_> {
     }
 
     /// Gives up every right and descriptor that the program is not to have, and becomes it.
-    pub(crate) fn become_program(&self, program: &Program) -> Result<Infallible> {
+    pub(crate) fn become_program(&self, root: &Root<'_>, program: &Program) -> Result<Infallible> {
         let process = self.process;
         cloexec_from(3 + self.preserve_fds).doing(|| "close descriptors")?;
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
@@ -161,7 +176,7 @@ impl Setting<'_> {
         thread::set_keep_capabilities(false).doing(|| "keep capabilities")?;
         // In the right order the file mode mask is the program's own from here.
         umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
-        self.enter_directory(false)?;
+        self.enter_directory(root, false)?;
         if let Some(sets) = self.sets {
             capability::apply(sets)?;
         }

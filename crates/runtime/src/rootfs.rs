@@ -103,9 +103,7 @@ fn mount_one(root: &Root<'_>, plan: &MountPlan, bind: Option<&OwnedFd>) -> Resul
                 root.directory(destination)?
             };
             let made = match new_filesystem(fstype, source, plan) {
-                Err(error) if may_be_bound(fstype, &error) => {
-                    bound_instead(fstype).map(Some).unwrap_or(None).ok_or(error)
-                }
+                Err(error) if may_be_bound(fstype, &error) => bound_instead(fstype, plan).map_err(|_| error),
                 other => other,
             };
             let tree = made.doing(|| format!("mount {fstype} on \"{}\"", destination.display()))?;
@@ -169,16 +167,16 @@ fn may_be_bound(fstype: &str, error: &std::io::Error) -> bool {
     refused && matches!(fstype, "sysfs" | "proc" | "mqueue")
 }
 
-fn bound_instead(fstype: &str) -> std::io::Result<OwnedFd> {
+fn bound_instead(fstype: &str, plan: &MountPlan) -> std::io::Result<OwnedFd> {
     let path = match fstype {
         "sysfs" => "/sys",
         "proc" => "/proc",
         _ => "/dev/mqueue",
     };
     let tree = tree::copy_of_path(Path::new(path), true)?;
-    if fstype == "sysfs" {
-        tree::set_attributes(tree.as_fd(), true, MountAttr { set: attr::RDONLY, ..MountAttr::default() })?;
-    }
+    let readonly = if fstype == "sysfs" { attr::RDONLY } else { 0 };
+    let change = MountAttr { set: plan.attr.set & !attr::ATIME | readonly, ..MountAttr::default() };
+    tree::set_attributes(tree.as_fd(), true, change)?;
     propagate(tree.as_fd(), propagation::PRIVATE, true)?;
     Ok(tree)
 }

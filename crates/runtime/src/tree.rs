@@ -3,7 +3,9 @@
 //! Nothing here opens a path of the container twice: a target is resolved once, by openat2 inside the root, and
 //! everything after that goes through its descriptor.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use hoy_sys::mount::{MountAttr, mount_setattr};
@@ -89,27 +91,58 @@ impl Root<'_> {
             other => return other.doing(doing),
         }
         let mut parent = self.0.try_clone_to_owned().doing(doing)?;
-        let mut walked = PathBuf::new();
-        let mut is_new = false;
-        for name in &inner {
-            walked.push(name);
-            if !is_new {
-                match open(&walked) {
-                    Err(error) if error.errno == Errno::NOENT => is_new = true,
-                    other => {
-                        parent = other.doing(doing)?;
-                        continue;
-                    }
-                }
-            }
-            match fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-                Err(Errno::EXIST) => {}
-                other => other.doing(doing)?,
-            }
+        for name in &self.resolve(&inner)? {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
-            parent = open_beneath(&parent, Path::new(name), flags, Mode::empty()).doing(doing)?;
+            let step = |parent: &OwnedFd| open_beneath(parent, Path::new(name), flags, Mode::empty());
+            parent = match step(&parent) {
+                Err(error) if error.errno == Errno::NOENT => {
+                    match fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                        Err(Errno::EXIST) => {}
+                        other => other.doing(doing)?,
+                    }
+                    step(&parent).doing(doing)?
+                }
+                other => other.doing(doing)?,
+            };
         }
         Ok(parent)
+    }
+
+    /// Where `path` leads inside the root when symlinks are followed there, also through names that do not exist:
+    /// images have links to what only a running system makes, `/etc/resolv.conf` for one.
+    ///
+    /// The answer has no symlink in it; who uses it refuses any that appeared since.
+    fn resolve(&self, path: &Path) -> Result<PathBuf> {
+        let doing = || format!("follow \"{}\" in the container", path.display());
+        let mut links = 0;
+        let mut done = PathBuf::new();
+        let mut rest = parts(path);
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                done.pop();
+                continue;
+            }
+            done.push(&name);
+            let found = open_beneath(self.0, &done, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty());
+            let Ok(found) = found else { continue };
+            let stat = fs::fstat(&found).doing(doing)?;
+            if !FileType::from_raw_mode(stat.st_mode).is_symlink() {
+                continue;
+            }
+            links += 1;
+            if links > 40 {
+                return Err(Errno::LOOP).doing(doing);
+            }
+            let target = fs::readlinkat(&found, "", Vec::new()).doing(doing)?;
+            let target = PathBuf::from(std::ffi::OsStr::from_bytes(target.as_bytes()));
+            if target.is_absolute() {
+                done = PathBuf::new();
+            } else {
+                done.pop();
+            }
+            rest.extend(parts(&target));
+        }
+        Ok(done)
     }
 
     /// Opens the file `path`, making it, empty, and the directories above when they are missing.
@@ -118,7 +151,7 @@ impl Root<'_> {
             return Ok(found);
         }
         let doing = || format!("make file \"{}\" in the container", path.display());
-        let (parent, name) = self.parent(path)?;
+        let (parent, name) = self.parent(&self.resolve(&clean(path))?)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         fs::openat(&parent, &name, flags, Mode::from_raw_mode(0o644)).doing(doing)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
@@ -153,6 +186,12 @@ pub(crate) fn unlink(dir: impl AsFd, name: &Path) -> std::result::Result<(), Err
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
+}
+
+/// The names in `path`, the last one first; `..` is one.
+fn parts(path: &Path) -> Vec<OsString> {
+    let names = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    names.map(|part| part.as_os_str().to_owned()).rev().collect()
 }
 
 /// `path` as it is below a root: relative, without `.` and `..`.
@@ -192,11 +231,16 @@ mod tests {
         std::os::unix::fs::symlink("../outside", inside.join("rel")).unwrap();
         let dir = std::fs::File::open(&inside).unwrap();
         let root = Root(dir.as_fd());
-        for path in ["abs/x", "rel/y/z"] {
-            // A symlink inside the root is taken as from the root: what it names is not there.
-            root.directory(Path::new(path)).map(drop).unwrap_or_default();
-            root.file(Path::new(path)).map(drop).unwrap_or_default();
-        }
+        // A symlink is taken as from the root, and what it names is made there.
+        root.directory(Path::new("abs/x")).unwrap();
+        root.file(Path::new("rel/y/f")).unwrap();
+        let inner = inside.join(outside.strip_prefix("/").unwrap());
+        assert!(inner.join("x").is_dir() && inside.join("outside/y/f").is_file());
+        std::os::unix::fs::symlink("loop", inside.join("loop")).unwrap();
+        assert!(root.directory(Path::new("loop/x")).is_err());
+        std::os::unix::fs::symlink("/run/resolv.conf", inside.join("resolv.conf")).unwrap();
+        root.file(Path::new("/resolv.conf")).unwrap();
+        assert!(inside.join("run/resolv.conf").is_file());
         root.directory(Path::new("/p/q/r")).unwrap();
         root.file(Path::new("/p/f")).unwrap();
         assert!(inside.join("p/q/r").is_dir() && inside.join("p/f").is_file());

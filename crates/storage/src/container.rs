@@ -40,11 +40,7 @@ pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> 
     let _lease = store.lease()?;
     let id = ContainerId::random()?;
     let name = options.name.clone().unwrap_or_else(|| id.short().to_owned());
-    let unused = || match store.all_containers()?.into_iter().find(|dir| dir.container().is_ok_and(|c| c.name == name))
-    {
-        Some(dir) => Err(Error::from(hoy_layout::Error::NameInUse { name: name.clone(), id: dir.id().to_string() })),
-        None => Ok(()),
-    };
+    let unused = || check_unused(store, &name);
     unused()?;
     let image = options.image.as_deref().map(|image| store.image(image)).transpose()?;
     let cache = Cache::new(store, xattrs)?;
@@ -68,7 +64,7 @@ pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> 
     };
     let made = fill(&cache, &dir, &container).and_then(|()| {
         // Names are given one at a time.
-        let names = hoy_layout::Lock::exclusive(&store.containers().join(".names.lock"))?;
+        let names = lock_names(store)?;
         unused()?;
         let (from, to) = (dir.path().join(CREATING), dir.path().join("storage.json"));
         std::fs::rename(&from, &to).map_err(Error::io("rename to", &to))?;
@@ -80,6 +76,32 @@ pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> 
         return Err(error);
     }
     Ok(container)
+}
+
+/// Gives a container another name that no container has.
+///
+/// # Errors
+/// [`hoy_layout::Error::NameInUse`], and those of writing the record.
+pub fn rename(store: &Store, dir: &ContainerDir, name: &str) -> Result<()> {
+    let names = lock_names(store)?;
+    check_unused(store, name)?;
+    let mut container = dir.container()?;
+    name.clone_into(&mut container.name);
+    dir.set_container(&container)?;
+    drop(names);
+    Ok(())
+}
+
+/// Held while a name is looked for and given.
+fn lock_names(store: &Store) -> Result<hoy_layout::Lock> {
+    Ok(hoy_layout::Lock::exclusive(&store.containers().join(".names.lock"))?)
+}
+
+fn check_unused(store: &Store, name: &str) -> Result<()> {
+    match store.all_containers()?.into_iter().find(|dir| dir.container().is_ok_and(|c| c.name == name)) {
+        Some(dir) => Err(hoy_layout::Error::NameInUse { name: name.to_owned(), id: dir.id().to_string() }.into()),
+        None => Ok(()),
+    }
 }
 
 fn fill(cache: &Cache<'_>, dir: &ContainerDir, container: &Container) -> Result<()> {
