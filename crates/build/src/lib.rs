@@ -18,6 +18,7 @@ mod list;
 mod run;
 mod settings;
 mod source;
+mod supervise;
 mod tools;
 mod tree;
 mod words;
