@@ -1,5 +1,6 @@
 //! `hoy-build`: working containers and the images made of them, in buildah's words.
 
+mod access;
 mod args;
 mod content;
 mod context;
