@@ -164,6 +164,11 @@ fn life_of_a_container(user: User, runtime: &str) {
             hoy(&["exec", "-u", "app", "one", "sh", "-c", "id -u; echo $HOME; grep ^CapEff /proc/self/status"]).ok();
         assert_eq!(bob, "1000\n/home/app\nCapEff:\t0000000000000000");
     }
+    if need(&["script"]) {
+        let command = format!("{} exec -it one tty", hoy_tests::program("hoy").display());
+        let screen = sandbox.run("script").args(["-qec", &command, "/dev/null"]).ok();
+        assert!(screen.contains("/dev/pts/"), "{screen}");
+    }
     hoy(&["exec", "one", "no-such-program"]).fails(127, &["no-such-program"]);
     hoy(&["rm", "one"]).fails(2, &["one", "running"]);
     hoy(&["run", "--name", "one", "busybox", "true"]).fails(125, &["one", "--replace"]);
@@ -261,6 +266,7 @@ fn root_words_that_are_no_command() {
     hoy(&["run", "-d", "busybox"]).fails(125, &["--detach", "hoy-monitor"]);
     hoy(&["run", "--network", "bridge", "busybox", "true"]).fails(125, &["--network", "none"]);
     hoy(&["run", "elsewhere", "true"]).fails(125, &["elsewhere", "hoy pull docker.io/library/elsewhere"]);
+    hoy(&["run", "--name", "../x", "busybox", "true"]).fails(125, &["../x"]);
     hoy(&["pull", "debian"]).fails(125, &["debian", "docker.io/library/debian"]);
     hoy(&["inspect", "elsewhere"]).fails(125, &["elsewhere"]);
     assert!(hoy(&["images"]).ok().contains("localhost/busybox"));
