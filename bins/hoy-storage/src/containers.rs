@@ -24,6 +24,9 @@ pub(crate) fn create(place: &Place, args: args::Create) -> Result<ExitCode> {
         now: Some(Timestamp::from(SystemTime::now())),
     };
     let container = hoy_storage::create(&place.store()?, place.xattrs, &options).map_err(explain)?;
+    if let Some(reason) = hoy_storage::why_copied(&container) {
+        eprintln!("hoy-storage: warning: no overlay can be mounted here ({reason}): the root file system is a copy");
+    }
     print_line(container.id)?;
     DONE
 }
