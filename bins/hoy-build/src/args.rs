@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use hoy_build::{Filter, Format, Settings};
 
 use crate::access::{Access, PlatformArgs};
+use crate::images::ImagesArgs;
 
 /// Make images: working containers that are changed from the shell and committed
 #[derive(Debug, Parser)]
@@ -50,8 +51,8 @@ pub(crate) enum Action {
     /// List working containers
     #[command(visible_alias = "list", alias = "ls", alias = "ps")]
     Containers(ContainersArgs),
-    /// List images; the options are those of hoy-storage images
-    Images(Rest),
+    /// List images
+    Images(ImagesArgs),
     /// Describe a working container or an image
     Inspect(InspectArgs),
     /// Remove working containers
