@@ -28,7 +28,8 @@ pub struct Group {
 impl Group {
     /// Makes the group `path` in every hierarchy and sets the limits of `resources`.
     ///
-    /// Where this user may not make groups there is none, unless a limit was asked for. With `device_rules` false
+    /// Where this user may not make groups there is none, unless a limit was asked for. With `must_be_new` a group that
+    /// is there is an error; otherwise it is joined, and stays when the container goes. With `device_rules` false
     /// device rules are left out: in a user namespace nobody may set them, and nobody can make devices.
     ///
     /// # Errors
@@ -38,11 +39,12 @@ impl Group {
         path: &Path,
         resources: Option<&LinuxResources>,
         device_rules: bool,
+        must_be_new: bool,
     ) -> Result<Self> {
         let v2 = hierarchies.is_unified();
         let writes = resources.map_or(Ok(Vec::new()), |resources| limits::plan(resources, v2))?;
         let mut group = Self::default();
-        let made = group.make(hierarchies, path, &writes).and_then(|()| {
+        let made = group.make(hierarchies, path, &writes, must_be_new).and_then(|()| {
             group.limit(hierarchies, &writes)?;
             if device_rules && !v2 { group.devices(hierarchies, resources) } else { Ok(()) }
         });
@@ -56,11 +58,12 @@ impl Group {
         }
     }
 
-    fn make(&mut self, hierarchies: &Hierarchies, path: &Path, writes: &[Write]) -> Result<()> {
+    fn make(&mut self, hierarchies: &Hierarchies, path: &Path, writes: &[Write], must_be_new: bool) -> Result<()> {
         for hierarchy in hierarchies.iter() {
             let directory = hierarchy.directory(path);
-            match make_directory(hierarchy, &directory, writes) {
+            match make_directory(hierarchy, &directory, writes).and_then(|made| may_join(made, &directory)) {
                 Ok(true) => {}
+                Ok(false) if must_be_new => return Err(Error::Exists(directory)),
                 Ok(false) => {
                     self.shared.insert(hierarchy.controllers.clone());
                 }
@@ -139,6 +142,16 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// Whether this user may put processes into a group that was there, as `made` says.
+fn may_join(made: bool, directory: &Path) -> Result<bool> {
+    use hoy_sys::rustix::fs::{Access, AtFlags, CWD, accessat};
+    let procs = directory.join("cgroup.procs");
+    if !made {
+        accessat(CWD, &procs, Access::WRITE_OK, AtFlags::EACCESS).map_err(io::Error::from).at("join", directory)?;
+    }
+    Ok(made)
 }
 
 fn is_swap(file: &str) -> bool {
