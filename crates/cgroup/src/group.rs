@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -46,7 +47,7 @@ impl Group {
         let mut group = Self::default();
         let made = group.make(hierarchies, path, &writes, must_be_new).and_then(|()| {
             group.limit(hierarchies, &writes)?;
-            if device_rules && !v2 { group.devices(hierarchies, resources) } else { Ok(()) }
+            if device_rules { group.devices(hierarchies, resources) } else { Ok(()) }
         });
         match made {
             Ok(()) => Ok(group),
@@ -115,17 +116,25 @@ impl Group {
     }
 
     fn devices(&self, hierarchies: &Hierarchies, resources: Option<&LinuxResources>) -> Result<()> {
-        let Some(hierarchy) = hierarchies.v1("devices") else { return Ok(()) };
-        let Some(directory) = self.directories.get(&hierarchy.controllers) else { return Ok(()) };
-        if self.shared.contains(&hierarchy.controllers) {
+        let rules = device::plan(resources.and_then(|r| r.devices().as_deref()).unwrap_or_default());
+        let own = |hierarchy: &Hierarchy| {
+            let directory = self.directories.get(&hierarchy.controllers);
+            directory.filter(|_| !self.shared.contains(&hierarchy.controllers))
+        };
+        if let Some(hierarchy) = hierarchies.v1("devices") {
+            let Some(directory) = own(hierarchy) else { return Ok(()) };
+            for rule in rules {
+                let path = directory.join(if rule.allow { "devices.allow" } else { "devices.deny" });
+                fs::write(&path, rule.to_string()).at("write", &path)?;
+            }
             return Ok(());
         }
-        let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
-        for (allow, rule) in device::plan(rules) {
-            let path = directory.join(if allow { "devices.allow" } else { "devices.deny" });
-            fs::write(&path, rule).at("write", &path)?;
-        }
-        Ok(())
+        let Some(directory) = hierarchies.v2().and_then(own) else { return Ok(()) };
+        let opened = fs::File::open(directory).at("open", directory)?;
+        hoy_sys::bpf::load_device_program(&device::program(&rules))
+            .and_then(|program| hoy_sys::bpf::attach_device_program(opened.as_fd(), program.as_fd()))
+            .map_err(io::Error::from)
+            .at("limit devices of", directory)
     }
 
     /// Puts the process `pid` into every group; `except_v2` where it was born in that one.
