@@ -1,7 +1,7 @@
 //! A place to work in, gone afterwards.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -69,13 +69,18 @@ impl Sandbox {
         out.stdout.split_whitespace().next().and_then(|n| n.parse().ok()).expect("du prints a number")
     }
 
-    /// Ends the processes in other mount namespaces that have mounts below the sandbox: holders, forgotten containers.
-    fn end_holders(path: &Path) {
+    /// Ends the user's processes in other mount namespaces that have mounts below the sandbox: holders, forgotten
+    /// containers. Another user's holder may have copies of our mounts and is somebody else's.
+    fn end_holders(path: &Path, user: User) {
+        let owner = if user == User::Root { Some(0) } else { user.ids().map(|(uid, _)| uid) };
         let own = fs::read_link("/proc/self/ns/mnt").ok();
         let Ok(processes) = fs::read_dir("/proc") else { return };
         for process in processes.flatten() {
             let Some(pid) = process.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
             let mounts = fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default();
+            if fs::metadata(process.path()).ok().map(|metadata| metadata.uid()) != owner {
+                continue;
+            }
             let elsewhere = fs::read_link(process.path().join("ns/mnt")).ok() != own;
             if elsewhere && mounts.contains(&format!("{}/", path.display())) {
                 let pid = rustix::process::Pid::from_raw(pid).expect("a process id is not 0");
@@ -105,7 +110,7 @@ impl Default for Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         let Some(dir) = self.dir.take() else { return };
-        Self::end_holders(dir.path());
+        Self::end_holders(dir.path(), self.user);
         Self::unmount_all(dir.path());
         // A failing test must show its own fault, not this one's.
         if let Err(error) = dir.close() {

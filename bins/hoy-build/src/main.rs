@@ -1,9 +1,11 @@
 //! `hoy-build`: working containers and the images made of them, in buildah's words.
 
+mod access;
 mod args;
 mod content;
 mod context;
 mod image;
+mod images;
 mod show;
 mod working;
 
@@ -11,7 +13,7 @@ use std::process::ExitCode;
 
 use args::{Action, Command};
 use context::Context;
-use hoy_cli::Result;
+use hoy_cli::{Error, Result};
 
 /// The exit code of every failure, as in buildah: `run` gives its command's own code.
 const FAILED: u8 = 125;
@@ -39,11 +41,15 @@ fn run(command: Command) -> Result<ExitCode> {
         Action::Inspect(args) => show::inspect(&context, &args),
         Action::Info(args) => show::info(&context, &args),
         Action::Version(args) => show::version(&args),
-        Action::Images(rest) => context.become_other("hoy-storage", "images", &rest.args),
+        Action::Images(args) => images::images(&context, &args),
         Action::Tag(rest) => context.become_other("hoy-storage", "tag", &rest.args),
         Action::Rmi(rest) => context.become_other("hoy-storage", "rmi", &rest.args),
         Action::Unshare(rest) => context.become_other("hoy-storage", "unshare", &rest.args),
         Action::Login(rest) => context.become_other("hoy-copy", "login", &rest.args),
+        Action::Build(_) => {
+            Err(Error::msg("Containerfiles are not there yet").with_hint("use from, copy, run, commit"))
+        }
+        Action::Manifest(_) => Err(Error::msg("manifest, source and mkcw are not there yet")),
         Action::Logout(rest) => context.become_other("hoy-copy", "logout", &rest.args),
     }
 }

@@ -9,7 +9,8 @@ use hoy_oci::Platform;
 use serde_json::{Value, json};
 
 use crate::FAILED;
-use crate::args::{ConfigArgs, FromArgs, MountArgs, PlatformArgs, RenameArgs, SomeArgs};
+use crate::access::PlatformArgs;
+use crate::args::{ConfigArgs, FromArgs, MountArgs, RenameArgs, SomeArgs};
 use crate::context::{Context, warn};
 
 pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
@@ -85,10 +86,10 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<ExitCode> {
 
 /// Where a container's root is mounted; empty where it is not.
 pub(crate) fn mount_point(context: &Context, dir: &ContainerDir) -> Result<String> {
-    let rows: Vec<Value> = serde_json::from_str(&context.tools.storage(["containers", "--json"])?)?;
-    let own = rows.iter().find(|row| row.get("ID").is_some_and(|id| id == dir.id().as_str()));
-    let path = own.and_then(|row| row.get("MountPoint")).and_then(Value::as_str);
-    Ok(path.unwrap_or_default().to_owned())
+    let mounted = context.tools.storage(["mount"])?;
+    let mut lines = mounted.lines().filter_map(|line| line.split_once(' '));
+    let own = lines.find(|(id, _)| *id == dir.id().as_str());
+    Ok(own.map(|(_, path)| path.to_owned()).unwrap_or_default())
 }
 
 pub(crate) fn umount(context: &Context, args: &SomeArgs) -> Result<ExitCode> {

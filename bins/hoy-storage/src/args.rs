@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Umount(Umount),
     /// Remove containers with everything written in them
     Rm(Rm),
+    /// Give a container another name
+    Rename(Rename),
     /// Print what a container changed since its image
     Diff(Diff),
     /// List containers
@@ -109,6 +111,14 @@ pub(crate) struct Rm {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Rename {
+    /// Name, id or unique beginning of an id
+    pub(crate) container: String,
+    /// Name that no other container has
+    pub(crate) name: String,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Diff {
     /// Write the layer that makes these changes, a tar archive
     #[arg(long, conflicts_with = "json")]
@@ -169,8 +179,8 @@ pub(crate) struct Images {
     /// Leave the heading out
     #[arg(short, long)]
     pub(crate) noheading: bool,
-    /// Show all images (there are no others)
-    #[arg(short, long, hide = true)]
+    /// Show all images, which is the default: there are no hidden intermediate ones
+    #[arg(short, long)]
     pub(crate) all: bool,
 }
 

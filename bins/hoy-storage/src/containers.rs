@@ -24,6 +24,9 @@ pub(crate) fn create(place: &Place, args: args::Create) -> Result<ExitCode> {
         now: Some(Timestamp::from(SystemTime::now())),
     };
     let container = hoy_storage::create(&place.store()?, place.xattrs, &options).map_err(explain)?;
+    if let Some(reason) = hoy_storage::why_copied(&container) {
+        eprintln!("hoy-storage: warning: no overlay can be mounted here ({reason}): the root file system is a copy");
+    }
     print_line(container.id)?;
     DONE
 }
@@ -81,6 +84,13 @@ pub(crate) fn rm(place: &Place, args: &args::Rm) -> Result<ExitCode> {
         hoy_storage::rm(dir, args.force).map_err(explain)?;
         print_line(dir.id())
     })?;
+    DONE
+}
+
+pub(crate) fn rename(place: &Place, args: &args::Rename) -> Result<ExitCode> {
+    let store = place.store()?;
+    let dir = store.find_container(&args.container).map_err(explain_layout)?;
+    hoy_storage::rename(&store, &dir, &args.name).map_err(explain)?;
     DONE
 }
 

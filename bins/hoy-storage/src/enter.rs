@@ -38,6 +38,7 @@ fn needs(command: &Command) -> Needs {
         Command::Containers(_) => Needs::Mounts,
         Command::Umount(_)
         | Command::Rm(_)
+        | Command::Rename(_)
         | Command::Diff(_)
         | Command::Unpack(_)
         | Command::Rmi(_)
@@ -64,30 +65,48 @@ pub(crate) fn enter(place: &Place, command: &Command) -> Result<Option<ExitCode>
     let store = place.store()?;
     let keep = holder::keep(&place.roots.runroot).map_err(explain)?;
     let holder = match needs {
-        Needs::Holder => Some(start_holder(place)?),
+        Needs::Holder => match start_holder(place) {
+            Err(error) if is_impossible(&error) => None,
+            other => Some(other.map_err(explain)?),
+        },
         _ => holder::find(&place.roots.runroot),
     };
-    if needs == Needs::Mounts && holder.is_none() {
-        return Ok(None);
-    }
+    let Some(holder) = holder else {
+        drop(keep);
+        return if needs == Needs::Mounts { Ok(None) } else { enter_new(needs == Needs::Holder) };
+    };
     let mut inside = Process::new(SELF);
     inside.arg("unshare").arg("--").arg(SELF).args(std::env::args_os().skip(1));
     inside.env("HOY_ROOT", &place.roots.root).env("HOY_RUNROOT", &place.roots.runroot);
-    let status = match (command, &holder) {
-        (Command::Mount(mount), Some(holder)) => run_and_prefix(inside, holder, mount.containers.is_empty())?,
+    let status = match command {
+        Command::Mount(mount) => run_and_prefix(inside, &holder, mount.containers.is_empty())?,
         _ => inside.status().context(|| "run in a user namespace")?,
     };
     drop(keep);
-    if let Some(holder) = holder {
-        holder.end_if_unused(&store).map_err(explain)?;
-    }
+    holder.end_if_unused(&store).map_err(explain)?;
     Ok(Some(exit_code(status)))
 }
 
-fn start_holder(place: &Place) -> Result<Holder> {
+/// Makes a user namespace for this process alone. Where that is not allowed the command does what it can without.
+fn enter_new(has_said_so: bool) -> Result<Option<ExitCode>> {
+    if has_said_so {
+        return Ok(None);
+    }
+    match namespace::create(mapper()) {
+        Err(error) if is_impossible(&error) => Ok(None),
+        other => other.map(|()| None).map_err(explain),
+    }
+}
+
+/// User namespaces are not allowed here, as opposed to one that could not be set up right.
+fn is_impossible(error: &hoy_storage::Error) -> bool {
+    matches!(error, hoy_storage::Error::Namespace { .. })
+}
+
+fn start_holder(place: &Place) -> hoy_storage::Result<Holder> {
     let mut command = Process::new(SELF);
     command.arg("hold").env("HOY_ROOT", &place.roots.root).env("HOY_RUNROOT", &place.roots.runroot);
-    holder::find_or_start(&place.roots.runroot, command).map_err(explain)
+    holder::find_or_start(&place.roots.runroot, command)
 }
 
 /// Prints the paths that `inside` prints as they are seen from outside. In a list they come after an id.
@@ -148,11 +167,15 @@ pub(crate) fn hold(place: &Place, args: &Hold) -> Result<ExitCode> {
     }
     setsid().context(|| "leave the session")?;
     let held = namespace::create(mapper()).and_then(|()| holder::hold(&place.roots.runroot));
+    let code = match held {
+        Err(ref error) if is_impossible(error) => ExitCode::from(holder::IMPOSSIBLE),
+        _ => ExitCode::FAILURE,
+    };
     if let Err(error) = held {
         // Whoever started it reads the reason here; standard error is nobody's.
         writeln!(Stdout::new(), "{}", explain(error))?;
     }
-    Ok(ExitCode::FAILURE)
+    Ok(code)
 }
 
 pub(crate) fn map_ids(args: &MapIds) -> Result<ExitCode> {

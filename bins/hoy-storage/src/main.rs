@@ -27,6 +27,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Mount(command) => containers::mount(&place, command),
         Command::Umount(command) => containers::umount(&place, &command),
         Command::Rm(command) => containers::rm(&place, &command),
+        Command::Rename(command) => containers::rename(&place, &command),
         Command::Diff(command) => containers::diff(&place, &command),
         Command::Containers(command) => containers::list(&place, &command),
         Command::Unpack(command) => images::unpack(&place, &command),

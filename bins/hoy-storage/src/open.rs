@@ -6,7 +6,7 @@ use hoy_cli::{Context, Error, Result};
 use hoy_layout::{Roots, Store};
 use hoy_storage::OverlayXattrs;
 use hoy_sys::rustix::process::geteuid;
-use hoy_sys::user::{in_initial_user_namespace, is_initial_root};
+use hoy_sys::user::is_initial_root;
 
 use crate::args::Args;
 
@@ -27,10 +27,8 @@ impl Place {
         if let Some(runroot) = &args.runroot {
             roots.runroot = absolute(runroot)?;
         }
-        let xattrs = match in_initial_user_namespace() {
-            Ok(false) => OverlayXattrs::User,
-            _ => OverlayXattrs::Trusted,
-        };
+        // Only user 0 of the machine may write attributes of the namespace "trusted".
+        let xattrs = if is_initial_root() { OverlayXattrs::Trusted } else { OverlayXattrs::User };
         Ok(Self { roots, xattrs })
     }
 

@@ -65,7 +65,7 @@ fn nearest(word: &str) -> Option<String> {
     let others = ["build", "copy", "storage", "spec"].map(str::to_owned);
     let (name, distance) =
         own.chain(others).map(|name| (name.clone(), distance(word, &name))).min_by_key(|(_, distance)| *distance)?;
-    (distance <= 1 + word.len() / 4).then_some(name)
+    (distance <= 2 && distance < word.len()).then_some(name)
 }
 
 /// How many letters are to be put in, left out or changed.

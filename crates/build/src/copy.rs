@@ -143,7 +143,7 @@ fn carry_out(
         let received = unpack(reader, root, Flavour::Plain, Limits::default());
         let sent = sender.join().map_err(|_| Error::Refused("the reading thread ended".to_owned()))?;
         match (sent, received) {
-            (Ok(()), Ok(report)) => Ok(report.diff_id),
+            (Ok(digest), Ok(_)) => Ok(digest),
             (Err(error), Ok(_)) => Err(error),
             // The reader's failure breaks the archive; the writer's breaks the pipe. The cause is the other one.
             (Err(error), Err(_)) if !is_broken_pipe(&error) => Err(error),
@@ -175,7 +175,7 @@ fn send(
     owner: Owner,
     options: &CopyOptions,
     output: impl Write,
-) -> Result<()> {
+) -> Result<Digest> {
     let ignore = options.ignore.as_deref().map(Ignore::parse).unwrap_or_default();
     let mut reader = TreeReader::new(&ignore);
     let first = sources.first().map(|source| fstat(&source.fd)).transpose();
@@ -198,7 +198,9 @@ fn send(
             reader.file(source.fd, &shown, &target, &mut to)?;
         }
     }
-    to.finish().and_then(|mut output| output.flush().map_err(Error::io("write", "archive")))
+    let (mut output, digest) = to.finish()?;
+    output.flush().map_err(Error::io("write", "archive"))?;
+    Ok(digest)
 }
 
 /// A source's path relative to its context directory, for the ignore rules and for messages.

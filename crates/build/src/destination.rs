@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use hoy_layer::{Entry, Kind, TarWriter, Time};
+use hoy_oci::{Digest, Hasher};
 use hoy_sys::path::open_in_root;
 use hoy_sys::rustix::fs::{FileType, Mode, OFlags, fstat};
 use hoy_sys::rustix::io::Errno;
@@ -53,30 +54,26 @@ pub(crate) struct Destination<'a, W: Write> {
     /// For directories that have to be made on the way.
     made_at: Time,
     known: BTreeSet<Vec<u8>>,
+    /// Of all that was asked for, whatever of it is there already.
+    content: Hasher,
 }
 
 impl<'a, W: Write> Destination<'a, W> {
     pub(crate) fn new(root: BorrowedFd<'a>, output: W, owner: Owner, made_at: Time) -> Self {
-        Self { root, archive: TarWriter::new(output), owner, made_at, known: BTreeSet::new() }
+        Self { root, archive: TarWriter::new(output), owner, made_at, known: BTreeSet::new(), content: Hasher::new() }
     }
 
     /// Adds an entry whose path, and whose hard link's target, are clean and relative to the root.
     ///
     /// A directory that is there already stays as it is, also one behind a link.
     pub(crate) fn add(&mut self, mut entry: Entry, data: &mut impl Read) -> Result<()> {
-        let parent =
-            entry.path.iter().rposition(|&c| c == b'/').and_then(|at| entry.path.get(..at)).map(<[u8]>::to_vec);
-        if let Some(parent) = parent {
-            self.directories(&parent)?;
+        let shown = || format!("/{}", String::from_utf8_lossy(&entry.path));
+        if entry.path.split(|&c| c == b'/').any(|part| part.starts_with(WHITEOUT)) {
+            return Err(Error::Refused(format!("\"{}\": no layer can hold a name that begins with .wh.", shown())));
         }
-        if entry.kind == Kind::Directory {
-            if self.known.contains(&entry.path) || present(self.root, &entry.path, true)? == Present::Directory {
-                return Ok(());
-            }
-            self.known.insert(entry.path.clone());
-        } else if present(self.root, &entry.path, false)? == Present::Directory {
-            let path = String::from_utf8_lossy(&entry.path).into_owned();
-            return Err(Error::Refused(format!("\"/{path}\" is a directory: a file cannot replace it")));
+        let is_directory = entry.kind == Kind::Directory;
+        if !is_directory && present(self.root, &entry.path, false)? == Present::Directory {
+            return Err(Error::Refused(format!("\"{}\" is a directory: a file cannot replace it", shown())));
         }
         if let Some((uid, gid)) = self.owner.ids {
             (entry.uid, entry.gid) = (uid, gid);
@@ -84,7 +81,17 @@ impl<'a, W: Write> Destination<'a, W> {
         if let Some(mode) = self.owner.mode.filter(|_| entry.kind != Kind::Symlink) {
             entry.mode = mode;
         }
-        Ok(self.archive.append(&entry, data)?)
+        self.content.update(&described(&entry));
+        if let Some(parent) = entry.path.iter().rposition(|&c| c == b'/').and_then(|at| entry.path.get(..at)) {
+            self.directories(parent)?;
+        }
+        if is_directory {
+            let is_new = self.known.insert(entry.path.clone());
+            if !is_new || present(self.root, &entry.path, true)? == Present::Directory {
+                return Ok(());
+            }
+        }
+        Ok(self.archive.append(&entry, &mut Heard { data, by: &mut self.content })?)
     }
 
     /// Makes the directory `path` and those above it where they are missing: mode 755, the copy's owner or root.
@@ -113,9 +120,51 @@ impl<'a, W: Write> Destination<'a, W> {
         Ok(())
     }
 
-    /// Ends the archive.
-    pub(crate) fn finish(self) -> Result<W> {
-        Ok(self.archive.finish()?)
+    /// Ends the archive; returns the digest of its content.
+    pub(crate) fn finish(self) -> Result<(W, Digest)> {
+        Ok((self.archive.finish()?, self.content.finish()))
+    }
+}
+
+/// How names begin that mean a deletion in a layer (image-spec layer.md "Whiteouts").
+const WHITEOUT: &[u8] = b".wh.";
+
+/// An entry's facts as bytes of which no two entries have the same.
+fn described(entry: &Entry) -> Vec<u8> {
+    let kind = match entry.kind {
+        Kind::File => [0, 0, 0],
+        Kind::HardLink => [1, 0, 0],
+        Kind::Symlink => [2, 0, 0],
+        Kind::Character(device) => [3, device.major, device.minor],
+        Kind::Block(device) => [4, device.major, device.minor],
+        Kind::Directory => [5, 0, 0],
+        Kind::Fifo => [6, 0, 0],
+    };
+    let mut bytes = Vec::new();
+    for number in kind.into_iter().chain([entry.mode, entry.uid, entry.gid, entry.mtime.nanoseconds]) {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.extend(entry.size.to_le_bytes());
+    bytes.extend(entry.mtime.seconds.to_le_bytes());
+    let texts = [&entry.path, &entry.link].into_iter().chain(entry.xattrs.iter().flat_map(|(n, v)| [n, v]));
+    for text in texts {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text);
+    }
+    bytes
+}
+
+/// A reader whose bytes are hashed as they pass.
+struct Heard<'a, R> {
+    data: &'a mut R,
+    by: &'a mut Hasher,
+}
+
+impl<R: Read> Read for Heard<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.data.read(buffer)?;
+        self.by.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
     }
 }
 

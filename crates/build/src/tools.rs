@@ -1,7 +1,7 @@
 //! The other programs, as children.
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -43,11 +43,17 @@ impl Tools {
     /// What `hoy-copy` answers; its progress goes to this process's standard error.
     ///
     /// # Errors
-    /// As [`Tools::storage`]; the words were printed by itself.
+    /// As [`Tools::storage`]; on a terminal it says itself what is wrong.
     pub fn copy<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
         let mut command = self.command("hoy-copy");
-        let output = command.args(args).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output();
-        answer("hoy-copy", output.map_err(no_program("hoy-copy"))?)
+        command.args(args).stdin(Stdio::inherit()).stdout(Stdio::piped());
+        let is_terminal = std::io::stderr().is_terminal();
+        command.stderr(if is_terminal { Stdio::inherit() } else { Stdio::piped() });
+        let mut child = command.spawn().map_err(no_program("hoy-copy"))?;
+        let failure = child.stderr.take().map(|stderr| forward(stderr, "hoy-copy: "));
+        let mut output = child.wait_with_output().map_err(Error::io("wait for", "hoy-copy"))?;
+        output.stderr = failure.unwrap_or_default().into_bytes();
+        answer("hoy-copy", output)
     }
 
     /// Starts `hoy-storage` with its answer in a pipe.
@@ -69,6 +75,23 @@ impl Tools {
     pub fn beside(&self) -> Option<&Path> {
         self.beside.as_deref()
     }
+}
+
+/// Passes a child's lines on up to the one that begins as its failures do; that and the rest are returned.
+fn forward(stderr: impl Read, failure: &str) -> String {
+    let mut kept = String::new();
+    let mut own = std::io::stderr();
+    for line in BufReader::new(stderr).split(b'\n').map_while(std::io::Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        if kept.is_empty() && !line.starts_with(failure) {
+            // Nobody is left to tell when standard error is closed.
+            writeln!(own, "{line}").unwrap_or_default();
+        } else {
+            kept.push_str(&line);
+            kept.push('\n');
+        }
+    }
+    kept
 }
 
 pub(crate) fn no_program(program: &str) -> impl FnOnce(std::io::Error) -> Error + use<> {

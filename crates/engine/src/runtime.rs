@@ -99,8 +99,8 @@ struct Line {
 
 /// The exit code for a container that could not be started, from the runtime's log; none when it ran.
 pub(crate) fn start_failure(log: &str) -> Option<u8> {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    let error = lines.filter(|line| matches!(line.level.as_str(), "error" | "fatal")).last()?;
+    let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    let error = lines.find(|line| matches!(line.level.as_str(), "error" | "fatal"))?;
     let text = error.msg.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     Some(match () {

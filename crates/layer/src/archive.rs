@@ -107,19 +107,28 @@ impl<R: BufRead> Archive<R> {
     }
 
     fn skip_data(&mut self) -> Result<()> {
-        let mut left = self.remaining.saturating_add(self.padding);
+        let (data, padding) = (self.remaining, self.padding);
         (self.remaining, self.padding) = (0, 0);
+        if self.skip(data)? > 0 {
+            return Err(self.malformed(b"", "the archive ends within its data"));
+        }
+        // umoci does not pad the last file of an archive, and everybody reads that.
+        self.skip(padding).map(drop)
+    }
+
+    /// Skips `left` bytes; returns how many were missing at the end of the stream.
+    fn skip(&mut self, mut left: u64) -> Result<u64> {
         while left > 0 {
             let available = self.input.fill_buf().map_err(Error::Read)?.len();
             if available == 0 {
-                return Err(self.malformed(b"", "the archive ends within its data"));
+                break;
             }
             let count = usize::try_from(left).map_or(available, |left| left.min(available));
             self.input.consume(count);
             self.offset += count as u64;
             left -= count as u64;
         }
-        Ok(())
+        Ok(left)
     }
 
     /// A whole block, or none at the end of the stream, where an archive without end marks may stop.

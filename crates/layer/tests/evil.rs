@@ -239,6 +239,16 @@ fn doubtful_archives_are_refused() {
 }
 
 #[test]
+fn an_archive_may_just_stop() {
+    let file = block("a", b'0', 3);
+    for rest in [&b"abc"[..], &padded(b"abc"), &[padded(b"abc"), vec![0; 512]].concat()] {
+        let (_dir, root) = place();
+        plain(&[file.as_slice(), rest].concat(), &root).unwrap();
+        assert_eq!(fs::read(root.join("a")).unwrap(), b"abc");
+    }
+}
+
+#[test]
 fn sparse_files_of_all_four_kinds() {
     let data = padded(&[b'x'; 512]);
     let map = b"GNU.sparse.map=512,512\n";

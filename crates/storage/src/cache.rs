@@ -102,6 +102,25 @@ impl<'a> Cache<'a> {
         Ok(names)
     }
 
+    /// Unpacks all layers of an image into one directory, for where overlays cannot be mounted; returns its name.
+    ///
+    /// # Errors
+    /// As [`Cache::unpack`].
+    pub(crate) fn unpack_flat(&self, image: &Image) -> Result<String> {
+        let layers = layers_of(image)?;
+        let chain = layers.iter().fold(None, |below, layer| Some(chain_id(below.as_ref(), &layer.diff_id)));
+        let name = format!("flat-{}", chain.map_or_else(|| "empty".to_owned(), |chain| chain.hex()));
+        let _lock = self.lock(&name)?;
+        if self.usable(&name).is_none() {
+            remove_whole(&self.path(&name))?;
+            let directory = TemporaryDirectory::create_in(&self.store.layers())?;
+            unpack_all(self.store, &layers, directory.fd())?;
+            self.write_record(&name, &LayerRecord { has_root_entry: true, needs_parents: false, ..self.record(None) })?;
+            directory.rename_to(&self.path(&name))?;
+        }
+        Ok(name)
+    }
+
     /// The record of a layer whose directory can be used.
     pub fn usable(&self, name: &str) -> Option<LayerRecord> {
         let record: LayerRecord = serde_json::from_slice(&std::fs::read(self.record_path(name)).ok()?).ok()?;
@@ -323,6 +342,16 @@ pub(crate) fn unpack_blob(
         return Err(Error::WrongDiffId { layer: layer.blob.digest, expected: layer.diff_id, actual: report.diff_id });
     }
     Ok(report)
+}
+
+/// Unpacks layers on top of each other; returns how many owners and attributes could not be set.
+pub(crate) fn unpack_all(store: &Store, layers: &[ImageLayer], root: std::os::fd::BorrowedFd<'_>) -> Result<u64> {
+    let mut refused = 0;
+    for layer in layers {
+        let report = unpack_blob(store, layer, root, Flavour::Plain)?;
+        refused += report.refused_owners + report.refused_xattrs;
+    }
+    Ok(refused)
 }
 
 /// The identity of a layer on top of those below it (image-spec config.md "Layer ChainID").

@@ -34,12 +34,17 @@ impl Changes {
         let _lease = store.lease()?;
         let container = dir.container()?;
         let cache = Cache::new(store, xattrs)?;
+        let is_complete = crate::why_copied(&container).is_some();
         if container.layers.iter().any(|name| cache.usable(name).is_none()) {
-            cache.unpack(&crate::container::image_of(store, &container)?)?;
+            let image = crate::container::image_of(store, &container)?;
+            match is_complete {
+                true => drop(cache.unpack_flat(&image)?),
+                false => drop(cache.unpack(&image)?),
+            }
         }
-        let path = dir.upper();
+        let path = if is_complete { container.bundle.join("rootfs") } else { dir.upper() };
         let upper = File::open(&path).map_err(Error::io("open", &path))?;
-        let options = DiffOptions { xattrs, is_complete: false, clamp, stubs: stubs(dir)? };
+        let options = DiffOptions { xattrs, is_complete, clamp, stubs: stubs(dir)? };
         Ok(Self {
             upper,
             cache_lower: cache.lower(&container.layers)?,

@@ -6,16 +6,20 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use hoy_layer::OverlayXattrs;
-use hoy_layout::{Container, ContainerDir, ContainerId, Store};
+use hoy_layout::{Container, ContainerDir, ContainerId, Image, Store};
 use hoy_oci::Timestamp;
 use hoy_sys::rustix::io::Errno;
 
 use crate::directory::remove_whole;
-use crate::overlay::{Overlay, is_mount_point, unmount_at};
+use crate::overlay::{Overlay, is_mount_point, unmount_at, why_impossible};
+use crate::unpack::unpack_into;
 use crate::{Cache, Error, Result};
 
 /// The record of a container that is being made: it gets its final name as the last step.
 const CREATING: &str = "creating.json";
+
+/// The field of a container's record that says why its root file system is a copy.
+const COPIED: &str = "copied";
 
 /// How a container is made.
 #[derive(Debug, Clone, Default)]
@@ -40,15 +44,16 @@ pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> 
     let _lease = store.lease()?;
     let id = ContainerId::random()?;
     let name = options.name.clone().unwrap_or_else(|| id.short().to_owned());
-    let unused = || match store.all_containers()?.into_iter().find(|dir| dir.container().is_ok_and(|c| c.name == name))
-    {
-        Some(dir) => Err(Error::from(hoy_layout::Error::NameInUse { name: name.clone(), id: dir.id().to_string() })),
-        None => Ok(()),
-    };
+    let unused = || check_unused(store, &name);
     unused()?;
     let image = options.image.as_deref().map(|image| store.image(image)).transpose()?;
     let cache = Cache::new(store, xattrs)?;
-    let layers = image.as_ref().map(|(_, image)| cache.unpack(image)).transpose()?.unwrap_or_default();
+    let copied = why_impossible();
+    let unpack = |image: &Image| match copied {
+        None => cache.unpack(image),
+        Some(_) => cache.unpack_flat(image).map(|name| vec![name]),
+    };
+    let layers = image.as_ref().map(|(_, image)| unpack(image)).transpose()?.unwrap_or_default();
     let dir = store.container_dir(id.clone());
     let bundle = match &options.bundle {
         Some(bundle) => std::path::absolute(bundle).map_err(Error::io("find", bundle))?,
@@ -64,11 +69,12 @@ pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> 
         layers,
         created: options.now.unwrap_or(Timestamp::EPOCH),
         bundle,
-        other: serde_json::Map::new(),
+        other: copied.map(|errno| (COPIED.to_owned(), words(errno).into())).into_iter().collect(),
     };
-    let made = fill(&cache, &dir, &container).and_then(|()| {
+    let image = image.as_ref().map(|(_, image)| image);
+    let made = fill(store, &cache, &dir, &container, image).and_then(|()| {
         // Names are given one at a time.
-        let names = hoy_layout::Lock::exclusive(&store.containers().join(".names.lock"))?;
+        let names = lock_names(store)?;
         unused()?;
         let (from, to) = (dir.path().join(CREATING), dir.path().join("storage.json"));
         std::fs::rename(&from, &to).map_err(Error::io("rename to", &to))?;
@@ -82,7 +88,39 @@ pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> 
     Ok(container)
 }
 
-fn fill(cache: &Cache<'_>, dir: &ContainerDir, container: &Container) -> Result<()> {
+/// Gives a container another name that no container has.
+///
+/// # Errors
+/// [`hoy_layout::Error::NameInUse`], and those of writing the record.
+pub fn rename(store: &Store, dir: &ContainerDir, name: &str) -> Result<()> {
+    let names = lock_names(store)?;
+    check_unused(store, name)?;
+    let mut container = dir.container()?;
+    name.clone_into(&mut container.name);
+    dir.set_container(&container)?;
+    drop(names);
+    Ok(())
+}
+
+/// Held while a name is looked for and given.
+fn lock_names(store: &Store) -> Result<hoy_layout::Lock> {
+    Ok(hoy_layout::Lock::exclusive(&store.containers().join(".names.lock"))?)
+}
+
+fn check_unused(store: &Store, name: &str) -> Result<()> {
+    match store.all_containers()?.into_iter().find(|dir| dir.container().is_ok_and(|c| c.name == name)) {
+        Some(dir) => Err(hoy_layout::Error::NameInUse { name: name.to_owned(), id: dir.id().to_string() }.into()),
+        None => Ok(()),
+    }
+}
+
+fn fill(
+    store: &Store,
+    cache: &Cache<'_>,
+    dir: &ContainerDir,
+    container: &Container,
+    image: Option<&Image>,
+) -> Result<()> {
     make_directory(dir.path(), 0o700)?;
     let _lock = dir.lock()?;
     for path in [dir.upper(), dir.work(), dir.path().join("empty")] {
@@ -93,7 +131,25 @@ fn fill(cache: &Cache<'_>, dir: &ContainerDir, container: &Container) -> Result<
     let set = hoy_layer::set_directory(directory.as_fd(), &entry);
     set.map_err(|e| Error::io("prepare", &upper)(std::io::Error::other(e)))?;
     dir.write_json(CREATING, container)?;
-    mount_at(cache, dir, container)
+    if why_copied(container).is_none() {
+        return mount_at(cache, dir, container);
+    }
+    let rootfs = container.bundle.join("rootfs");
+    match image {
+        Some(image) => unpack_into(store, image, &rootfs).map(drop),
+        None => make_directory(&rootfs, 0o755),
+    }
+}
+
+/// The errno's meaning without its number.
+fn words(errno: Errno) -> String {
+    let text = errno.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// Why a container's root file system is a copy of its image's and no mount; none for a mount.
+pub fn why_copied(container: &Container) -> Option<&str> {
+    container.other.get(COPIED).and_then(|reason| reason.as_str())
 }
 
 /// A creation that failed leaves nothing; what cannot be taken away now is garbage for prune.
@@ -102,7 +158,10 @@ fn discard(dir: &ContainerDir, container: &Container) {
     if is_mount_point(&rootfs).unwrap_or(false) {
         unmount_at(&rootfs, true).unwrap_or_default();
     }
-    std::fs::remove_dir(&rootfs).unwrap_or_default();
+    match why_copied(container) {
+        Some(_) => remove_whole(&rootfs).unwrap_or_default(),
+        None => std::fs::remove_dir(&rootfs).unwrap_or_default(),
+    }
     remove_whole(dir.path()).unwrap_or_default();
 }
 
@@ -134,7 +193,7 @@ pub fn mount(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir) -> Result
     let _lock = dir.lock()?;
     let container = dir.container()?;
     let rootfs = container.bundle.join("rootfs");
-    if is_mount_point(&rootfs)? {
+    if is_mounted(&container)? {
         return Ok(rootfs);
     }
     let cache = Cache::new(store, xattrs)?;
@@ -146,7 +205,7 @@ pub fn mount(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir) -> Result
 }
 
 /// The image a container was made from, which its own record keeps even when its name went to another.
-pub(crate) fn image_of(store: &Store, container: &Container) -> Result<hoy_layout::Image> {
+pub(crate) fn image_of(store: &Store, container: &Container) -> Result<Image> {
     let none = || hoy_layout::Error::NoImage {
         name: container.image.clone().unwrap_or_else(|| container.id.to_string()),
         layout: store.root().to_owned(),
@@ -161,12 +220,12 @@ pub(crate) fn image_of(store: &Store, container: &Container) -> Result<hoy_layou
     Ok(store.layout().image(&descriptor, &hoy_oci::Platform::host())?)
 }
 
-/// Whether a container's root file system is mounted in this mount namespace.
+/// Whether a container's root file system is mounted in this mount namespace, or needs no mount.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn is_mounted(container: &Container) -> Result<bool> {
-    is_mount_point(&container.bundle.join("rootfs"))
+    Ok(why_copied(container).is_some() || is_mount_point(&container.bundle.join("rootfs"))?)
 }
 
 /// Unmounts a container's root file system; `force` takes it from processes that use it.
@@ -202,13 +261,20 @@ pub fn rm(dir: &ContainerDir, force: bool) -> Result<()> {
             let rootfs = container.bundle.join("rootfs");
             unmount_container(dir, &rootfs, force)?;
             // Somebody else's bundle directory keeps what else is in it.
-            std::fs::remove_dir(&rootfs).unwrap_or_default();
+            match why_copied(&container) {
+                Some(_) => remove_whole(&rootfs)?,
+                None => std::fs::remove_dir(&rootfs).unwrap_or_default(),
+            }
         }
         // One that was never finished: what is known of it says where it may be mounted.
         Err(_) => {
-            let unfinished = dir.read_json::<Container>(CREATING).map(|container| container.bundle);
-            let bundle = unfinished.unwrap_or_else(|_| dir.path().to_owned());
-            unmount_container(dir, &bundle.join("rootfs"), force)?;
+            let unfinished = dir.read_json::<Container>(CREATING);
+            let bundle = unfinished.as_ref().map_or(dir.path(), |container| container.bundle.as_path());
+            let rootfs = bundle.join("rootfs");
+            unmount_container(dir, &rootfs, force)?;
+            if unfinished.as_ref().is_ok_and(|container| why_copied(container).is_some()) {
+                remove_whole(&rootfs)?;
+            }
         }
     }
     remove_whole(dir.path())?;

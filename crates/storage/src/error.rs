@@ -96,10 +96,13 @@ pub enum Error {
     /// A directory that something else is in already.
     #[error("\"{}\" is not empty", .0.display())]
     NotEmpty(PathBuf),
-    /// The file system has no overlay mounts and the tree would have to be complete.
-    #[error("{call} failed")]
+    /// The process that keeps an ordinary user's mounts could not get ready.
+    #[error("keep mounts: {0}")]
+    Holder(String),
+    /// User namespaces are not to be had.
+    #[error("{call}")]
     Namespace {
-        /// The system call.
+        /// What was being done.
         call: &'static str,
         /// Why.
         source: io::Error,

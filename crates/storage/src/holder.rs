@@ -17,6 +17,9 @@ use crate::{Error, Result};
 const RECORD: &str = "holder.json";
 const LOCK: &str = "holder.lock";
 
+/// The exit code with which a new holder says that user namespaces are not allowed.
+pub const IMPOSSIBLE: u8 = 3;
+
 /// The file `RUNROOT/holder.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -100,7 +103,7 @@ pub fn find(runroot: &Path) -> Option<Holder> {
 /// The user's holder, started with `command` if there is none; `command` calls [`hold`].
 ///
 /// # Errors
-/// [`Error::Namespace`] with what the new holder said.
+/// [`Error::Namespace`] where user namespaces are not allowed; [`Error::Holder`] with what the new holder said.
 pub fn find_or_start(runroot: &Path, mut command: Command) -> Result<Holder> {
     let _lock = Lock::exclusive(&runroot.join("holder-start.lock"))?;
     if let Some(holder) = find(runroot) {
@@ -116,8 +119,12 @@ pub fn find_or_start(runroot: &Path, mut command: Command) -> Result<Holder> {
     match find(runroot) {
         Some(holder) => Ok(holder),
         None => {
-            child.wait().map_err(failed)?;
-            Err(failed(std::io::Error::other(said.trim().to_owned())))
+            let status = child.wait().map_err(failed)?;
+            let said = said.trim().to_owned();
+            match status.code() == Some(IMPOSSIBLE.into()) {
+                true => Err(failed(std::io::Error::other(said))),
+                false => Err(Error::Holder(said)),
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ mod unpack;
 pub use cache::{Cache, LayerRecord};
 pub use changes::Changes;
 pub use check::{Damage, check};
-pub use container::{CreateOptions, create, is_mounted, mount, rm, umount};
+pub use container::{CreateOptions, create, is_mounted, mount, rename, rm, umount, why_copied};
 pub use error::{Error, Result};
 pub use hoy_layer::{ChangeKind, OverlayXattrs};
 pub use images::{ImageSummary, Removed, history, list_images, remove_image, tag, untag};

@@ -83,6 +83,11 @@ impl Overlay<'_> {
     }
 }
 
+/// Why overlays cannot be mounted here at all; none when they can.
+pub(crate) fn why_impossible() -> Option<Errno> {
+    fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).err()
+}
+
 /// Whether something is mounted exactly at `path`.
 pub(crate) fn is_mount_point(path: &Path) -> Result<bool> {
     match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {

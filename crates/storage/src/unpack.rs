@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use hoy_layer::{Entry, Flavour, Kind};
+use hoy_layer::{Entry, Kind};
 use hoy_layout::{Image, Store};
 
-use crate::cache::{layers_of, unpack_blob};
+use crate::cache::{layers_of, unpack_all};
 use crate::{Error, Result};
 
 /// Makes `directory` the root file system of the image; it must be empty or not exist.
@@ -19,6 +19,11 @@ use crate::{Error, Result};
 /// [`Error::NotEmpty`], and those of [`crate::Cache::unpack`]. A failure removes what was unpacked.
 pub fn unpack_image(store: &Store, image: &Image, directory: &Path) -> Result<u64> {
     let _lease = store.lease()?;
+    unpack_into(store, image, directory)
+}
+
+/// [`unpack_image`] for a caller that holds a lease.
+pub(crate) fn unpack_into(store: &Store, image: &Image, directory: &Path) -> Result<u64> {
     let layers = layers_of(image)?;
     DirBuilder::new().mode(0o755).recursive(true).create(directory).map_err(Error::io("create", directory))?;
     if std::fs::read_dir(directory).map_err(Error::io("read", directory))?.next().is_some() {
@@ -28,17 +33,7 @@ pub fn unpack_image(store: &Store, image: &Image, directory: &Path) -> Result<u6
     let base = Entry::new("", Kind::Directory, 0o755);
     let set = hoy_layer::set_directory(root.as_fd(), &base);
     set.map_err(|e| Error::io("prepare", directory)(std::io::Error::other(e)))?;
-    let mut refused = 0;
-    for layer in &layers {
-        match unpack_blob(store, layer, root.as_fd(), Flavour::Plain) {
-            Ok(report) => refused += report.refused_owners + report.refused_xattrs,
-            Err(error) => {
-                empty(directory);
-                return Err(error);
-            }
-        }
-    }
-    Ok(refused)
+    unpack_all(store, &layers, root.as_fd()).inspect_err(|_| empty(directory))
 }
 
 /// Half a root file system is of no use to anybody; what cannot be removed stays where its owner sees it.
