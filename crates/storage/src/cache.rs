@@ -114,6 +114,7 @@ impl<'a> Cache<'a> {
         if self.usable(&name).is_none() {
             remove_whole(&self.path(&name))?;
             let directory = TemporaryDirectory::create_in(&self.store.layers())?;
+            crate::unpack::set_base(directory.path(), directory.fd())?;
             unpack_all(self.store, &layers, directory.fd())?;
             self.write_record(&name, &LayerRecord { has_root_entry: true, needs_parents: false, ..self.record(None) })?;
             directory.rename_to(&self.path(&name))?;
