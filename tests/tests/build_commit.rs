@@ -221,6 +221,18 @@ fn names_and_lists() {
     assert_eq!(build(&["mount"]), format!("other {path}"));
     build(&["umount", "other"]);
     assert_eq!(build(&["mount"]), "");
+    let id = build(&["commit", "-q", "other", "app"]);
+    build(&["tag", "app", "r.example/team/app:1"]);
+    let format = "{{.Name}} {{.Tag}}";
+    let named = build(&["images", "--format", format]);
+    assert_eq!(named, "localhost/app latest\nr.example/team/app 1");
+    assert_eq!(build(&["images", "-q", "--no-trunc"]), id, "one image with two names");
+    let listed: Value = serde_json::from_str(&build(&["images", "--json"])).unwrap();
+    assert_eq!(listed[0]["names"][1], "r.example/team/app:1");
+    assert_eq!(build(&["images", "-q", "--filter", "dangling=true"]), "");
+    sandbox.run("hoy-build").args(["images", "nope"]).fails(125, &["nope"]);
+    build(&["rmi", "app"]);
+    assert_eq!(build(&["images", "-n", "--format", format]), "r.example/team/app 1");
     let ids = build(&["rm", "--all"]);
     assert_eq!(ids.lines().count(), 2);
     assert_eq!(build(&["containers", "-n"]), "");

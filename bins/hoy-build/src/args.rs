@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use hoy_build::{Filter, Format, Settings};
 
+use crate::access::{Access, PlatformArgs};
+use crate::images::ImagesArgs;
+
 /// Make images: working containers that are changed from the shell and committed
 #[derive(Debug, Parser)]
 #[command(name = "hoy-build", version, max_term_width = 100)]
@@ -48,8 +51,8 @@ pub(crate) enum Action {
     /// List working containers
     #[command(visible_alias = "list", alias = "ls", alias = "ps")]
     Containers(ContainersArgs),
-    /// List images; the options are those of hoy-storage images
-    Images(Rest),
+    /// List images
+    Images(ImagesArgs),
     /// Describe a working container or an image
     Inspect(InspectArgs),
     /// Remove working containers
@@ -89,59 +92,6 @@ pub(crate) enum Action {
 pub(crate) struct Rest {
     #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) args: Vec<OsString>,
-}
-
-/// How a registry is reached.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Access {
-    /// Credentials file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) authfile: Option<String>,
-    /// Directory of certificates
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cert_dir: Option<String>,
-    /// User and password
-    #[arg(long, value_name = "USER[:PASSWORD]")]
-    pub(crate) creds: Option<String>,
-    /// Require HTTPS and a trusted certificate (default true)
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true")]
-    pub(crate) tls_verify: Option<bool>,
-    /// How many times to repeat what may pass the next time
-    #[arg(long, value_name = "N")]
-    pub(crate) retry: Option<u32>,
-}
-
-impl Access {
-    /// The options for one side (`src` or `dest`) of `hoy-copy copy`.
-    pub(crate) fn options(&self, side: &str) -> Vec<String> {
-        let retry = self.retry.map(|n| n.to_string());
-        let verify = self.tls_verify.map(|verify| verify.to_string());
-        [
-            (format!("--{side}-authfile"), &self.authfile),
-            (format!("--{side}-cert-dir"), &self.cert_dir),
-            (format!("--{side}-creds"), &self.creds),
-            (format!("--{side}-tls-verify"), &verify),
-            ("--retry-times".to_owned(), &retry),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
-        .collect()
-    }
-}
-
-/// Another platform than this machine's.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct PlatformArgs {
-    /// Choose an image for this processor
-    #[arg(long, value_name = "NAME")]
-    pub(crate) arch: Option<String>,
-    /// Choose an image for this operating system
-    #[arg(long, value_name = "NAME")]
-    pub(crate) os: Option<String>,
-    /// Choose an image for this variant of the processor
-    #[arg(long, value_name = "NAME")]
-    pub(crate) variant: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -248,12 +198,11 @@ pub(crate) struct ConfigArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hoy-build run [OPTIONS] CONTAINER [--] COMMAND [ARGUMENT...]")]
 pub(crate) struct RunArgs {
-    /// The working container
-    pub(crate) container: String,
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) command: Vec<String>,
+    /// The working container, and the command with its arguments
+    #[arg(value_name = "CONTAINER", num_args = 2.., required = true, trailing_var_arg = true)]
+    pub(crate) container_and_command: Vec<String>,
     /// Set an environment variable; NAME alone takes the caller's value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,

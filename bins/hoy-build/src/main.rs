@@ -1,9 +1,11 @@
 //! `hoy-build`: working containers and the images made of them, in buildah's words.
 
+mod access;
 mod args;
 mod content;
 mod context;
 mod image;
+mod images;
 mod show;
 mod working;
 
@@ -39,7 +41,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Action::Inspect(args) => show::inspect(&context, &args),
         Action::Info(args) => show::info(&context, &args),
         Action::Version(args) => show::version(&args),
-        Action::Images(rest) => context.become_other("hoy-storage", "images", &rest.args),
+        Action::Images(args) => images::images(&context, &args),
         Action::Tag(rest) => context.become_other("hoy-storage", "tag", &rest.args),
         Action::Rmi(rest) => context.become_other("hoy-storage", "rmi", &rest.args),
         Action::Unshare(rest) => context.become_other("hoy-storage", "unshare", &rest.args),

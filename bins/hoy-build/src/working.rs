@@ -9,7 +9,8 @@ use hoy_oci::Platform;
 use serde_json::{Value, json};
 
 use crate::FAILED;
-use crate::args::{ConfigArgs, FromArgs, MountArgs, PlatformArgs, RenameArgs, SomeArgs};
+use crate::access::PlatformArgs;
+use crate::args::{ConfigArgs, FromArgs, MountArgs, RenameArgs, SomeArgs};
 use crate::context::{Context, warn};
 
 pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {

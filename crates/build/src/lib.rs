@@ -4,6 +4,7 @@
 //! `hoy-storage`, `hoy-runtime` and `hoy-copy` as child processes. It never reads a clock or the environment: programs
 //! hand in what counts.
 
+mod change;
 mod clamp;
 mod commit;
 mod copy;
@@ -18,6 +19,7 @@ mod list;
 mod run;
 mod settings;
 mod source;
+mod supervise;
 mod tools;
 mod tree;
 mod words;

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use hoy_layout::{ContainerDir, ContainerId, Store, write_file};
 use hoy_spec::{Config, Host, Mount, Options, Request, Users, generate};
 use hoy_sys::path::open_in_root;
+use hoy_sys::relay::catch_signals;
 use hoy_sys::rustix::fs::{Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 
+use crate::supervise::{self, start_failure};
 use crate::tools::no_program;
 use crate::{Error, Result, Tools, Working};
 
@@ -52,12 +53,17 @@ pub fn run(
     let config = config(root.as_fd(), dir, working, command, options, &warn)?;
     remember_stubs(root.as_fd(), dir, &config.mounts)?;
     let bundle = Bundle::new(store, &rootfs, config)?;
-    let mut child = tools.command(&options.runtime);
-    child.args(&options.runtime_flags).arg("--root").arg(store.runroot().join("runtime"));
-    child.arg("run").arg("--bundle").arg(&bundle.path).arg(bundle.id.as_str());
-    let status = child.status().map_err(no_program(&options.runtime))?;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125))
+    let log = bundle.path.join("log");
+    let mut runtime = tools.command(&options.runtime);
+    runtime.args(&options.runtime_flags).arg("--root").arg(store.runroot().join("runtime"));
+    runtime.arg("--log").arg(&log).args(["--log-format", "json"]);
+    runtime.arg("run").arg("--bundle").arg(&bundle.path).arg(bundle.id.as_str());
+    let signals = catch_signals().map_err(Error::io("catch", "signals"))?;
+    let child = runtime.spawn().map_err(no_program(&options.runtime))?;
+    let code = supervise::wait(child, &signals)?;
+    // Only these can be the runtime's own.
+    let failure = || std::fs::read_to_string(&log).ok().and_then(|log| start_failure(&log));
+    Ok(if matches!(code, 1 | 125..=127 | 255) { failure().unwrap_or(code) } else { code })
 }
 
 fn config(

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hoy_sys::process::{Child, clone3, exit_now, flags, setns, unshare};
+use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{self, Pid, PidfdFlags, pidfd_open};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
@@ -165,7 +166,12 @@ pub(crate) fn spawn(
         exit_now(1)
     };
     for (fd, kind) in own {
-        setns(fd.as_fd(), kind).doing(|| "return to the own namespace")?;
+        match setns(fd.as_fd(), kind) {
+            // Whoever entered the container's user namespace first has no way back, and needs none: only processes
+            // made later would notice.
+            Err(error) if error.errno == Errno::PERM => {}
+            other => other.doing(|| "return to the own namespace")?,
+        }
     }
     if plan.has_new_user() {
         maps(made.pid.as_raw_nonzero().get())?;
