@@ -109,7 +109,13 @@ fn lock_names(store: &Store) -> Result<hoy_layout::Lock> {
     Ok(hoy_layout::Lock::exclusive(&store.containers().join(".names.lock"))?)
 }
 
+/// A name is of the form that podman and Docker allow, and no container has it.
 fn check_unused(store: &Store, name: &str) -> Result<()> {
+    let is_first = |c: u8| c.is_ascii_alphanumeric();
+    let is_later = |c: u8| is_first(c) || matches!(c, b'_' | b'.' | b'-');
+    if !name.bytes().next().is_some_and(is_first) || !name.bytes().all(is_later) {
+        return Err(Error::Name(name.to_owned()));
+    }
     match store.all_containers()?.into_iter().find(|dir| dir.container().is_ok_and(|c| c.name == name)) {
         Some(dir) => Err(hoy_layout::Error::NameInUse { name: name.to_owned(), id: dir.id().to_string() }.into()),
         None => Ok(()),
