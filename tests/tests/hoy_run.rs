@@ -22,9 +22,10 @@ fn with_busybox(user: User) -> Option<Sandbox> {
     Some(sandbox)
 }
 
-/// `hoy run --rm … busybox sh -c SCRIPT`: what it printed.
+/// `hoy run --rm … busybox sh -c SCRIPT`: what it printed, however the script's last command ended.
 fn sh(sandbox: &Sandbox, options: &[&str], script: &str) -> String {
-    sandbox.run("hoy").args(["run", "--rm"]).args(options).args(["busybox", "sh", "-c", script]).ok()
+    let script = format!("{script}\ntrue");
+    sandbox.run("hoy").args(["run", "--rm"]).args(options).args(["busybox", "sh", "-c", &script]).ok()
 }
 
 /// Starts a container and waits until it says `ready`.
@@ -49,7 +50,7 @@ fn codes_and_streams(user: User) {
     let Some(sandbox) = with_busybox(user) else { return };
     let run = |args: &[&str]| sandbox.run("hoy").args(["run", "--rm"]).args(args.iter().copied());
     assert_eq!(run(&["busybox", "sh", "-c", "exit 7"]).output().status, 7);
-    assert_eq!(run(&["busybox", "sh", "-c", "kill -9 $$"]).output().status, 137);
+    assert_eq!(run(&["busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).output().status, 137);
     let both = run(&["busybox", "sh", "-c", "echo out; echo err >&2"]).output();
     assert_eq!((both.stdout.as_str(), both.stderr.as_str()), ("out\n", "err\n"));
     assert_eq!(run(&["-i", "busybox", "cat"]).stdin("typed").ok(), "typed");
@@ -163,6 +164,11 @@ fn life_of_a_container(user: User, runtime: &str) {
             hoy(&["exec", "-u", "app", "one", "sh", "-c", "id -u; echo $HOME; grep ^CapEff /proc/self/status"]).ok();
         assert_eq!(bob, "1000\n/home/app\nCapEff:\t0000000000000000");
     }
+    if need(&["script"]) {
+        let command = format!("{} exec -it one tty", hoy_tests::program("hoy").display());
+        let screen = sandbox.run("script").args(["-qec", &command, "/dev/null"]).ok();
+        assert!(screen.contains("/dev/pts/"), "{screen}");
+    }
     hoy(&["exec", "one", "no-such-program"]).fails(127, &["no-such-program"]);
     hoy(&["rm", "one"]).fails(2, &["one", "running"]);
     hoy(&["run", "--name", "one", "busybox", "true"]).fails(125, &["one", "--replace"]);
@@ -260,6 +266,7 @@ fn root_words_that_are_no_command() {
     hoy(&["run", "-d", "busybox"]).fails(125, &["--detach", "hoy-monitor"]);
     hoy(&["run", "--network", "bridge", "busybox", "true"]).fails(125, &["--network", "none"]);
     hoy(&["run", "elsewhere", "true"]).fails(125, &["elsewhere", "hoy pull docker.io/library/elsewhere"]);
+    hoy(&["run", "--name", "../x", "busybox", "true"]).fails(125, &["../x"]);
     hoy(&["pull", "debian"]).fails(125, &["debian", "docker.io/library/debian"]);
     hoy(&["inspect", "elsewhere"]).fails(125, &["elsewhere"]);
     assert!(hoy(&["images"]).ok().contains("localhost/busybox"));

@@ -198,12 +198,11 @@ pub(crate) struct ConfigArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hoy-build run [OPTIONS] CONTAINER [--] COMMAND [ARGUMENT...]")]
 pub(crate) struct RunArgs {
-    /// The working container
-    pub(crate) container: String,
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) command: Vec<String>,
+    /// The working container, and the command with its arguments
+    #[arg(value_name = "CONTAINER", num_args = 2.., required = true, trailing_var_arg = true)]
+    pub(crate) container_and_command: Vec<String>,
     /// Set an environment variable; NAME alone takes the caller's value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use hoy_build::{CopyOptions, FromOptions, RunOptions, Working};
-use hoy_cli::{Context as _, Error, Result, print_line};
+use hoy_cli::{Context as _, Error, Result, name_and_words, print_line};
 use hoy_layout::Store;
 use hoy_spec::Options;
 
@@ -101,8 +101,9 @@ impl Origin {
 
 pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     let store = context.store()?;
-    let doing = || format!("run in \"{}\"", args.container);
-    let (dir, working) = Working::find(&store, &args.container).context(doing)?;
+    let (container, command) = name_and_words(args.container_and_command);
+    let doing = || format!("run in \"{container}\"");
+    let (dir, working) = Working::find(&store, &container).context(doing)?;
     let network = args.network.as_deref().unwrap_or("none");
     if !matches!(network, "none" | "host") {
         let text = format!("option --network: \"{network}\": only host and none are there");
@@ -128,9 +129,9 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     };
     let flags = args.runtime_flag.iter().map(|flag| format!("--{flag}")).collect();
     let options = RunOptions { create, runtime: args.runtime.clone(), runtime_flags: flags };
-    let code = hoy_build::run(&store, &context.tools, &dir, &working, &args.command, &options, warn).context(doing)?;
+    let code = hoy_build::run(&store, &context.tools, &dir, &working, &command, &options, warn).context(doing)?;
     if args.history.add_history && code == 0 {
-        let step = format!("/bin/sh -c {}", args.command.join(" "));
+        let step = format!("/bin/sh -c {}", command.join(" "));
         Working::edit(&dir, |working| {
             working.created_by = Some(step);
             Ok(())

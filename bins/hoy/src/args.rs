@@ -131,6 +131,7 @@ impl From<PullWhen> for Pull {
 
 /// `hoy run`.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "hoy run [OPTIONS] IMAGE [COMMAND [ARGUMENT...]]")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) options: Options,
@@ -167,15 +168,14 @@ pub(crate) struct RunArgs {
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
-    /// The image's name or id
-    pub(crate) image: String,
-    /// The command and its arguments instead of the image's
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) command: Vec<String>,
+    /// The image's name or id, and a command with its arguments instead of the image's
+    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
+    pub(crate) image_and_command: Vec<String>,
 }
 
 /// `hoy exec`.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "hoy exec [OPTIONS] CONTAINER COMMAND [ARGUMENT...]")]
 pub(crate) struct ExecArgs {
     /// Keep standard input open
     #[arg(short = 'i', long)]
@@ -204,11 +204,9 @@ pub(crate) struct ExecArgs {
     /// Run in the background
     #[arg(short = 'd', long, hide = true)]
     pub(crate) detach: bool,
-    /// The container's name or id
-    pub(crate) container: String,
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-    pub(crate) command: Vec<String>,
+    /// The container's name or id, and the command with its arguments
+    #[arg(value_name = "CONTAINER", num_args = 2.., required = true, trailing_var_arg = true)]
+    pub(crate) container_and_command: Vec<String>,
 }
 
 /// `hoy ps`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
-use hoy_cli::{Context, Error, Result, print_line};
+use hoy_cli::{Context, Error, Result, name_and_words, print_line};
 use hoy_engine::{Exec, Handed, Run};
 use hoy_spec::Options;
 
@@ -27,9 +27,10 @@ pub(crate) fn run(global: &Global, args: RunArgs) -> Result<ExitCode> {
     let labels = labels(&args.label)?;
     enter_namespaces(global)?;
     let engine = global.engine()?;
+    let (image, command) = name_and_words(args.image_and_command);
     let run = Run {
-        image: args.image,
-        command: args.command,
+        image,
+        command,
         options: args.options,
         name: args.name,
         labels,
@@ -84,8 +85,8 @@ pub(crate) fn exec(global: &Global, args: ExecArgs) -> Result<ExitCode> {
         ..Options::default()
     };
     let handed = handed(args.preserve_fds)?;
-    let exec =
-        Exec { container: args.container, command: args.command, options, interactive: args.interactive, handed };
+    let (container, command) = name_and_words(args.container_and_command);
+    let exec = Exec { container, command, options, interactive: args.interactive, handed };
     Ok(ExitCode::from(global.engine()?.exec(&exec)?))
 }
 

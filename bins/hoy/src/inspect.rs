@@ -63,20 +63,6 @@ fn container(engine: &Engine, entry: &Entry) -> Result<Value> {
     let process = &config.process;
     let running = *status == Status::Running;
     let (path, args) = process.args.split_first().map_or(("", [].as_slice()), |(first, rest)| (first, rest));
-    let mounts: Vec<Value> = config
-        .mounts
-        .iter()
-        .filter(|mount| mount.kind == "bind")
-        .map(|mount| {
-            json!({
-                "Type": "bind",
-                "Source": mount.source,
-                "Destination": mount.destination,
-                "Options": mount.options,
-                "RW": !mount.options.iter().any(|option| option == "ro"),
-            })
-        })
-        .collect();
     Ok(json!({
         "Id": entry.id().as_str(),
         "Created": time(Some(container.created)),
@@ -102,7 +88,7 @@ fn container(engine: &Engine, entry: &Entry) -> Result<Value> {
         "HostsPath": dir.path().join("hosts"),
         "EffectiveCaps": process.capabilities.effective,
         "BoundingCaps": process.capabilities.bounding,
-        "Mounts": mounts,
+        "Mounts": mounts(&config),
         "Config": {
             "Hostname": config.hostname,
             "User": format!("{}:{}", process.user.uid, process.user.gid),
@@ -114,14 +100,32 @@ fn container(engine: &Engine, entry: &Entry) -> Result<Value> {
             "Labels": record.labels,
             "Annotations": config.annotations,
         },
-        "HostConfig": {
-            "AutoRemove": record.auto_remove,
-            "NetworkMode": record.network,
-            "ReadonlyRootfs": config.root.readonly,
-            "Memory": config.linux.resources.as_ref().and_then(|r| r.memory.as_ref()?.limit).unwrap_or(0),
-            "PidsLimit": config.linux.resources.as_ref().and_then(|r| Some(r.pids.as_ref()?.limit)).unwrap_or(0),
-        },
+        "HostConfig": host_config(entry, &config),
     }))
+}
+
+fn mounts(config: &Config) -> Vec<Value> {
+    let bind = |mount: &hoy_spec::Mount| {
+        json!({
+            "Type": "bind",
+            "Source": mount.source,
+            "Destination": mount.destination,
+            "Options": mount.options,
+            "RW": !mount.options.iter().any(|option| option == "ro"),
+        })
+    };
+    config.mounts.iter().filter(|mount| mount.kind == "bind").map(bind).collect()
+}
+
+fn host_config(entry: &Entry, config: &Config) -> Value {
+    let resources = config.linux.resources.as_ref();
+    json!({
+        "AutoRemove": entry.record.auto_remove,
+        "NetworkMode": entry.record.network,
+        "ReadonlyRootfs": config.root.readonly,
+        "Memory": resources.and_then(|r| r.memory.as_ref()?.limit).unwrap_or(0),
+        "PidsLimit": resources.and_then(|r| Some(r.pids.as_ref()?.limit)).unwrap_or(0),
+    })
 }
 
 fn image(engine: &Engine, name: &str) -> Result<Value> {

@@ -65,6 +65,9 @@ pub enum Error {
     /// Something that is no reference to an image.
     #[error("read image name")]
     Name(#[source] hoy_oci::Error),
+    /// Something that is no name of a container.
+    #[error("\"{0}\" is no name of a container: letters, digits, '_', '.' and '-', the first a letter or digit")]
+    ContainerName(String),
     /// A container of the same name.
     #[error("the name \"{0}\" is taken by another container: remove it first, or use --replace")]
     NameTaken(String),

@@ -106,6 +106,12 @@ const NOUNS: [&str; 48] = [
     "yawl",
 ];
 
+/// Whether a person may give a container this name, podman's rule.
+pub(crate) fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
+
 /// A name such as `steady_lugger`; after `attempt` clashes, with a number.
 pub(crate) fn random(attempt: u32) -> Result<String> {
     let mut bytes = [0; 4];
@@ -126,6 +132,12 @@ fn name(random: u32, attempt: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_a_name() {
+        assert!(["a", "0-a_b.c"].into_iter().all(is_name));
+        assert!(!["", "../x", "a/b", ".a", "-a", "a b", "ä"].into_iter().any(is_name));
+    }
 
     #[test]
     fn names_have_two_words() {

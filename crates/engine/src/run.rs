@@ -88,6 +88,7 @@ impl Engine {
         let all = self.store.all_containers()?;
         let taken = |name: &str| all.iter().any(|dir| dir.container().is_ok_and(|container| container.name == name));
         match &run.name {
+            Some(name) if !names::is_name(name) => Err(Error::ContainerName(name.clone())),
             Some(name) if taken(name) && run.replace => self.remove(name, true).map(|_| name.clone()),
             Some(name) if taken(name) => Err(Error::NameTaken(name.clone())),
             Some(name) => Ok(name.clone()),
