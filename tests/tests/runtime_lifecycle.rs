@@ -42,13 +42,13 @@ fn life(user: User) {
     assert_eq!((out.status, out.stdout.split(' ').next()), (9, Some("sh")), "{}", out.stderr);
     bundle.hoy(&["exec", "a", "no-such"]).fails(255, &["executable file not found in $PATH"]);
     bundle.hoy(&["kill", "a", "KILL"]).ok();
-    bundle.hoy(&["exec", "a", "true"]).fails(255, &["container not running"]);
     let mut tries = 0;
     while state(&bundle)["status"] != "stopped" {
         tries += 1;
         assert!(tries < 500, "the container does not end");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
+    bundle.hoy(&["exec", "a", "true"]).fails(255, &["container not running"]);
     bundle.hoy(&["kill", "a", "15"]).fails(1, &["container not running"]);
     bundle.hoy(&["delete", "a"]).ok();
     bundle.hoy(&["delete", "a"]).fails(1, &["container \"a\" does not exist"]);
