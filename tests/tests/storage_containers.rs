@@ -119,6 +119,13 @@ fn after_a_crash() {
         assert_eq!(fs::read(&busybox).unwrap() == b"torn", is_kept, "synced: {synced}");
         sandbox.ok("hoy-storage", &["rm", &id]);
     }
+    // Once the files had time to reach the disk they are marked.
+    let id = create();
+    sandbox.run("touch").args(["-d", "2 minutes ago"]).arg(&record).ok();
+    sandbox.ok("hoy-storage", &["rm", &id]);
+    let id = create();
+    assert!(fs::read_to_string(&record).unwrap().contains("\"synced\":true"));
+    sandbox.ok("hoy-storage", &["rm", &id]);
     fs::write(&record, "{").unwrap();
     fs::write(&busybox, "torn").unwrap();
     create();
@@ -140,6 +147,12 @@ fn without_mounts() {
     assert!(copied.stderr.contains("a copy") && !mounted.stderr.contains("a copy"), "{}", copied.stderr);
     assert_eq!(mounted.stdout, copied.stdout);
     assert_eq!((mounted.status, copied.status), (0, 0));
+    // An overlay cannot lie on an overlay, as in a container of somebody else's.
+    let on = "mkdir lower upper work on && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work none on && \
+        cp -a \"$HOY_ROOT/.\" on && export HOY_ROOT=$PWD/on";
+    let stacked = sandbox.run("sh").args(["-euc", &format!("{on}\n{script}")]).output();
+    assert!(stacked.stderr.contains("a copy"), "{}", stacked.stderr);
+    assert_eq!((stacked.status, stacked.stdout), (0, copied.stdout));
 }
 
 #[test]
