@@ -130,6 +130,13 @@ fn after_a_crash() {
     fs::write(&busybox, "torn").unwrap();
     create();
     assert!(fs::metadata(&busybox).unwrap().len() > 10, "a torn record is none");
+    // So is that of a container which need not survive a power cut.
+    let id = sandbox.ok("hoy-storage", &["create", "--volatile", "busybox"]);
+    let container = sandbox.path("root/containers").join(&id);
+    fs::write(container.join("storage.json"), "").unwrap();
+    assert!(!sandbox.ok("hoy-storage", &["containers", "-q", "--no-trunc"]).contains(&id));
+    sandbox.ok("hoy-storage", &["prune", "--force"]);
+    assert!(!container.exists());
 }
 
 /// Where overlays cannot be mounted the root file system is a copy, and the same changes give the same layer.

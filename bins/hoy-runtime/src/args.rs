@@ -28,7 +28,7 @@ pub(crate) struct Global {
     /// Form of the lines in that file
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
-    /// Say what is done, on standard error
+    /// Say on standard error which command works on which state, and how long it took
     #[arg(long)]
     pub(crate) debug: bool,
     /// Refused: control groups are made without systemd

@@ -1,7 +1,9 @@
 //! What each command does: from the command line to one call into the runtime.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use hoy_cli::{Context, Error, Result, Stdout, print_line};
 use hoy_runtime::state::{self, Container};
@@ -10,13 +12,21 @@ use hoy_runtime::{
     start,
 };
 
-use crate::args::{Cli, Command, Create, Exec, Format, Global, List};
+use crate::args::{Cli, Command, Create, Exec, Format, Global, List, Rootless};
 use crate::{log, ps, signal, spec};
 
 /// Does what the command line says. A failure is also written to the log.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let Cli { global, command } = cli;
+    let begin = Instant::now();
+    let what = global.debug.then(|| format!("{command:?} with its state in \"{}\"", root(&global).display()));
     let result = dispatch(&global, command);
+    if let Some(what) = what {
+        let end = if result.is_ok() { "done" } else { "failed" };
+        // Standard error may be closed, and then there is nobody to tell.
+        writeln!(std::io::stderr(), "hoy-runtime: debug: {what}: {end} after {:?}", begin.elapsed())
+            .unwrap_or_default();
+    }
     if let (Err(error), Some(path)) = (&result, &global.log) {
         log::error(path, global.log_format, &error.to_string())?;
     }
@@ -32,10 +42,10 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
         seal()?;
     }
     match command {
-        Command::Create(args) => create(&container(&args.id)?, &options(args))?,
+        Command::Create(args) => create(&container(&args.id)?, &options(global, args))?,
         Command::Run(args) => {
             let (detach, keep) = (args.detach, args.keep);
-            let code = run_container(&container(&args.create.id)?, &options(args.create), detach, keep)?;
+            let code = run_container(&container(&args.create.id)?, &options(global, args.create), detach, keep)?;
             return Ok(ExitCode::from(code));
         }
         Command::Start(args) => start(&container(&args.id)?)?,
@@ -73,7 +83,7 @@ fn root(global: &Global) -> PathBuf {
     }
 }
 
-fn options(args: Create) -> CreateOptions {
+fn options(global: &Global, args: Create) -> CreateOptions {
     CreateOptions {
         bundle: args.bundle,
         console_socket: args.console_socket,
@@ -81,6 +91,11 @@ fn options(args: Create) -> CreateOptions {
         preserve_fds: args.preserve_fds,
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
+        rootless: match global.rootless {
+            Rootless::Auto => None,
+            Rootless::True => Some(true),
+            Rootless::False => Some(false),
+        },
     }
 }
 

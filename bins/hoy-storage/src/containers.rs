@@ -21,6 +21,7 @@ pub(crate) fn create(place: &Place, args: args::Create) -> Result<ExitCode> {
         image: (args.image != "scratch").then_some(args.image),
         bundle: args.bundle,
         name: args.name,
+        volatile: args.volatile,
         now: Some(Timestamp::from(SystemTime::now())),
     };
     let container = hoy_storage::create(&place.store()?, place.xattrs, &options).map_err(explain)?;

@@ -26,6 +26,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A group that was to be new is there already.
+    #[error("control group \"{0}\" exists")]
+    Exists(PathBuf),
     /// A name in the configuration would lead out of the group.
     #[error("\"{0}\" is not a file of a control group")]
     Name(String),

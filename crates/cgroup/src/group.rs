@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -28,7 +29,8 @@ pub struct Group {
 impl Group {
     /// Makes the group `path` in every hierarchy and sets the limits of `resources`.
     ///
-    /// Where this user may not make groups there is none, unless a limit was asked for. With `device_rules` false
+    /// Where this user may not make groups there is none, unless a limit was asked for. With `must_be_new` a group that
+    /// is there is an error; otherwise it is joined, and stays when the container goes. With `device_rules` false
     /// device rules are left out: in a user namespace nobody may set them, and nobody can make devices.
     ///
     /// # Errors
@@ -38,13 +40,14 @@ impl Group {
         path: &Path,
         resources: Option<&LinuxResources>,
         device_rules: bool,
+        must_be_new: bool,
     ) -> Result<Self> {
         let v2 = hierarchies.is_unified();
         let writes = resources.map_or(Ok(Vec::new()), |resources| limits::plan(resources, v2))?;
         let mut group = Self::default();
-        let made = group.make(hierarchies, path, &writes).and_then(|()| {
+        let made = group.make(hierarchies, path, &writes, must_be_new).and_then(|()| {
             group.limit(hierarchies, &writes)?;
-            if device_rules && !v2 { group.devices(hierarchies, resources) } else { Ok(()) }
+            if device_rules { group.devices(hierarchies, resources) } else { Ok(()) }
         });
         match made {
             Ok(()) => Ok(group),
@@ -56,11 +59,12 @@ impl Group {
         }
     }
 
-    fn make(&mut self, hierarchies: &Hierarchies, path: &Path, writes: &[Write]) -> Result<()> {
+    fn make(&mut self, hierarchies: &Hierarchies, path: &Path, writes: &[Write], must_be_new: bool) -> Result<()> {
         for hierarchy in hierarchies.iter() {
             let directory = hierarchy.directory(path);
-            match make_directory(hierarchy, &directory, writes) {
+            match make_directory(hierarchy, &directory, writes).and_then(|made| may_join(made, &directory)) {
                 Ok(true) => {}
+                Ok(false) if must_be_new => return Err(Error::Exists(directory)),
                 Ok(false) => {
                     self.shared.insert(hierarchy.controllers.clone());
                 }
@@ -112,17 +116,25 @@ impl Group {
     }
 
     fn devices(&self, hierarchies: &Hierarchies, resources: Option<&LinuxResources>) -> Result<()> {
-        let Some(hierarchy) = hierarchies.v1("devices") else { return Ok(()) };
-        let Some(directory) = self.directories.get(&hierarchy.controllers) else { return Ok(()) };
-        if self.shared.contains(&hierarchy.controllers) {
+        let rules = device::plan(resources.and_then(|r| r.devices().as_deref()).unwrap_or_default());
+        let own = |hierarchy: &Hierarchy| {
+            let directory = self.directories.get(&hierarchy.controllers);
+            directory.filter(|_| !self.shared.contains(&hierarchy.controllers))
+        };
+        if let Some(hierarchy) = hierarchies.v1("devices") {
+            let Some(directory) = own(hierarchy) else { return Ok(()) };
+            for rule in rules {
+                let path = directory.join(if rule.allow { "devices.allow" } else { "devices.deny" });
+                fs::write(&path, rule.to_string()).at("write", &path)?;
+            }
             return Ok(());
         }
-        let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
-        for (allow, rule) in device::plan(rules) {
-            let path = directory.join(if allow { "devices.allow" } else { "devices.deny" });
-            fs::write(&path, rule).at("write", &path)?;
-        }
-        Ok(())
+        let Some(directory) = hierarchies.v2().and_then(own) else { return Ok(()) };
+        let opened = fs::File::open(directory).at("open", directory)?;
+        hoy_sys::bpf::load_device_program(&device::program(&rules))
+            .and_then(|program| hoy_sys::bpf::attach_device_program(opened.as_fd(), program.as_fd()))
+            .map_err(io::Error::from)
+            .at("limit devices of", directory)
     }
 
     /// Puts the process `pid` into every group; `except_v2` where it was born in that one.
@@ -139,6 +151,16 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// Whether this user may put processes into a group that was there, as `made` says.
+fn may_join(made: bool, directory: &Path) -> Result<bool> {
+    use hoy_sys::rustix::fs::{Access, AtFlags, CWD, accessat};
+    let procs = directory.join("cgroup.procs");
+    if !made {
+        accessat(CWD, &procs, Access::WRITE_OK, AtFlags::EACCESS).map_err(io::Error::from).at("join", directory)?;
+    }
+    Ok(made)
 }
 
 fn is_swap(file: &str) -> bool {

@@ -39,6 +39,9 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// The caller's session keyring is kept.
     pub no_new_keyring: bool,
+    /// Whether control groups are left alone where no limit needs them; `Some(false)` makes it an error when they
+    /// cannot be made, `None` makes them where this user may.
+    pub rootless: Option<bool>,
 }
 
 /// A container just made, its process waiting.
@@ -105,7 +108,7 @@ fn launch_in(
     made: &mut Option<Child>,
 ) -> Result<Launched> {
     let in_userns = config.namespace(LinuxNamespaceType::User).is_some() || is_in_user_namespace();
-    *group = make_group(container.id(), &config, in_userns)?;
+    *group = make_group(container.id(), &config, in_userns, options.rootless)?;
     group.warnings.iter().for_each(|warning| program::warn(warning));
     let mut job = prepare(container, options, fifo, bundle, config, in_userns)?;
     job.state.cgroups = group.directories.clone();
@@ -186,17 +189,41 @@ pub(crate) fn send_listener(config: &Config, state: &State, listener: &OwnedFd) 
     hoy_sys::net::send_fds(&stream, text.to_string().as_bytes(), &[listener.as_fd()]).doing(doing)
 }
 
-fn make_group(id: &str, config: &Config, in_userns: bool) -> Result<Group> {
-    let path = config.linux().cgroups_path().clone().filter(|path| !path.as_os_str().is_empty());
-    let path = path.unwrap_or_else(|| Path::new("/hoy").join(id));
-    if path.components().any(|part| part == std::path::Component::ParentDir) {
+fn make_group(id: &str, config: &Config, in_userns: bool, rootless: Option<bool>) -> Result<Group> {
+    let resources = config.linux().resources().as_ref();
+    let needs_none =
+        resources.map_or(Ok(true), |resources| hoy_cgroup::plan(resources, true).map(|plan| plan.is_empty()));
+    if rootless == Some(true) && needs_none.unwrap_or(false) {
+        return Ok(Group::default());
+    }
+    let group = new_group(id, config, in_userns)?;
+    if rootless == Some(false) && group.directories.is_empty() {
+        return Err(Error::Invalid("no control group can be made here, and --rootless=false needs one".to_owned()));
+    }
+    Ok(group)
+}
+
+fn new_group(id: &str, config: &Config, in_userns: bool) -> Result<Group> {
+    let given = config.linux().cgroups_path().as_deref().filter(|path| !path.as_os_str().is_empty());
+    if let Some(path) = given.filter(|path| path.components().any(|part| part == std::path::Component::ParentDir)) {
         return Err(Error::Invalid(format!("cgroupsPath \"{}\" has \"..\"", path.display())));
     }
     let hierarchies = Hierarchies::detect()?;
-    let rules = !is_in_user_namespace();
     // A new user namespace of real root has its devices limited from outside like any other container.
-    let rules = rules && (geteuid().is_root() || !in_userns);
-    Ok(Group::create(&hierarchies, &path, config.linux().resources().as_ref(), rules)?)
+    let rules = !is_in_user_namespace() && (geteuid().is_root() || !in_userns);
+    let resources = config.linux().resources().as_ref();
+    if let Some(path) = given {
+        return Ok(Group::create(&hierarchies, path, resources, rules, false)?);
+    }
+    // The id is this state directory's; another may have it too, and its group is not for this container.
+    let mut number = 0;
+    loop {
+        let name = if number == 0 { id.to_owned() } else { format!("{id}-{number}") };
+        match Group::create(&hierarchies, &Path::new("/hoy").join(name), resources, rules, true) {
+            Err(hoy_cgroup::Error::Exists(_)) if number < 1000 => number += 1,
+            other => return Ok(other?),
+        }
+    }
 }
 
 fn is_in_user_namespace() -> bool {

@@ -117,6 +117,13 @@ impl Container {
         if let Some(root) = self.dir.parent() {
             let made = DirBuilder::new().mode(0o700).recursive(true).create(root);
             made.doing(|| format!("make directory \"{}\"", root.display()))?;
+            let owner = fs::symlink_metadata(root).doing(|| format!("look at \"{}\"", root.display()))?.uid();
+            let user = hoy_sys::rustix::process::geteuid().as_raw();
+            // Somebody else could change what `start` and `delete` believe.
+            if owner != user && owner != 0 {
+                let why = format!("it belongs to user {owner}, and this is user {user}: choose another --root");
+                return Err(Error::Invalid(format!("use state directory \"{}\": {why}", root.display())));
+            }
         }
         match DirBuilder::new().mode(0o700).create(&self.dir) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(Error::Exists(self.id.clone())),

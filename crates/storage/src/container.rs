@@ -30,6 +30,8 @@ pub struct CreateOptions {
     pub bundle: Option<PathBuf>,
     /// A name that no other container has; made from the id when there is none.
     pub name: Option<String>,
+    /// It need not survive a power cut.
+    pub volatile: bool,
     /// When it is made.
     pub now: Option<Timestamp>,
 }
@@ -90,8 +92,8 @@ fn create_as(store: &Store, cache: &Cache<'_>, options: &CreateOptions, copied: 
         bundle,
         other: copied.map(|reason| (COPIED.to_owned(), reason.into())).into_iter().collect(),
     };
-    let made = fill(store, cache, &dir, &container, image.as_ref().map(|(_, image)| image));
-    let made = made.and_then(|()| {
+    let unpacked = image.as_ref().map(|(_, image)| image);
+    let made = fill(store, cache, &dir, &container, unpacked, options.volatile).and_then(|()| {
         // Names are given one at a time.
         let names = lock_names(store)?;
         check_unused(store, &name)?;
@@ -145,6 +147,7 @@ fn fill(
     dir: &ContainerDir,
     container: &Container,
     image: Option<&Image>,
+    is_volatile: bool,
 ) -> Result<()> {
     make_directory(dir.path(), 0o700)?;
     let _lock = dir.lock()?;
@@ -155,7 +158,10 @@ fn fill(
     let directory = File::open(&upper).map_err(Error::io("open", &upper))?;
     let set = hoy_layer::set_directory(directory.as_fd(), &entry);
     set.map_err(|e| Error::io("prepare", &upper)(std::io::Error::other(e)))?;
-    dir.write_json(CREATING, container)?;
+    match is_volatile {
+        true => dir.write_volatile_json(CREATING, container)?,
+        false => dir.write_json(CREATING, container)?,
+    }
     if why_copied(container).is_none() {
         return mount_at(cache, dir, container);
     }

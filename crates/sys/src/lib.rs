@@ -5,6 +5,7 @@
 
 pub use rustix;
 
+pub mod bpf;
 mod error;
 pub mod mount;
 pub mod net;
