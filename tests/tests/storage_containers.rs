@@ -119,10 +119,24 @@ fn after_a_crash() {
         assert_eq!(fs::read(&busybox).unwrap() == b"torn", is_kept, "synced: {synced}");
         sandbox.ok("hoy-storage", &["rm", &id]);
     }
+    // Once the files had time to reach the disk they are marked.
+    let id = create();
+    sandbox.run("touch").args(["-d", "2 minutes ago"]).arg(&record).ok();
+    sandbox.ok("hoy-storage", &["rm", &id]);
+    let id = create();
+    assert!(fs::read_to_string(&record).unwrap().contains("\"synced\":true"));
+    sandbox.ok("hoy-storage", &["rm", &id]);
     fs::write(&record, "{").unwrap();
     fs::write(&busybox, "torn").unwrap();
     create();
     assert!(fs::metadata(&busybox).unwrap().len() > 10, "a torn record is none");
+    // So is that of a container which need not survive a power cut.
+    let id = sandbox.ok("hoy-storage", &["create", "--volatile", "busybox"]);
+    let container = sandbox.path("root/containers").join(&id);
+    fs::write(container.join("storage.json"), "").unwrap();
+    assert!(!sandbox.ok("hoy-storage", &["containers", "-q", "--no-trunc"]).contains(&id));
+    sandbox.ok("hoy-storage", &["prune", "--force"]);
+    assert!(!container.exists());
 }
 
 /// Where overlays cannot be mounted the root file system is a copy, and the same changes give the same layer.
@@ -140,6 +154,12 @@ fn without_mounts() {
     assert!(copied.stderr.contains("a copy") && !mounted.stderr.contains("a copy"), "{}", copied.stderr);
     assert_eq!(mounted.stdout, copied.stdout);
     assert_eq!((mounted.status, copied.status), (0, 0));
+    // An overlay cannot lie on an overlay, as in a container of somebody else's.
+    let on = "mkdir lower upper work on && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work none on && \
+        cp -a \"$HOY_ROOT/.\" on && export HOY_ROOT=$PWD/on";
+    let stacked = sandbox.run("sh").args(["-euc", &format!("{on}\n{script}")]).output();
+    assert!(stacked.stderr.contains("a copy"), "{}", stacked.stderr);
+    assert_eq!((stacked.status, stacked.stdout), (0, copied.stdout));
 }
 
 #[test]
