@@ -11,7 +11,7 @@ CARGO    ?= cargo
 INSTALL  ?= install
 
 PROGRAMS := hoy hoy-build hoy-copy hoy-runtime hoy-spec hoy-storage
-HOST     := $(shell rustc -vV | sed -n 's/^host: //p')
+HOST     := $(or $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p'),$(shell uname -m)-unknown-linux-gnu)
 OUT      := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE  := $(OUT)/$(HOST)/release
 SHELLS   := bash zsh fish

@@ -40,4 +40,6 @@ pub fn busybox_layout(dir: &Path) {
         .ok();
     let config = ["config", "--image", &image, "--config.cmd", "/bin/sh", "--config.env", "PATH=/bin:/usr/bin"];
     Run::new("umoci").args(config).args(["--created", "2024-01-01T00:00:00Z"]).ok();
+    // umoci writes its index for its own user alone.
+    Run::new("chmod").args(["-R", "a+rX"]).arg(dir).ok();
 }

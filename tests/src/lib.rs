@@ -3,6 +3,7 @@
 //! Nothing here is mocked: programs, kernel, registry and foreign tools are the real ones. What the machine lacks is
 //! skipped with its reason, and counted.
 
+mod bundle;
 mod debian;
 mod images;
 mod program;
@@ -12,6 +13,7 @@ mod sandbox;
 mod skip;
 mod user;
 
+pub use bundle::Bundle;
 pub use debian::{debian_layout, listing};
 pub use images::{busybox_layout, busybox_root};
 pub use program::{program, program_dir, workspace};

@@ -78,7 +78,7 @@ fn debian_runs(user: User) {
     if user != User::Root {
         // Only root makes device nodes and owns ids beyond its own; these are recorded, and looked at below.
         let special = |line: &String| {
-            !line.contains(" special file ") && !line.contains("override_stat") && !line.contains("3000000")
+            !line.contains(" special file ") && !line.contains("override_stat") && !line.contains(":3000000 ")
         };
         let stand_ins: Vec<String> = want
             .iter()

@@ -50,7 +50,10 @@ impl Error {
     pub fn is<E: StdError + 'static>(&self, test: impl Fn(&E) -> bool) -> bool {
         let mut next = Some(self.cause());
         while let Some(error) = next {
-            if error.downcast_ref::<E>().is_some_and(&test) {
+            // An io::Error does not name the error it wraps as its source, but that one's.
+            let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            let wrapped = wrapped.and_then(|inner| inner.downcast_ref::<E>());
+            if error.downcast_ref::<E>().or(wrapped).is_some_and(&test) {
                 return true;
             }
             next = error.source();
@@ -134,6 +137,8 @@ mod tests {
         assert_eq!(error.to_string(), "open store: read \"x\": No such file or directory");
         let wrapped = std::io::Error::other(std::io::Error::other("cause"));
         assert_eq!(Error::from(wrapped).to_string(), "cause");
+        let wrapped = std::io::Error::other(crate::output::Closed);
+        assert!(Error::from(wrapped).is(|_: &crate::output::Closed| true));
         assert_eq!(missing().code(125).code(1).unwrap_err().code(), Some(125));
     }
 }

@@ -13,5 +13,5 @@ mod template;
 pub use error::{Context, Error, Result};
 pub use output::{Stdout, print_line};
 pub use progress::Progress;
-pub use start::{main, parse, parse_args, parse_or_exit_with};
+pub use start::{main, name_and_words, parse, parse_args, parse_or_exit_with};
 pub use template::Template;

@@ -55,6 +55,17 @@ pub fn parse_args<A: Parser>(args: Vec<OsString>, code: u8) -> A {
     }
 }
 
+/// Splits the words of an argument that is declared `trailing_var_arg`, into a name and what is passed on unread.
+///
+/// Options end at the name, as podman, buildah and runc have it. A `--` behind the name is no part of what follows.
+pub fn name_and_words(words: Vec<String>) -> (String, Vec<String>) {
+    let mut words = words.into_iter();
+    let name = words.next().unwrap_or_default();
+    let mut rest = words.peekable();
+    rest.next_if(|word| word == "--");
+    (name, rest.collect())
+}
+
 fn print_and_exit(text: &str) -> ! {
     let code = i32::from(text.is_empty() || Stdout::new().write_all(text.as_bytes()).is_err());
     std::process::exit(code)

@@ -46,19 +46,10 @@ impl<R: BufRead> Archive<R> {
         loop {
             self.skip_data()?;
             self.header_offset = self.offset;
-            let Some(header) = self.block_or_end()? else {
-                return if extensions.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(self.malformed(b"", "the archive ends after an extended header"))
-                };
-            };
+            let Some(header) = self.block_or_end()? else { return self.nothing_after(&extensions) };
             if header.is_zero() {
-                return if extensions.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(self.malformed(b"", "the archive ends after an extended header"))
-                };
+                self.end()?;
+                return self.nothing_after(&extensions);
             }
             if !header.checksum_is_right() {
                 return Err(self.malformed(&header.path(), "the checksum of its header is wrong"));
@@ -74,6 +65,21 @@ impl<R: BufRead> Archive<R> {
                 b'V' => self.set_data(self.stored_size(&header)?),
                 _ => return self.entry(&header, extensions).map(Some),
             }
+        }
+    }
+
+    /// After one empty block comes another, or the end of the stream; about anything else readers disagree.
+    fn end(&mut self) -> Result<()> {
+        match self.input.fill_buf().map_err(Error::Read)?.is_empty() || self.block()?.is_zero() {
+            true => Ok(()),
+            false => Err(self.malformed(b"", "a single empty block stands between entries")),
+        }
+    }
+
+    fn nothing_after(&self, extensions: &Extensions) -> Result<Option<Entry>> {
+        match extensions.is_empty() {
+            true => Ok(None),
+            false => Err(self.malformed(b"", "the archive ends after an extended header")),
         }
     }
 
@@ -107,19 +113,28 @@ impl<R: BufRead> Archive<R> {
     }
 
     fn skip_data(&mut self) -> Result<()> {
-        let mut left = self.remaining.saturating_add(self.padding);
+        let (data, padding) = (self.remaining, self.padding);
         (self.remaining, self.padding) = (0, 0);
+        if self.skip(data)? > 0 {
+            return Err(self.malformed(b"", "the archive ends within its data"));
+        }
+        // umoci does not pad the last file of an archive, and everybody reads that.
+        self.skip(padding).map(drop)
+    }
+
+    /// Skips `left` bytes; returns how many were missing at the end of the stream.
+    fn skip(&mut self, mut left: u64) -> Result<u64> {
         while left > 0 {
             let available = self.input.fill_buf().map_err(Error::Read)?.len();
             if available == 0 {
-                return Err(self.malformed(b"", "the archive ends within its data"));
+                break;
             }
             let count = usize::try_from(left).map_or(available, |left| left.min(available));
             self.input.consume(count);
             self.offset += count as u64;
             left -= count as u64;
         }
-        Ok(())
+        Ok(left)
     }
 
     /// A whole block, or none at the end of the stream, where an archive without end marks may stop.

@@ -135,6 +135,11 @@ fn set_xattrs(
 /// Gives mode, then time: nothing after that changes the file.
 pub(crate) fn set_mode_and_time(target: Target<'_>, path: &[u8], mode: u32, mtime: Time) -> Result<()> {
     target.chmod(mode).map_err(Error::io("change the mode of", path))?;
+    set_mtime(target, path, mtime)
+}
+
+/// Gives a time and leaves everything else.
+pub(crate) fn set_mtime(target: Target<'_>, path: &[u8], mtime: Time) -> Result<()> {
     target.set_mtime(mtime).map_err(Error::io("set the time of", path))
 }
 

@@ -5,11 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use hoy_sys::path::open_in_root;
-use hoy_sys::rustix::fs::{Mode, OFlags, mkdirat, readlinkat};
+use hoy_sys::rustix::fs::{Mode, OFlags, fstat, mkdirat, readlinkat};
 use hoy_sys::rustix::io::Errno;
 
 use crate::entry::{join, split, to_path};
-use crate::{Error, Result};
+use crate::{Error, Result, Time};
 
 /// Descriptors kept open; a layer visits its directories mostly in order.
 const MAX_OPEN: usize = 64;
@@ -24,11 +24,21 @@ pub(crate) struct Places<'a> {
     pub(crate) implicit: Vec<Vec<u8>>,
     /// Whether a link that leads nowhere may be followed by making its target.
     pub(crate) may_follow_dangling: bool,
+    /// Directories that were there before, with inode and time: what the archive does not name keeps its time.
+    pub(crate) found: Option<HashMap<Vec<u8>, Found>>,
+}
+
+/// A directory that was there before.
+pub(crate) struct Found {
+    pub(crate) inode: (u64, u64),
+    pub(crate) mtime: Time,
 }
 
 impl<'a> Places<'a> {
-    pub(crate) fn new(root: BorrowedFd<'a>, may_follow_dangling: bool) -> Self {
-        Self { root, open: HashMap::new(), implicit: Vec::new(), may_follow_dangling }
+    /// `is_layered`: other layers are in the tree already.
+    pub(crate) fn new(root: BorrowedFd<'a>, is_layered: bool) -> Self {
+        let found = is_layered.then(HashMap::new);
+        Self { root, open: HashMap::new(), implicit: Vec::new(), may_follow_dangling: is_layered, found }
     }
 
     pub(crate) fn root(&self) -> BorrowedFd<'a> {
@@ -62,7 +72,10 @@ impl<'a> Places<'a> {
 
     fn open_or_make(&mut self, path: &[u8], links: usize) -> Result<OwnedFd> {
         match self.existing(path) {
-            Ok(fd) => return Ok(fd),
+            Ok(fd) => {
+                self.remember(path, &fd)?;
+                return Ok(fd);
+            }
             Err(Errno::NOENT) => {}
             Err(Errno::NOTDIR) if self.may_follow_dangling => {
                 return Err(Error::refused(path, "a part of its name is no directory"));
@@ -78,6 +91,18 @@ impl<'a> Places<'a> {
             Err(errno) => return Err(Error::io("create", path)(errno)),
         }
         self.existing(path).map_err(Error::io("open", path))
+    }
+
+    fn remember(&mut self, path: &[u8], fd: &OwnedFd) -> Result<()> {
+        if let Some(found) = &mut self.found
+            && !found.contains_key(path)
+        {
+            let stat = fstat(fd).map_err(Error::io("look at", path))?;
+            let mtime =
+                Time { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default() };
+            found.insert(path.to_vec(), Found { inode: (stat.st_dev, stat.st_ino), mtime });
+        }
+        Ok(())
     }
 
     /// `path` is a link to nothing yet. In a layer on its own its target may be in a parent, or may not be there at all.

@@ -15,7 +15,7 @@ use hoy_sys::rustix::fs::{
 use hoy_sys::rustix::io::Errno;
 
 use crate::entry::{join, normalize, split, to_path};
-use crate::metadata::{Refused, Target, set_all, set_mode_and_time, set_owner_and_xattrs, through_proc};
+use crate::metadata::{Refused, Target, set_all, set_mode_and_time, set_mtime, set_owner_and_xattrs, through_proc};
 use crate::place::Places;
 use crate::stream::{CHUNKS, Chunks, pump};
 use crate::whiteout::{self, OverlayXattrs, Whiteout};
@@ -398,6 +398,14 @@ impl<'a> Unpacker<'a> {
 
     /// Children come before their parents, whose times they would change.
     fn finish_directories(&mut self) -> Result<()> {
+        for (path, found) in self.places.found.take().into_iter().flatten() {
+            if let Ok(fd) = self.places.existing(&path) {
+                let stat = fstat(&fd).map_err(Error::io("look at", &path))?;
+                if (stat.st_dev, stat.st_ino) == found.inode && !self.pending.contains_key(&path) {
+                    set_mtime(Target::Handle(fd.as_fd()), &path, found.mtime)?;
+                }
+            }
+        }
         let implicit = std::mem::take(&mut self.places.implicit);
         for path in &implicit {
             if let Ok(fd) = self.places.existing(path) {

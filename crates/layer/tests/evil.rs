@@ -220,6 +220,7 @@ fn doubtful_archives_are_refused() {
         ("global path", with(&[&pax(b'g', b"9 path=a\n"), &file])),
         ("negative size", with(&[&negative])),
         ("directory with a size", with(&[&block("d", b'5', 512), &[0; 512]])),
+        ("single empty block", with(&[&file, &[0; 512], &file])),
         ("unknown type", with(&[&block("d", b'Z', 0)])),
         // CVE-2025-58183: a sparse map without end.
         ("endless sparse map", with(&[&sparse, &more.repeat(10_000)])),
@@ -235,6 +236,16 @@ fn doubtful_archives_are_refused() {
         let (_dir, root) = place();
         let error = plain(&bytes, &root).unwrap_err();
         assert!(matches!(error, Error::Malformed { .. } | Error::Read(_)), "{what}: {error:?}");
+    }
+}
+
+#[test]
+fn an_archive_may_just_stop() {
+    let file = block("a", b'0', 3);
+    for rest in [&b"abc"[..], &padded(b"abc"), &[padded(b"abc"), vec![0; 512]].concat()] {
+        let (_dir, root) = place();
+        plain(&[file.as_slice(), rest].concat(), &root).unwrap();
+        assert_eq!(fs::read(root.join("a")).unwrap(), b"abc");
     }
 }
 

@@ -108,6 +108,14 @@ impl Store {
         Lock::exclusive(&self.lease_path())
     }
 
+    /// As [`Store::exclude_leases`], without waiting: none while somebody holds a lease.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn try_exclude_leases(&self) -> Result<Option<Lock>> {
+        Lock::try_exclusive(&self.lease_path())
+    }
+
     fn lease_path(&self) -> PathBuf {
         self.root().join(".lease.lock")
     }

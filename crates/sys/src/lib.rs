@@ -5,8 +5,15 @@
 
 pub use rustix;
 
+pub mod bpf;
 mod error;
+pub mod mount;
+pub mod net;
 pub mod path;
+pub mod process;
+pub mod relay;
+pub mod seccomp;
 pub mod user;
+pub mod userns;
 
 pub use error::{Error, Result, check};

@@ -1,0 +1,413 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use hoy_build::{Filter, Format, Settings};
+
+use crate::access::{Access, PlatformArgs};
+use crate::images::ImagesArgs;
+
+/// Make images: working containers that are changed from the shell and committed
+#[derive(Debug, Parser)]
+#[command(name = "hoy-build", version, max_term_width = 100)]
+pub(crate) struct Command {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Where the store is
+    #[arg(long, global = true, env = "HOY_ROOT", hide_env = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Where the store's volatile state is
+    #[arg(long, global = true, env = "HOY_RUNROOT", hide_env = true, value_name = "DIR")]
+    pub(crate) runroot: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Make a working container from an image, or from "scratch", and print its name
+    From(FromArgs),
+    /// Mount working containers and print where; list what is mounted
+    Mount(MountArgs),
+    /// Unmount working containers
+    #[command(visible_alias = "unmount")]
+    Umount(SomeArgs),
+    /// Copy files and directories into a working container
+    Copy(CopyArgs),
+    /// Copy likewise, unpacking archives
+    Add(CopyArgs),
+    /// Change what the image will say about itself
+    Config(Box<ConfigArgs>),
+    /// Run a command in a working container
+    Run(Box<RunArgs>),
+    /// Make an image of a working container and print its id
+    Commit(CommitArgs),
+    /// List working containers
+    #[command(visible_alias = "list", alias = "ls", alias = "ps")]
+    Containers(ContainersArgs),
+    /// List images
+    Images(ImagesArgs),
+    /// Describe a working container or an image
+    Inspect(InspectArgs),
+    /// Remove working containers
+    #[command(visible_alias = "delete")]
+    Rm(SomeArgs),
+    /// Remove images; the options are those of hoy-storage rmi
+    Rmi(Rest),
+    /// Fetch an image and print its id
+    Pull(PullArgs),
+    /// Send an image to a registry or elsewhere
+    Push(PushArgs),
+    /// Give an image further names
+    Tag(Rest),
+    /// Give a working container another name
+    Rename(RenameArgs),
+    /// Run a command where an ordinary user's mounts are visible
+    Unshare(Rest),
+    /// Log in to a registry; the options are those of hoy-copy login
+    Login(Rest),
+    /// Log out of a registry; the options are those of hoy-copy logout
+    Logout(Rest),
+    /// Print what this program works with
+    Info(FormatArgs),
+    /// Print the version
+    Version(VersionArgs),
+    /// Not there yet
+    #[command(hide = true, aliases = ["bud", "build-using-dockerfile"])]
+    Build(Rest),
+    /// Not there yet
+    #[command(hide = true, aliases = ["source", "mkcw"])]
+    Manifest(Rest),
+}
+
+/// What another program understands.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Rest {
+    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) args: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FromArgs {
+    /// An image's name, TRANSPORT:DETAILS, or "scratch"
+    pub(crate) image: String,
+    /// Name of the working container
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Also write the container's id into this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<PathBuf>,
+    /// When to fetch the image: true or missing (if it is not there), always, false or never
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) pull: Option<String>,
+    /// Fetch the image even if it is there
+    #[arg(long, conflicts_with_all = ["pull", "pull_never"])]
+    pub(crate) pull_always: bool,
+    /// Never fetch the image
+    #[arg(long, conflicts_with = "pull")]
+    pub(crate) pull_never: bool,
+    /// Say nothing while fetching
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) access: Access,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MountArgs {
+    /// Working containers; none lists what is mounted
+    pub(crate) containers: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SomeArgs {
+    /// Working containers
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) containers: Vec<String>,
+    /// All working containers
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RenameArgs {
+    /// The working container
+    pub(crate) container: String,
+    /// Its new name
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Remember this step in the image's history
+    #[arg(long, env = "BUILDAH_HISTORY", hide_env = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) add_history: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    /// The working container
+    pub(crate) container: String,
+    /// Files, directories and patterns; the last of several is where they go
+    #[arg(required = true, value_name = "SOURCE… [DESTINATION]", num_args = 1..)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Owner of what is copied, by the names of the container
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) chown: Option<String>,
+    /// Permissions of what is copied, in octal
+    #[arg(long, value_name = "MODE")]
+    pub(crate) chmod: Option<String>,
+    /// Sources are inside this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) contextdir: Option<PathBuf>,
+    /// Sources are inside this working container or image
+    #[arg(long, value_name = "CONTAINER|IMAGE")]
+    pub(crate) from: Option<String>,
+    /// Leave out what this file of patterns names
+    #[arg(long, value_name = "FILE", requires = "contextdir")]
+    pub(crate) ignorefile: Option<PathBuf>,
+    /// Do not print the digest of what was copied
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) history: History,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// The working container
+    pub(crate) container: String,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) history: History,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "hoy-build run [OPTIONS] CONTAINER [--] COMMAND [ARGUMENT...]")]
+pub(crate) struct RunArgs {
+    /// The working container, and the command with its arguments
+    #[arg(value_name = "CONTAINER", num_args = 2.., required = true, trailing_var_arg = true)]
+    pub(crate) container_and_command: Vec<String>,
+    /// Set an environment variable; NAME alone takes the caller's value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Run as this user
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Start in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workingdir: Option<String>,
+    /// Bind a directory or file of the host
+    #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
+    pub(crate) volume: Vec<String>,
+    /// Mount: type=bind,source=…,target=… or type=tmpfs,target=…
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub(crate) mount: Vec<String>,
+    /// Give the command a terminal (default: if standard input is one)
+    #[arg(short, long, visible_alias = "terminal", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) tty: Option<bool>,
+    /// Add a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_add: Vec<String>,
+    /// Take away a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_drop: Vec<String>,
+    /// Give access to a device of the host
+    #[arg(long, value_name = "HOST[:TARGET][:rwm]")]
+    pub(crate) device: Vec<String>,
+    /// Host name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// host or none (default none)
+    #[arg(long, visible_alias = "net", value_name = "MODE")]
+    pub(crate) network: Option<String>,
+    /// host or private (default private)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) pid: Option<String>,
+    /// host or private (default private)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) ipc: Option<String>,
+    /// host or private (default private)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) uts: Option<String>,
+    /// The OCI runtime, a name or a path (default hoy-runtime)
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        env = "BUILDAH_RUNTIME",
+        hide_env = true,
+        default_value = "hoy-runtime",
+        hide_default_value = true
+    )]
+    pub(crate) runtime: String,
+    /// An option for the runtime, without its leading dashes
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) runtime_flag: Vec<String>,
+    /// oci or rootless, which are one here
+    #[arg(long, value_name = "TYPE", value_parser = ["oci", "rootless"], env = "BUILDAH_ISOLATION", hide_env = true,
+          hide_possible_values = true)]
+    pub(crate) isolation: Option<String>,
+    #[command(flatten)]
+    pub(crate) history: History,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CommitArgs {
+    /// The working container
+    pub(crate) container: String,
+    /// The image's name, or TRANSPORT:DETAILS; none leaves the image without a name
+    pub(crate) image: Option<String>,
+    /// oci or docker
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        env = "BUILDAH_FORMAT",
+        hide_env = true,
+        default_value = "oci",
+        hide_default_value = true
+    )]
+    pub(crate) format: Format,
+    /// One layer holds everything
+    #[arg(long)]
+    pub(crate) squash: bool,
+    /// Remove the working container afterwards
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Write the image's id into this file instead of printing it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Say nothing while sending
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The latest time in the image, in seconds since 1970, or now
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timestamp: Option<String>,
+    /// The latest time in the image is 1970
+    #[arg(long, conflicts_with = "timestamp")]
+    pub(crate) omit_timestamp: bool,
+    /// The image tells nothing of how it was made
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) omit_history: bool,
+    /// Do not compress the new layer
+    #[arg(short = 'D', long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) disable_compression: bool,
+    /// Label the image with the builder's version; only false, for such a label would differ between builders
+    #[arg(long, value_name = "BOOL", value_parser = ["false"], require_equals = true, hide_possible_values = true)]
+    pub(crate) identity_label: Option<String>,
+    /// Leave this variable out of the image
+    #[arg(long, value_name = "NAME")]
+    pub(crate) unsetenv: Vec<String>,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// An image's name or TRANSPORT:DETAILS
+    pub(crate) image: String,
+    /// When to fetch the image: always (default), missing, never
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) policy: Option<String>,
+    /// Say nothing while fetching
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) access: Access,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The image
+    pub(crate) image: String,
+    /// TRANSPORT:DETAILS, or a name at a registry (default: the image's own name)
+    pub(crate) destination: Option<String>,
+    /// Send all images of a list
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// oci or v2s2 (default: as it is)
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Write the manifest's digest into this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) digestfile: Option<String>,
+    /// Say nothing while sending
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Remove the image's name from the store afterwards
+    #[arg(long)]
+    pub(crate) rm: bool,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContainersArgs {
+    /// Also list containers that were not made here
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// List those with id=, name= or ancestor=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<Filter>,
+    /// Print by a Go template
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
+    pub(crate) format: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print no headings
+    #[arg(short, long)]
+    pub(crate) noheading: bool,
+    /// Do not shorten ids
+    #[arg(long)]
+    pub(crate) notruncate: bool,
+    /// Print ids alone
+    #[arg(short, long, conflicts_with_all = ["json", "format"])]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A working container or an image
+    pub(crate) object: String,
+    /// What it is: container or image (default: whichever there is)
+    #[arg(short = 't', long = "type", value_name = "TYPE", value_parser = ["container", "image"],
+          hide_possible_values = true)]
+    pub(crate) kind: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FormatArgs {
+    /// Print by a Go template
+    #[arg(short, long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

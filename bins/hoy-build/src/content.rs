@@ -1,0 +1,141 @@
+//! Commands that change what is in a working container.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use hoy_build::{CopyOptions, FromOptions, RunOptions, Working};
+use hoy_cli::{Context as _, Error, Result, name_and_words, print_line};
+use hoy_layout::Store;
+use hoy_spec::Options;
+
+use crate::args::{CopyArgs, RunArgs};
+use crate::context::{Context, warn};
+
+pub(crate) fn copy(context: &Context, mut args: CopyArgs, is_add: bool) -> Result<ExitCode> {
+    let doing = if is_add { "add to" } else { "copy to" };
+    let store = context.store()?;
+    let (dir, working) =
+        Working::find(&store, &args.container).context(|| format!("{doing} \"{}\"", args.container))?;
+    context.enter_namespaces(dir.id())?;
+    let destination = match args.paths.len() {
+        0 | 1 => None,
+        _ => args.paths.pop().map(|path| path.to_string_lossy().into_owned()),
+    };
+    let ignore = args.ignorefile.clone().or_else(|| default_ignore_file(args.contextdir.as_deref()));
+    let ignore = ignore.map(|file| std::fs::read_to_string(&file).context(|| format!("read \"{}\"", file.display())));
+    let ignore = ignore.transpose()?;
+    let root = context.tools.mount(dir.id().as_str())?;
+    let root = File::open(&root).context(|| format!("open \"{}\"", root.display()))?;
+    let origin = args.from.as_ref().map(|from| Origin::open(context, &store, from)).transpose()?;
+    let options = CopyOptions {
+        chown: args.chown.clone(),
+        chmod: args.chmod.clone(),
+        context: origin.as_ref().map(|origin| origin.path.clone()).or(args.contextdir.clone()),
+        keep_owner: args.from.is_some(),
+        ignore,
+        unpack: is_add,
+    };
+    let workdir = &working.config.config.working_dir;
+    let copied = hoy_build::copy(root.as_fd(), workdir, &args.paths, destination.as_deref(), &options)
+        .context(|| format!("{doing} \"{}\"", args.container));
+    let closed = origin.map_or(Ok(()), |origin| origin.close(context));
+    let (digest, kind) = copied?;
+    closed?;
+    if args.history.add_history {
+        let verb = if is_add { "ADD" } else { "COPY" };
+        let to = destination.as_deref().unwrap_or(".");
+        let step = format!("/bin/sh -c #(nop) {verb} {kind}:{} in {to}", digest.hex());
+        Working::edit(&dir, |working| {
+            working.remember(step);
+            Ok(())
+        })?;
+    }
+    if !args.quiet {
+        print_line(digest.hex())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The ignore file of a context directory, if it has one and not as a link that may lead elsewhere.
+fn default_ignore_file(context: Option<&Path>) -> Option<PathBuf> {
+    let files = [".containerignore", ".dockerignore"].map(|name| Some(context?.join(name)));
+    let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    files.into_iter().flatten().find(is_file)
+}
+
+/// The root of another container, or of an image in a container made for the purpose.
+struct Origin {
+    path: PathBuf,
+    temporary: Option<String>,
+}
+
+impl Origin {
+    fn open(context: &Context, store: &Store, from: &str) -> Result<Self> {
+        let doing = || format!("copy from \"{from}\"");
+        match store.find_container(from) {
+            Ok(dir) => {
+                let path = context.tools.mount(dir.id().as_str()).context(doing)?;
+                Ok(Self { path, temporary: None })
+            }
+            Err(error) if error.is_not_found() => {
+                let options = FromOptions::default();
+                let (dir, _) = hoy_build::from(store, &context.tools, from, &options).context(doing)?;
+                let id = dir.id().as_str().to_owned();
+                let path = context.tools.mount(&id).context(doing)?;
+                Ok(Self { path, temporary: Some(id) })
+            }
+            Err(error) => Err(error).context(doing),
+        }
+    }
+
+    fn close(self, context: &Context) -> Result<()> {
+        match self.temporary {
+            Some(id) => context.tools.storage(["rm", &id]).map(drop).context(|| format!("remove \"{id}\"")),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
+    let store = context.store()?;
+    let (container, command) = name_and_words(args.container_and_command);
+    let doing = || format!("run in \"{container}\"");
+    let (dir, working) = Working::find(&store, &container).context(doing)?;
+    let network = args.network.as_deref().unwrap_or("none");
+    if !matches!(network, "none" | "host") {
+        let text = format!("option --network: \"{network}\": only host and none are there");
+        return Err(Error::msg(text).with_hint("use --network host to reach the network"));
+    }
+    context.enter_namespaces(dir.id())?;
+    let create = Options {
+        env: args.env.clone(),
+        user: args.user.clone(),
+        workdir: args.workingdir.clone(),
+        tty: args.tty.unwrap_or_else(|| std::io::stdin().is_terminal()),
+        cap_add: args.cap_add.clone(),
+        cap_drop: args.cap_drop.clone(),
+        volume: args.volume.clone(),
+        mount: args.mount.clone(),
+        device: args.device.clone(),
+        hostname: args.hostname.clone(),
+        network: Some(network.to_owned()),
+        pid: args.pid.clone(),
+        ipc: args.ipc.clone(),
+        uts: args.uts.clone(),
+        ..Options::default()
+    };
+    let flags = args.runtime_flag.iter().map(|flag| format!("--{flag}")).collect();
+    let options = RunOptions { create, runtime: args.runtime.clone(), runtime_flags: flags };
+    let code = hoy_build::run(&store, &context.tools, &dir, &working, &command, &options, warn).context(doing)?;
+    if args.history.add_history && code == 0 {
+        let step = format!("/bin/sh -c {}", command.join(" "));
+        Working::edit(&dir, |working| {
+            working.created_by = Some(step);
+            Ok(())
+        })?;
+    }
+    Ok(ExitCode::from(code))
+}

@@ -1,0 +1,65 @@
+//! Where this program runs: its store, its fellow programs, its user.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use hoy_build::Tools;
+use hoy_cli::{Context as _, Error, Result};
+use hoy_layout::{ContainerId, Roots, Store};
+
+use crate::args::Global;
+
+pub(crate) struct Context {
+    roots: Roots,
+    pub(crate) tools: Tools,
+}
+
+impl Context {
+    pub(crate) fn new(global: &Global) -> Result<Self> {
+        let uid = hoy_sys::rustix::process::getuid().as_raw();
+        let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let mut roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
+        let absolute = |path: &PathBuf| std::path::absolute(path).context(|| format!("use \"{}\"", path.display()));
+        if let Some(root) = &global.root {
+            roots.root = absolute(root)?;
+        }
+        if let Some(runroot) = &global.runroot {
+            roots.runroot = absolute(runroot)?;
+        }
+        let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(PathBuf::from));
+        Ok(Self { tools: Tools::new(beside, roots.clone()), roots })
+    }
+
+    pub(crate) fn store(&self) -> Result<Store> {
+        Store::open_or_create(&self.roots).context(|| format!("open the store \"{}\"", self.roots.root.display()))
+    }
+
+    /// Becomes another program; returns only when that fails.
+    pub(crate) fn become_other(&self, program: &str, action: &str, args: &[OsString]) -> Result<ExitCode> {
+        let error = self.tools.command(program).arg(action).args(args).exec();
+        Err(Error::from(error)).context(|| format!("run \"{program}\""))
+    }
+
+    /// Goes on where an ordinary user's mounts are visible and files of all its ids can be written.
+    ///
+    /// For root, for whoever is there already, and where the root file system of the container `id` is a plain
+    /// directory because mounts are not allowed, this does nothing.
+    pub(crate) fn enter_namespaces(&self, id: &ContainerId) -> Result<()> {
+        if hoy_sys::rustix::process::geteuid().is_root() || !self.tools.mount(id.as_str())?.starts_with("/proc") {
+            return Ok(());
+        }
+        let own = std::env::current_exe().context(|| "find this program")?;
+        let mut command = self.tools.command("hoy-storage");
+        let error = command.args(["unshare", "--"]).arg(own).args(std::env::args_os().skip(1)).exec();
+        Err(Error::from(error)).context(|| "run \"hoy-storage\"")
+    }
+}
+
+/// Tells the person something that is no failure.
+pub(crate) fn warn(text: &str) {
+    // Standard error may be closed, and then there is nobody to tell.
+    writeln!(std::io::stderr(), "hoy-build: {text}").unwrap_or_default();
+}

@@ -1,0 +1,116 @@
+//! Commands that only look.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use hoy_build::{Working, inspect_container, inspect_image};
+use hoy_cli::{Context as _, Result, Stdout, Template, print_line, table};
+use hoy_layout::Store;
+use serde_json::{Value, json};
+
+use crate::args::{ContainersArgs, FormatArgs, InspectArgs, VersionArgs};
+use crate::context::Context;
+use crate::working::mount_point;
+
+/// Fields and headings, as buildah has them.
+const COLUMNS: [(&str, &str); 5] = [
+    ("ContainerID", "CONTAINER ID"),
+    ("Builder", "BUILDER"),
+    ("ImageID", "IMAGE ID"),
+    ("ImageName", "IMAGE NAME"),
+    ("ContainerName", "CONTAINER NAME"),
+];
+
+pub(crate) fn containers(context: &Context, args: &ContainersArgs) -> Result<ExitCode> {
+    let mut rows = hoy_build::containers(&context.store()?, args.all, &args.filter)?;
+    let mut out = Stdout::new();
+    if args.json {
+        let lower = |row: &Value| {
+            let fields = row.as_object().into_iter().flatten();
+            Value::Object(fields.map(|(key, value)| (key.to_lowercase(), value.clone())).collect())
+        };
+        writeln!(out, "{}", table::json(&rows.iter().map(lower).collect())?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+        let mark = if row.get("Builder") == Some(&Value::Bool(true)) { "   *" } else { "" };
+        row.insert("Builder".to_owned(), Value::from(mark));
+        if !args.notruncate && !args.quiet {
+            for key in ["ContainerID", "ImageID"] {
+                let short = row.get(key).and_then(Value::as_str).map(|id| id.chars().take(12).collect::<String>());
+                row.insert(key.to_owned(), Value::from(short));
+            }
+        }
+    }
+    let format = if args.quiet { Some("{{.ContainerID}}") } else { args.format.as_deref() };
+    out.write_all(table::list(format, args.noheading, &COLUMNS, &rows)?.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn inspect(context: &Context, args: &InspectArgs) -> Result<ExitCode> {
+    let store = context.store()?;
+    let doing = || format!("inspect \"{}\"", args.object);
+    let found = match args.kind.as_deref() {
+        Some("container") => container(context, &store, &args.object),
+        Some(_) => image(&store, &args.object),
+        None => match container(context, &store, &args.object) {
+            Err(error) if error.is(hoy_build::Error::is_not_found) => image(&store, &args.object),
+            other => other,
+        },
+    };
+    show(&found.context(doing)?, &args.format)
+}
+
+fn container(context: &Context, store: &Store, text: &str) -> Result<Value> {
+    let (dir, working) = Working::find(store, text)?;
+    Ok(inspect_container(store.layout(), &dir, &working, &mount_point(context, &dir)?)?)
+}
+
+fn image(store: &Store, text: &str) -> Result<Value> {
+    let (named, image) = store.image(text)?;
+    Ok(inspect_image(store.layout(), named.name.as_deref().unwrap_or_default(), &image)?)
+}
+
+pub(crate) fn info(context: &Context, args: &FormatArgs) -> Result<ExitCode> {
+    let store = context.store()?;
+    let (containers, images) = (store.all_containers()?.len(), store.layout().images()?.len());
+    let is_root = hoy_sys::user::is_initial_root();
+    let platform = hoy_oci::Platform::host();
+    let value = json!({
+        "host": {"arch": platform.architecture, "os": platform.os, "rootless": !is_root, "variant": platform.variant},
+        "store": {
+            "ContainerStore": {"number": containers},
+            "GraphDriverName": "overlay",
+            "GraphRoot": store.root(),
+            "ImageStore": {"number": images},
+            "RunRoot": store.runroot(),
+        },
+    });
+    show(&value, args)
+}
+
+fn show(value: &Value, args: &FormatArgs) -> Result<ExitCode> {
+    match &args.format {
+        Some(format) => print_line(Template::parse(format)?.render(value)?)?,
+        None => print_line(table::json(value)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn version(args: &VersionArgs) -> Result<ExitCode> {
+    let version = env!("CARGO_PKG_VERSION");
+    let platform = hoy_oci::Platform::host();
+    let os_arch = format!("{}/{}", platform.os, platform.architecture);
+    if args.json {
+        let value = json!({
+            "version": version, "imageSpec": "1.1.1", "runtimeSpec": hoy_spec::OCI_VERSION, "osArch": os_arch,
+        });
+        print_line(table::json(&value)?)?;
+    } else {
+        print_line(format!(
+            "Version:         {version}\nImage Spec:      1.1.1\nRuntime Spec:    {}\nOS/Arch:         {os_arch}",
+            hoy_spec::OCI_VERSION
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,151 @@
+//! Commands on working containers as such.
+
+use std::process::ExitCode;
+
+use hoy_build::{FromOptions, Pull, Working, apply};
+use hoy_cli::{Context as _, Error, Result, print_line, table};
+use hoy_layout::{ContainerDir, Store};
+use hoy_oci::Platform;
+use serde_json::{Value, json};
+
+use crate::FAILED;
+use crate::access::PlatformArgs;
+use crate::args::{ConfigArgs, FromArgs, MountArgs, RenameArgs, SomeArgs};
+use crate::context::{Context, warn};
+
+pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
+    let pull = match (args.pull_always, args.pull_never, args.pull.as_deref()) {
+        (true, ..) => Pull::Always,
+        (_, true, _) => Pull::Never,
+        (.., when) => pull_policy("--pull", when.unwrap_or("missing"))?,
+    };
+    let mut copy_options = args.access.options("src");
+    copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
+    let options = FromOptions { name: args.name, pull, copy_options, platform: platform(&args.platform) };
+    let store = context.store()?;
+    let (dir, name) = hoy_build::from(&store, &context.tools, &args.image, &options)
+        .context(|| format!("make a working container from \"{}\"", args.image))?;
+    if let Some(file) = &args.cidfile {
+        std::fs::write(file, dir.id().as_str()).context(|| format!("write \"{}\"", file.display()))?;
+    }
+    print_line(name)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The policy that a word means.
+pub(crate) fn pull_policy(option: &str, when: &str) -> Result<Pull> {
+    match when {
+        "true" | "missing" | "ifmissing" => Ok(Pull::Missing),
+        "always" => Ok(Pull::Always),
+        "false" | "never" => Ok(Pull::Never),
+        _ => Err(Error::msg(format!("option {option}: \"{when}\" is not one of missing, always, never"))),
+    }
+}
+
+/// The platform asked for, if it is not simply this machine's.
+pub(crate) fn platform(args: &PlatformArgs) -> Option<Platform> {
+    if args.arch.is_none() && args.os.is_none() && args.variant.is_none() {
+        return None;
+    }
+    let host = Platform::host();
+    let arch = args.arch.as_deref().unwrap_or(&host.architecture);
+    let variant = args.variant.as_deref().or(host.variant.as_deref().filter(|_| args.arch.is_none()));
+    Some(Platform::new(args.os.as_deref().unwrap_or(&host.os), arch, variant))
+}
+
+pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<ExitCode> {
+    let store = context.store()?;
+    let mut mounted: Vec<(String, String)> = Vec::new();
+    if args.containers.is_empty() {
+        for dir in all(&store)? {
+            let path = mount_point(context, &dir)?;
+            if !path.is_empty() {
+                mounted.push((dir.container()?.name, path));
+            }
+        }
+    }
+    for text in &args.containers {
+        let doing = || format!("mount \"{text}\"");
+        let (dir, _) = Working::find(&store, text).context(doing)?;
+        let path = context.tools.mount(dir.id().as_str()).context(doing)?;
+        mounted.push((text.clone(), path.display().to_string()));
+    }
+    if args.json {
+        let rows: Vec<Value> =
+            mounted.iter().map(|(name, path)| json!({"container": name, "mountPoint": path})).collect();
+        print_line(table::json(&Value::from(rows))?)?;
+    } else if let ([_], [(_, path)]) = (args.containers.as_slice(), mounted.as_slice()) {
+        print_line(path)?;
+    } else {
+        for (name, path) in mounted {
+            print_line(format!("{name} {path}"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where a container's root is mounted; empty where it is not.
+pub(crate) fn mount_point(context: &Context, dir: &ContainerDir) -> Result<String> {
+    let mounted = context.tools.storage(["mount"])?;
+    let mut lines = mounted.lines().filter_map(|line| line.split_once(' '));
+    let own = lines.find(|(id, _)| *id == dir.id().as_str());
+    Ok(own.map(|(_, path)| path.to_owned()).unwrap_or_default())
+}
+
+pub(crate) fn umount(context: &Context, args: &SomeArgs) -> Result<ExitCode> {
+    each(context, args, |id| context.tools.storage(["umount", id]).map(drop).context(|| format!("unmount \"{id}\"")))
+}
+
+pub(crate) fn rm(context: &Context, args: &SomeArgs) -> Result<ExitCode> {
+    each(context, args, |id| context.tools.storage(["rm", id]).map(drop).context(|| format!("remove \"{id}\"")))
+}
+
+/// Does something to each container and prints its id; goes on after a failure.
+fn each(context: &Context, args: &SomeArgs, act: impl Fn(&str) -> Result<()>) -> Result<ExitCode> {
+    let store = context.store()?;
+    let dirs: Vec<Result<ContainerDir>> = if args.all {
+        all(&store)?.into_iter().map(Ok).collect()
+    } else {
+        let find = |text: &String| Working::find(&store, text).map(|(dir, _)| dir).map_err(Error::from);
+        args.containers.iter().map(find).collect()
+    };
+    let mut code = ExitCode::SUCCESS;
+    for dir in dirs {
+        match dir.and_then(|dir| act(dir.id().as_str()).map(|()| dir)) {
+            Ok(dir) => print_line(dir.id())?,
+            Err(error) => {
+                warn(&error.to_string());
+                code = ExitCode::from(FAILED);
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// All working containers.
+fn all(store: &Store) -> Result<Vec<ContainerDir>> {
+    let mut found = Vec::new();
+    for dir in store.all_containers()? {
+        if Working::read(&dir)?.is_some() {
+            found.push(dir);
+        }
+    }
+    Ok(found)
+}
+
+pub(crate) fn rename(context: &Context, args: &RenameArgs) -> Result<ExitCode> {
+    let doing = || format!("rename \"{}\"", args.container);
+    let (dir, _) = Working::find(&context.store()?, &args.container).context(doing)?;
+    context.tools.storage(["rename", dir.id().as_str(), &args.name]).context(doing)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn config(context: &Context, args: &ConfigArgs) -> Result<ExitCode> {
+    let store = context.store()?;
+    let doing = || format!("configure \"{}\"", args.container);
+    let (dir, _) = Working::find(&store, &args.container).context(doing)?;
+    let environment = |name: &str| std::env::var(name).ok();
+    Working::edit(&dir, |working| apply(working, &args.settings, environment, args.history.add_history))
+        .context(doing)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,168 @@
+//! What each command does: from the command line to one call into the runtime.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use hoy_cli::{Context, Error, Result, Stdout, print_line};
+use hoy_runtime::state::{self, Container};
+use hoy_runtime::{
+    CreateOptions, ExecOptions, create, delete, exec, features, kill, parse_user, pause, run as run_container, seal,
+    start,
+};
+
+use crate::args::{Cli, Command, Create, Exec, Format, Global, List, Rootless};
+use crate::{log, ps, signal, spec};
+
+/// Does what the command line says. A failure is also written to the log.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
+    let Cli { global, command } = cli;
+    let begin = Instant::now();
+    let what = global.debug.then(|| format!("{command:?} with its state in \"{}\"", root(&global).display()));
+    let result = dispatch(&global, command);
+    if let Some(what) = what {
+        let end = if result.is_ok() { "done" } else { "failed" };
+        // Standard error may be closed, and then there is nobody to tell.
+        writeln!(std::io::stderr(), "hoy-runtime: debug: {what}: {end} after {:?}", begin.elapsed())
+            .unwrap_or_default();
+    }
+    if let (Err(error), Some(path)) = (&result, &global.log) {
+        log::error(path, global.log_format, &error.to_string())?;
+    }
+    result
+}
+
+fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
+    if global.systemd_cgroup {
+        return Err(Error::msg("--systemd-cgroup is not supported: control groups are made without systemd"));
+    }
+    let container = |id: &str| Container::new(&root(global), id);
+    if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
+        seal()?;
+    }
+    match command {
+        Command::Create(args) => create(&container(&args.id)?, &options(global, args))?,
+        Command::Run(args) => {
+            let (detach, keep) = (args.detach, args.keep);
+            let code = run_container(&container(&args.create.id)?, &options(global, args.create), detach, keep)?;
+            return Ok(ExitCode::from(code));
+        }
+        Command::Start(args) => start(&container(&args.id)?)?,
+        Command::State(args) => print_state(&container(&args.id)?)?,
+        Command::Kill(args) => kill(&container(&args.id)?, signal::parse(&args.signal)?, args.all)?,
+        Command::Delete(args) => delete(&container(&args.id)?, args.force)?,
+        Command::List(args) => print_list(global, &args)?,
+        Command::Pause(args) => pause(&container(&args.id)?, true)?,
+        Command::Resume(args) => pause(&container(&args.id)?, false)?,
+        Command::Spec(args) => spec::write(&args.bundle, args.rootless)?,
+        Command::Exec(args) => {
+            let container = container(&args.id)?;
+            let code = exec_options(args).and_then(|options| Ok(exec(&container, &options)?)).code(255)?;
+            return Ok(ExitCode::from(code));
+        }
+        Command::Ps(args) => ps::print(&container(&args.id)?, args.format, &args.options)?,
+        Command::Features => print_line(serde_json::to_string_pretty(&features())?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the containers' state is.
+fn root(global: &Global) -> PathBuf {
+    if let Some(root) = &global.root {
+        return root.clone();
+    }
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    match runtime_dir {
+        Some(dir) if !hoy_sys::user::is_initial_root() => PathBuf::from(dir).join("hoy-runtime"),
+        _ if hoy_sys::user::is_initial_root() => PathBuf::from("/run/hoy-runtime"),
+        _ => {
+            let uid = hoy_sys::rustix::process::getuid().as_raw();
+            PathBuf::from(format!("/tmp/hoy-runtime-{uid}"))
+        }
+    }
+}
+
+fn options(global: &Global, args: Create) -> CreateOptions {
+    CreateOptions {
+        bundle: args.bundle,
+        console_socket: args.console_socket,
+        pid_file: args.pid_file,
+        preserve_fds: args.preserve_fds,
+        no_pivot: args.no_pivot,
+        no_new_keyring: args.no_new_keyring,
+        rootless: match global.rootless {
+            Rootless::Auto => None,
+            Rootless::True => Some(true),
+            Rootless::False => Some(false),
+        },
+    }
+}
+
+fn exec_options(args: Exec) -> Result<ExecOptions> {
+    Ok(ExecOptions {
+        process: args.process,
+        args: args.command,
+        tty: args.tty,
+        cwd: args.cwd,
+        env: args.env,
+        user: args.user.as_deref().map(parse_user).transpose()?,
+        additional_gids: args.additional_gids,
+        capabilities: args.cap,
+        no_new_privileges: args.no_new_privs,
+        apparmor: args.apparmor,
+        label: args.process_label,
+        preserve_fds: args.preserve_fds,
+        detach: args.detach,
+        pid_file: args.pid_file,
+        console_socket: args.console_socket,
+        ignore_paused: args.ignore_paused,
+    })
+}
+
+fn print_state(container: &Container) -> Result<()> {
+    let state = container.state("read the state of")?;
+    let document = state.document(container.status(Some(&state)));
+    print_line(serde_json::to_string_pretty(&document)?)
+}
+
+fn print_list(global: &Global, args: &List) -> Result<()> {
+    let root = root(global);
+    let mut documents = Vec::new();
+    for id in state::list(&root)? {
+        let container = Container::new(&root, &id)?;
+        // One that is being made, or was deleted a moment ago, is not in the list.
+        let Ok(Some(state)) = container.read() else { continue };
+        if args.quiet {
+            print_line(&id)?;
+        } else {
+            documents.push(state.document(container.status(Some(&state))));
+        }
+    }
+    if args.quiet {
+        return Ok(());
+    }
+    if args.format == Format::Json {
+        serde_json::to_writer(Stdout::new(), &documents)?;
+        return print_line("");
+    }
+    print_table(&documents)
+}
+
+fn print_table(documents: &[serde_json::Value]) -> Result<()> {
+    let columns = ["id", "pid", "status", "bundle", "created", "owner"];
+    let text = |document: &serde_json::Value, column: &str| match document.get(column) {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        other => other.map(ToString::to_string).unwrap_or_default(),
+    };
+    let head: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
+    let rows = documents.iter().map(|document| columns.iter().map(|column| text(document, column)).collect());
+    let table: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let width = |at: usize| table.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns.len()).map(|at| width(at).unwrap_or(0)).collect();
+    for row in &table {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        print_line(cells.collect::<Vec<_>>().join("   ").trim_end())?;
+    }
+    Ok(())
+}

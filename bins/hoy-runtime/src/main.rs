@@ -1,0 +1,14 @@
+//! OCI runtime: makes the process that a bundle describes.
+
+use std::process::ExitCode;
+
+mod args;
+mod commands;
+mod log;
+mod ps;
+mod signal;
+mod spec;
+
+fn main() -> ExitCode {
+    hoy_cli::main("hoy-runtime", || commands::run(hoy_cli::parse()))
+}

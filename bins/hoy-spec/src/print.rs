@@ -1,0 +1,88 @@
+//! From the command line to the configuration on standard output.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use hoy_cli::{Context, Error, Result, Stdout};
+use hoy_layout::{Image, Roots, Store};
+use hoy_oci::{ContainerConfig, ImageConfig};
+use hoy_spec::{Host, Request, Users, generate};
+
+use crate::args::Args;
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let (image, layers) = image(args)?;
+    let users = match &args.rootfs {
+        Some(root) => users_in(root)?,
+        None => users_of_layers(&layers)?,
+    };
+    let host = Host::current();
+    let options = &args.options;
+    let made = generate(&Request {
+        image: &image,
+        options,
+        command: &args.command,
+        users: &users,
+        host: &host,
+        hostname: "hoy",
+        mounts: &[],
+    })?;
+    for warning in &made.warnings {
+        writeln!(std::io::stderr(), "hoy-spec: {warning}")?;
+    }
+    let mut text = serde_json::to_vec_pretty(&made.config)?;
+    text.push(b'\n');
+    Stdout::new().write_all(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The image's defaults, and where its layers are unpacked, lowest first.
+fn image(args: &Args) -> Result<(ContainerConfig, Vec<PathBuf>)> {
+    let name = args.image.as_str();
+    if name == "-" || name.ends_with(".json") {
+        let mut bytes = Vec::new();
+        match name {
+            "-" => std::io::stdin().read_to_end(&mut bytes).context(|| "read standard input")?,
+            path => File::open(path)
+                .and_then(|mut file| file.read_to_end(&mut bytes))
+                .context(|| format!("read \"{path}\""))?,
+        };
+        let config = ImageConfig::parse(&bytes).context(|| format!("read \"{name}\""))?;
+        return Ok((config.config, Vec::new()));
+    }
+    let store = Store::open_or_create(&roots(args))?;
+    let (_, Image { config, .. }) = store.image(name)?;
+    let layers = config.rootfs.diff_ids.iter().map(|id| store.layer(id)).collect();
+    Ok((config.config, layers))
+}
+
+fn roots(args: &Args) -> Roots {
+    let uid = hoy_sys::rustix::process::getuid().as_raw();
+    let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let mut roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
+    if let Some(root) = &args.root {
+        roots.root.clone_from(root);
+    }
+    if let Some(runroot) = &args.runroot {
+        roots.runroot.clone_from(runroot);
+    }
+    roots
+}
+
+fn users_in(root: &Path) -> Result<Users> {
+    let opened = File::open(root).context(|| format!("open \"{}\"", root.display()))?;
+    Users::read(opened.as_fd()).context(|| format!("look for users in \"{}\"", root.display()))
+}
+
+/// The users of the uppermost layer that has any: without `--rootfs` nothing is mounted.
+fn users_of_layers(layers: &[PathBuf]) -> Result<Users> {
+    if layers.iter().any(|layer| !layer.is_dir()) {
+        let error = Error::msg("the image's users are not known before its layers are unpacked");
+        return Err(error.with_hint("name its root file system with --rootfs DIR"));
+    }
+    let with_users = layers.iter().rev().find(|layer| layer.join("etc/passwd").symlink_metadata().is_ok());
+    with_users.map_or(Ok(Users::default()), |layer| users_in(layer))
+}

@@ -1,0 +1,280 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// The store of images and containers: unpack, mount, compare, check, prune
+#[derive(Debug, Parser)]
+#[command(name = "hoy-storage", version)]
+pub(crate) struct Args {
+    /// Directory of the store
+    #[arg(long, value_name = "DIR", env = "HOY_ROOT", hide_env_values = true, global = true)]
+    pub(crate) root: Option<PathBuf>,
+    /// Directory of volatile state
+    #[arg(long, value_name = "DIR", env = "HOY_RUNROOT", hide_env_values = true, global = true)]
+    pub(crate) runroot: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a container from an image, mount its root file system, print its id
+    Create(Create),
+    /// Mount containers' root file systems and print where; without a container, list what is mounted
+    Mount(Mount),
+    /// Unmount containers' root file systems
+    #[command(alias = "unmount")]
+    Umount(Umount),
+    /// Remove containers with everything written in them
+    Rm(Rm),
+    /// Give a container another name
+    Rename(Rename),
+    /// Print what a container changed since its image
+    Diff(Diff),
+    /// List containers
+    #[command(visible_alias = "ps")]
+    Containers(Containers),
+    /// Make a directory the root file system of an image, without a mount
+    Unpack(Unpack),
+    /// List images
+    Images(Images),
+    /// Give an image more names
+    Tag(Tag),
+    /// Take names away from an image
+    Untag(Untag),
+    /// Remove images, or names of images
+    Rmi(Rmi),
+    /// Show how an image was made
+    History(History),
+    /// Remove what nothing needs
+    Prune(Prune),
+    /// Look for damage; exit with 1 when there is some
+    Check(Check),
+    /// Show how much disk space the store takes
+    Df(Df),
+    /// Run a command where this user's mounts are visible and files of all its ids can be written
+    Unshare(Unshare),
+    /// Keep a user and a mount namespace (started by other commands)
+    #[command(hide = true)]
+    Hold(Hold),
+    /// Write the id maps of the process that asked for it (started by other commands)
+    #[command(hide = true)]
+    MapIds(MapIds),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// Bundle directory, in which rootfs is mounted [default: the container's own]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Name that no other container has
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The container need not survive a power cut
+    #[arg(long)]
+    pub(crate) volatile: bool,
+    /// Image in the store, or "scratch" for an empty root file system
+    pub(crate) image: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Mount {
+    /// Names, ids or unique beginnings of ids
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Umount {
+    /// Unmount also while it is in use
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// All containers
+    #[arg(short, long, conflicts_with = "containers")]
+    pub(crate) all: bool,
+    /// Names, ids or unique beginnings of ids
+    #[arg(value_name = "CONTAINER", required_unless_present = "all")]
+    pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rm {
+    /// Remove also while it is in use, and do not complain about what does not exist
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// All containers
+    #[arg(short, long, conflicts_with = "containers")]
+    pub(crate) all: bool,
+    /// Names, ids or unique beginnings of ids
+    #[arg(value_name = "CONTAINER", required_unless_present = "all")]
+    pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rename {
+    /// Name, id or unique beginning of an id
+    pub(crate) container: String,
+    /// Name that no other container has
+    pub(crate) name: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Diff {
+    /// Write the layer that makes these changes, a tar archive
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) tar: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Set file times after this to it, in seconds since 1970
+    #[arg(long, value_name = "SECONDS", requires = "tar")]
+    pub(crate) clamp: Option<i64>,
+    /// Name, id or unique beginning of an id
+    pub(crate) container: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Containers {
+    /// Write JSON
+    #[arg(long, conflicts_with_all = ["format", "quiet"])]
+    pub(crate) json: bool,
+    /// "json", "table TEMPLATE" or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Print ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Do not shorten ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Leave the heading out
+    #[arg(short, long)]
+    pub(crate) noheading: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Unpack {
+    /// Image in the store
+    pub(crate) image: String,
+    /// Directory that is empty or does not exist
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Images {
+    /// Images of this name only
+    pub(crate) image: Option<String>,
+    /// "json", "table TEMPLATE" or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Print ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Do not shorten ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Show digests of manifests
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// Leave the heading out
+    #[arg(short, long)]
+    pub(crate) noheading: bool,
+    /// Show all images, which is the default: there are no hidden intermediate ones
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Tag {
+    /// Image in the store
+    pub(crate) image: String,
+    /// New names
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Untag {
+    /// Image in the store
+    pub(crate) image: String,
+    /// Names to take away [default: all]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rmi {
+    /// Remove also what a container uses, and do not complain about what does not exist
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// All images
+    #[arg(short, long, conflicts_with = "images")]
+    pub(crate) all: bool,
+    /// Names or ids
+    #[arg(value_name = "IMAGE", required_unless_present = "all")]
+    pub(crate) images: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct History {
+    /// Image in the store
+    pub(crate) image: String,
+    /// "json", "table TEMPLATE" or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Print ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Do not shorten commands and ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Prune {
+    /// Remove also images that no container was made from
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Remove also unpacked layers that no container has; they are unpacked again when needed
+    #[arg(long)]
+    pub(crate) all_layers: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// Bring a damaged index back, remove damaged blobs
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Df {
+    /// "json", "table TEMPLATE" or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Unshare {
+    /// Command and its arguments [default: $SHELL]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct MapIds {
+    pub(crate) pid: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Hold {
+    /// Descriptors are closed
+    #[arg(long)]
+    pub(crate) closed: bool,
+}

@@ -1,0 +1,73 @@
+//! Where the store is and how it is used here.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use hoy_cli::{Context, Error, Result};
+use hoy_layout::{Roots, Store};
+use hoy_storage::OverlayXattrs;
+use hoy_sys::rustix::process::geteuid;
+use hoy_sys::user::is_initial_root;
+
+use crate::args::Args;
+
+/// The places of one store, as this process may use it.
+pub(crate) struct Place {
+    pub(crate) roots: Roots,
+    pub(crate) xattrs: OverlayXattrs,
+}
+
+impl Place {
+    pub(crate) fn find(args: &Args) -> Result<Self> {
+        let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let mut roots = Roots::from_env(env, geteuid().as_raw(), is_initial_root());
+        let absolute = |path: &PathBuf| std::path::absolute(path).context(|| format!("find \"{}\"", path.display()));
+        if let Some(root) = &args.root {
+            roots.root = absolute(root)?;
+        }
+        if let Some(runroot) = &args.runroot {
+            roots.runroot = absolute(runroot)?;
+        }
+        // Only user 0 of the machine may write attributes of the namespace "trusted".
+        let xattrs = if is_initial_root() { OverlayXattrs::Trusted } else { OverlayXattrs::User };
+        Ok(Self { roots, xattrs })
+    }
+
+    pub(crate) fn store(&self) -> Result<Store> {
+        Ok(Store::open_or_create(&self.roots)?)
+    }
+}
+
+/// An error of the store's work, with what can be done about it.
+pub(crate) fn explain(error: hoy_storage::Error) -> Error {
+    let hint = error.hint();
+    let error = Error::from(error);
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+/// [`explain`] for errors of the files alone.
+pub(crate) fn explain_layout(error: hoy_layout::Error) -> Error {
+    explain(error.into())
+}
+
+/// Tells a person something, if standard error leads to one.
+pub(crate) fn say(what: impl std::fmt::Display) {
+    writeln!(std::io::stderr(), "hoy-storage: {what}").unwrap_or_default();
+}
+
+/// Does `work` for each name, goes on after a failure, and fails in the end with the first one; others are printed.
+pub(crate) fn for_each<T>(names: &[T], mut work: impl FnMut(&T) -> Result<()>) -> Result<()> {
+    let mut first = None;
+    for name in names {
+        if let Err(error) = work(name) {
+            match first {
+                None => first = Some(error),
+                Some(_) => say(error),
+            }
+        }
+    }
+    first.map_or(Ok(()), Err)
+}

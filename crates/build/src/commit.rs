@@ -1,0 +1,220 @@
+//! `commit`: from a working container to an image.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use hoy_layer::{Compressor, Diff, DiffOptions, Entry, Kind, Lower, OverlayXattrs};
+use hoy_layout::{ContainerDir, ImageLayout, Store};
+use hoy_oci::{Descriptor, Digest, Hasher, LayerCompression};
+use hoy_sys::rustix::fs::{Mode, OFlags, openat};
+
+use crate::document::{self, Format, NewLayer};
+use crate::tools::answer;
+use crate::working::image_by_manifest;
+use crate::{Clamp, Error, Result, Tools, Working};
+
+/// How an image is made.
+#[derive(Debug, Clone)]
+pub struct CommitOptions {
+    /// The full name it gets; none leaves it without one.
+    pub name: Option<String>,
+    /// In whose words its documents are.
+    pub format: Format,
+    /// The latest time in it.
+    pub clamp: Clamp,
+    /// Whether the new layer is compressed (gzip).
+    pub compress: bool,
+    /// One layer holds everything.
+    pub squash: bool,
+    /// The image tells nothing of how it was made.
+    pub omit_history: bool,
+    /// Variables that the image does not have.
+    pub unsetenv: Vec<String>,
+}
+
+/// An image that was made.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The digest of its configuration: its id.
+    pub id: Digest,
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// It has no name, and was not in the store before.
+    pub is_new_and_nameless: bool,
+    /// What the person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Writes the image of a working container into the store.
+///
+/// Only what changed becomes a layer; where nothing did, there is none. The same container gives the same bytes again.
+///
+/// # Errors
+/// Those of `hoy-storage diff`, of the store, and [`Error::Refused`] for what the format cannot say.
+pub fn commit(
+    store: &Store,
+    tools: &Tools,
+    dir: &ContainerDir,
+    working: &Working,
+    options: &CommitOptions,
+) -> Result<Committed> {
+    let layout = store.layout();
+    let lease = store.lease()?;
+    let mut working = working.clone();
+    let unset = |entry: &String| options.unsetenv.iter().any(|name| entry.split('=').next() == Some(name));
+    working.config.config.env.retain(|entry| !unset(entry));
+    let base = match working.from_manifest {
+        Some(manifest) if !options.squash => image_by_manifest(layout, &manifest)?.manifest.layers,
+        _ => Vec::new(),
+    };
+    let layer = if options.squash {
+        working.config.rootfs.diff_ids.clear();
+        working.config.history.clear();
+        Some(whole_tree(layout, &tools.mount(dir.id().as_str())?, options)?)
+    } else {
+        changes(layout, tools, dir.id().as_str(), options)?
+    };
+    let mut config = document::config(&working, layer.as_ref(), options.clamp.created());
+    if options.omit_history {
+        config.history.clear();
+    }
+    let json = |what| move |source| Error::Json(what, source);
+    let config = serde_json::to_vec(&config).map_err(json("configuration"))?;
+    let config = layout.put(document::config_type(options.format), &config)?;
+    let manifest = document::manifest(&working, options.format, config, &base, layer.as_ref())?;
+    let bytes = serde_json::to_vec(&manifest).map_err(json("manifest"))?;
+    let media_type = manifest.media_type.as_ref().map(|t| t.as_str()).unwrap_or_default();
+    let descriptor = layout.put(media_type, &bytes)?;
+    let is_new_and_nameless = enter(layout, options.name.as_deref(), &descriptor)?;
+    drop(lease);
+    let warnings = match options.format {
+        Format::Docker if !working.annotations.is_empty() => {
+            vec!["the format docker has no annotations: they are left out".to_owned()]
+        }
+        _ => Vec::new(),
+    };
+    Ok(Committed { id: manifest.config.digest, manifest: descriptor, is_new_and_nameless, warnings })
+}
+
+/// Enters the image into the index; whether it is new there and has no name.
+fn enter(layout: &ImageLayout, name: Option<&str>, descriptor: &Descriptor) -> Result<bool> {
+    if let Some(name) = name {
+        layout.set_name(name, descriptor)?;
+        return Ok(false);
+    }
+    layout.edit_index(|index| {
+        let is_new = index.member(&descriptor.digest).is_none();
+        if is_new {
+            index.manifests.push(descriptor.clone());
+        }
+        Ok(is_new)
+    })
+}
+
+/// What changed since the image, as a layer; none where nothing did.
+fn changes(layout: &ImageLayout, tools: &Tools, id: &str, options: &CommitOptions) -> Result<Option<NewLayer>> {
+    let mut args = vec!["diff".to_owned(), "--tar".to_owned()];
+    if let Some(seconds) = options.clamp.seconds() {
+        args.extend(["--clamp".to_owned(), seconds.to_string()]);
+    }
+    args.push(id.to_owned());
+    let mut child = tools.storage_stream(args)?;
+    let mut sink = LayerSink::new(layout, options.compress)?;
+    let copied = match child.stdout.take() {
+        Some(mut tar) => sink.copy(&mut tar),
+        None => Ok(()),
+    };
+    let output = child.wait_with_output().map_err(Error::io("wait for", "hoy-storage"))?;
+    // A child that failed says why better than the pipe that broke.
+    answer("hoy-storage", output)?;
+    copied.map_err(Error::io("write a layer to", layout.path()))?;
+    sink.finish()
+}
+
+/// Everything below `root`, as a layer.
+fn whole_tree(layout: &ImageLayout, root: &Path, options: &CommitOptions) -> Result<NewLayer> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = openat(hoy_sys::rustix::fs::CWD, root, flags, Mode::empty()).map_err(Error::io("open", root))?;
+    let diff_options = DiffOptions {
+        xattrs: OverlayXattrs::Trusted,
+        is_complete: true,
+        clamp: options.clamp.seconds(),
+        stubs: Default::default(),
+        root_is: None,
+    };
+    let base = Entry::new(Vec::new(), Kind::Directory, 0o755);
+    let diff = Diff::new(opened.as_fd(), &Lower::new(Vec::new()), &base, diff_options)?;
+    let sink = diff.write(LayerSink::new(layout, options.compress)?)?;
+    // An empty tree is a layer too: without one an image would keep what it should not.
+    sink.finish_always()
+}
+
+/// A tar on its way into the store: hashed, compressed, hashed again.
+struct LayerSink {
+    diff_id: Hasher,
+    output: Output,
+    is_empty: bool,
+}
+
+enum Output {
+    Plain(hoy_layout::BlobWriter),
+    Gzip(Compressor<hoy_layout::BlobWriter>),
+}
+
+impl LayerSink {
+    fn new(layout: &ImageLayout, compress: bool) -> Result<Self> {
+        let writer = layout.blob_writer()?;
+        let output = if compress {
+            let compressor = Compressor::new(LayerCompression::Gzip, writer);
+            Output::Gzip(compressor.map_err(Error::io("compress a layer for", layout.path()))?)
+        } else {
+            Output::Plain(writer)
+        };
+        Ok(Self { diff_id: Hasher::new(), output, is_empty: true })
+    }
+
+    fn copy(&mut self, tar: &mut impl Read) -> io::Result<()> {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match tar.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.write_all(buffer.get(..count).unwrap_or_default())?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The layer; none when the tar had no entry, for then it is zeros throughout.
+    fn finish(self) -> Result<Option<NewLayer>> {
+        if self.is_empty { Ok(None) } else { self.finish_always().map(Some) }
+    }
+
+    fn finish_always(self) -> Result<NewLayer> {
+        let (writer, compressed) = match self.output {
+            Output::Plain(writer) => (writer, false),
+            Output::Gzip(compressor) => (compressor.finish().map_err(Error::io("write", "layer"))?, true),
+        };
+        let (digest, size) = writer.finish()?;
+        let descriptor = Descriptor::new(document::layer_type(compressed), digest, size);
+        Ok(NewLayer { descriptor, diff_id: self.diff_id.finish() })
+    }
+}
+
+impl Write for LayerSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = match &mut self.output {
+            Output::Plain(writer) => writer.write(bytes)?,
+            Output::Gzip(compressor) => compressor.write(bytes)?,
+        };
+        let written = bytes.get(..count).unwrap_or_default();
+        self.is_empty &= written.iter().all(|&byte| byte == 0);
+        self.diff_id.update(written);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! `copy` and `add`: files into a working container.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use hoy_layer::{Flavour, Limits, unpack};
+use hoy_oci::Digest;
+use hoy_spec::Users;
+use hoy_sys::rustix::fs::fstat;
+
+use crate::destination::{Destination, Owner, Present, clean, present};
+use crate::ignore::Ignore;
+use crate::source::{Source, SourceRoot};
+use crate::tree::{TreeReader, archive, mtime};
+use crate::{Error, Result};
+
+/// How files are copied.
+#[derive(Debug, Clone, Default)]
+pub struct CopyOptions {
+    /// `USER[:GROUP]`, names being those of the container.
+    pub chown: Option<String>,
+    /// Permissions in octal.
+    pub chmod: Option<String>,
+    /// Sources are inside this directory.
+    pub context: Option<PathBuf>,
+    /// Ownership is kept, as between containers; otherwise files belong to user 0.
+    pub keep_owner: bool,
+    /// The text of an ignore file, for sources in a context directory.
+    pub ignore: Option<String>,
+    /// Local archives are unpacked.
+    pub unpack: bool,
+}
+
+/// Copies `sources` to `destination`, a path seen from `workdir` in the root file system `root`.
+///
+/// Nothing outside the root is written, whatever links it holds; nor is anything read outside the context directory.
+/// Directories that are there already stay as they are. Returns the digest of what was copied, and whether it was
+/// a `file`, a `dir` or several (`multi`).
+///
+/// # Errors
+/// [`Error::NoSource`], [`Error::Refused`], [`Error::Option`], and those of reading and writing.
+pub fn copy(
+    root: BorrowedFd<'_>,
+    workdir: &str,
+    sources: &[PathBuf],
+    destination: Option<&str>,
+    options: &CopyOptions,
+) -> Result<(Digest, &'static str)> {
+    if let Some(url) = sources.iter().filter_map(|s| s.to_str()).find(|s| is_url(s)) {
+        let text = format!("\"{url}\": add does not fetch; fetch it first, with curl or wget, and add the file");
+        return Err(Error::Refused(text));
+    }
+    let source_root = match &options.context {
+        None => SourceRoot::Host,
+        Some(directory) => {
+            SourceRoot::Root(OwnedFd::from(File::open(directory).map_err(Error::io("open", directory))?))
+        }
+    };
+    let mut found = Vec::new();
+    for source in sources {
+        found.extend(source_root.find(source)?);
+    }
+    let plan = Plan::new(root, workdir, &found, destination)?;
+    let owner = owner(root, options)?;
+    let kind = match found.as_slice() {
+        [only] if only.is_directory => "dir",
+        [_] => "file",
+        _ => "multi",
+    };
+    Ok((carry_out(root, found, &plan, owner, options)?, kind))
+}
+
+/// Whether a source would have to be fetched.
+fn is_url(source: &str) -> bool {
+    ["http://", "https://", "git://", "git@"].iter().any(|start| source.starts_with(start))
+}
+
+/// Where the sources go.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan {
+    /// A clean path without a leading `/`.
+    target: Vec<u8>,
+    /// The target is a directory that sources go into.
+    is_directory: bool,
+}
+
+impl Plan {
+    fn new(root: BorrowedFd<'_>, workdir: &str, sources: &[Source], destination: Option<&str>) -> Result<Self> {
+        let typed = destination.unwrap_or(".");
+        let target = clean(workdir, typed);
+        let says_directory = typed.ends_with('/') || typed.ends_with("/.") || matches!(typed, "." | "..");
+        let standing = present(root, &target, true)?;
+        let needs_directory = sources.len() > 1 || sources.iter().any(|source| source.is_directory);
+        if needs_directory && standing == Present::Other {
+            return Err(Error::Refused(format!("\"{typed}\" is no directory: it cannot take several files")));
+        }
+        let is_directory = says_directory || needs_directory || destination.is_none() || standing == Present::Directory;
+        Ok(Self { target, is_directory })
+    }
+
+    fn of(&self, source: &Source) -> Vec<u8> {
+        let name = source.path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+        match (self.is_directory && !source.is_directory, self.target.is_empty()) {
+            (false, _) => self.target.clone(),
+            (true, true) => name,
+            (true, false) => [self.target.as_slice(), b"/", &name].concat(),
+        }
+    }
+}
+
+fn owner(root: BorrowedFd<'_>, options: &CopyOptions) -> Result<Owner> {
+    let ids = match &options.chown {
+        Some(text) => {
+            let user = Users::read(root)?.find(text)?;
+            // As in Docker: a number alone is the group's too.
+            let gid = if text.parse::<u32>().is_ok() { user.uid } else { user.gid };
+            Some((user.uid, gid))
+        }
+        None if options.keep_owner => None,
+        None => Some((0, 0)),
+    };
+    let mode = options.chmod.as_deref().map(|text| {
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+        mode.ok_or_else(|| Error::option("--chmod", text, "permissions are an octal number up to 7777"))
+    });
+    Ok(Owner { ids, mode: mode.transpose()? })
+}
+
+/// One thread reads the sources as an archive, this one unpacks it below the root.
+fn carry_out(
+    root: BorrowedFd<'_>,
+    sources: Vec<Source>,
+    plan: &Plan,
+    owner: Owner,
+    options: &CopyOptions,
+) -> Result<Digest> {
+    let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(move || send(root, sources, plan, owner, options, BufWriter::new(writer)));
+        let received = unpack(reader, root, Flavour::Plain, Limits::default());
+        let sent = sender.join().map_err(|_| Error::Refused("the reading thread ended".to_owned()))?;
+        match (sent, received) {
+            (Ok(digest), Ok(_)) => Ok(digest),
+            (Err(error), Ok(_)) => Err(error),
+            // The reader's failure breaks the archive; the writer's breaks the pipe. The cause is the other one.
+            (Err(error), Err(_)) if !is_broken_pipe(&error) => Err(error),
+            (_, Err(error)) => Err(error.into()),
+        }
+    })
+}
+
+fn is_broken_pipe(error: &Error) -> bool {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
+            return true;
+        }
+        // A transparent error hides its library's own from the chain.
+        if matches!(error.downcast_ref(), Some(Error::Layer(hoy_layer::Error::Write(e))) if e.kind() == std::io::ErrorKind::BrokenPipe)
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn send(
+    root: BorrowedFd<'_>,
+    sources: Vec<Source>,
+    plan: &Plan,
+    owner: Owner,
+    options: &CopyOptions,
+    output: impl Write,
+) -> Result<Digest> {
+    let ignore = options.ignore.as_deref().map(Ignore::parse).unwrap_or_default();
+    let mut reader = TreeReader::new(&ignore);
+    let first = sources.first().map(|source| fstat(&source.fd)).transpose();
+    let made_at = first.map_err(Error::io("look at", "source"))?.map(|stat| mtime(&stat)).unwrap_or_default();
+    let mut to = Destination::new(root, output, owner, made_at);
+    if plan.is_directory {
+        to.directories(&plan.target)?;
+    }
+    for source in sources {
+        let shown = shown(&source.path);
+        let target = plan.of(&source);
+        if source.is_directory {
+            reader.directory(source.fd.as_fd(), &shown, &target, &mut to)?;
+        } else if ignore.excludes(&shown) {
+            return Err(Error::NoSource(format!("{} (left out by the ignore file)", source.path.display())));
+        } else if !(options.unpack && archive(&source, &plan.target, &mut to)?) {
+            // The archive's look at it moved the descriptor's position.
+            hoy_sys::rustix::fs::seek(&source.fd, hoy_sys::rustix::fs::SeekFrom::Start(0))
+                .map_err(Error::io("read", &source.path))?;
+            reader.file(source.fd, &shown, &target, &mut to)?;
+        }
+    }
+    let (mut output, digest) = to.finish()?;
+    output.flush().map_err(Error::io("write", "archive"))?;
+    Ok(digest)
+}
+
+/// A source's path relative to its context directory, for the ignore rules and for messages.
+fn shown(path: &Path) -> Vec<u8> {
+    let parts = path.as_os_str().as_bytes().split(|&c| c == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    parts.collect::<Vec<_>>().join(&b'/')
+}

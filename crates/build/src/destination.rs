@@ -1,0 +1,202 @@
+//! Where copied files go: below the root of a working container, which may hold anything.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use hoy_layer::{Entry, Kind, TarWriter, Time};
+use hoy_oci::{Digest, Hasher};
+use hoy_sys::path::open_in_root;
+use hoy_sys::rustix::fs::{FileType, Mode, OFlags, fstat};
+use hoy_sys::rustix::io::Errno;
+
+use crate::{Error, Result};
+
+/// What copied files get instead of their own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Owner {
+    /// Owner and group; none keeps them.
+    pub(crate) ids: Option<(u32, u32)>,
+    /// Permissions; none keeps them.
+    pub(crate) mode: Option<u32>,
+}
+
+/// What stands at a path of the destination, links followed inside the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Present {
+    Nothing,
+    Directory,
+    Other,
+}
+
+/// What stands at `path`, a clean path without a leading `/`.
+pub(crate) fn present(root: BorrowedFd<'_>, path: &[u8], follow: bool) -> Result<Present> {
+    let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
+    let name = if path.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(path) };
+    match open_in_root(root, name, flags, Mode::empty()) {
+        Ok(fd) => {
+            let stat = fstat(fd).map_err(Error::io("look at", name))?;
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            Ok(if is_directory { Present::Directory } else { Present::Other })
+        }
+        Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR) => Ok(Present::Nothing),
+        Err(error) => Err(Error::io("look at", name)(error)),
+    }
+}
+
+/// The entries of a copy, as an archive for whoever unpacks it into the root.
+pub(crate) struct Destination<'a, W: Write> {
+    root: BorrowedFd<'a>,
+    archive: TarWriter<W>,
+    owner: Owner,
+    /// For directories that have to be made on the way.
+    made_at: Time,
+    known: BTreeSet<Vec<u8>>,
+    /// Of all that was asked for, whatever of it is there already.
+    content: Hasher,
+}
+
+impl<'a, W: Write> Destination<'a, W> {
+    pub(crate) fn new(root: BorrowedFd<'a>, output: W, owner: Owner, made_at: Time) -> Self {
+        Self { root, archive: TarWriter::new(output), owner, made_at, known: BTreeSet::new(), content: Hasher::new() }
+    }
+
+    /// Adds an entry whose path, and whose hard link's target, are clean and relative to the root.
+    ///
+    /// A directory that is there already stays as it is, also one behind a link.
+    pub(crate) fn add(&mut self, mut entry: Entry, data: &mut impl Read) -> Result<()> {
+        let shown = || format!("/{}", String::from_utf8_lossy(&entry.path));
+        if entry.path.split(|&c| c == b'/').any(|part| part.starts_with(WHITEOUT)) {
+            return Err(Error::Refused(format!("\"{}\": no layer can hold a name that begins with .wh.", shown())));
+        }
+        let is_directory = entry.kind == Kind::Directory;
+        if !is_directory && present(self.root, &entry.path, false)? == Present::Directory {
+            return Err(Error::Refused(format!("\"{}\" is a directory: a file cannot replace it", shown())));
+        }
+        if let Some((uid, gid)) = self.owner.ids {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        if let Some(mode) = self.owner.mode.filter(|_| entry.kind != Kind::Symlink) {
+            entry.mode = mode;
+        }
+        self.content.update(&described(&entry));
+        if let Some(parent) = entry.path.iter().rposition(|&c| c == b'/').and_then(|at| entry.path.get(..at)) {
+            self.directories(parent)?;
+        }
+        if is_directory {
+            let is_new = self.known.insert(entry.path.clone());
+            if !is_new || present(self.root, &entry.path, true)? == Present::Directory {
+                return Ok(());
+            }
+        }
+        Ok(self.archive.append(&entry, &mut Heard { data, by: &mut self.content })?)
+    }
+
+    /// Makes the directory `path` and those above it where they are missing: mode 755, the copy's owner or root.
+    pub(crate) fn directories(&mut self, path: &[u8]) -> Result<()> {
+        let ends = path.iter().enumerate().filter(|(_, c)| **c == b'/').map(|(at, _)| at).chain([path.len()]);
+        for end in ends.collect::<Vec<_>>() {
+            let above = path.get(..end).unwrap_or_default();
+            if above.is_empty() || self.known.contains(above) {
+                continue;
+            }
+            self.known.insert(above.to_vec());
+            match present(self.root, above, true)? {
+                Present::Directory => {}
+                Present::Nothing if present(self.root, above, false)? == Present::Nothing => {
+                    let (uid, gid) = self.owner.ids.unwrap_or_default();
+                    let mut entry = Entry::new(above, Kind::Directory, 0o755);
+                    (entry.uid, entry.gid, entry.mtime) = (uid, gid, self.made_at);
+                    self.archive.append(&entry, &mut std::io::empty())?;
+                }
+                Present::Nothing | Present::Other => {
+                    let path = String::from_utf8_lossy(above).into_owned();
+                    return Err(Error::Refused(format!("\"/{path}\" is in the way: it is no directory")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the archive; returns the digest of its content.
+    pub(crate) fn finish(self) -> Result<(W, Digest)> {
+        Ok((self.archive.finish()?, self.content.finish()))
+    }
+}
+
+/// How names begin that mean a deletion in a layer (image-spec layer.md "Whiteouts").
+const WHITEOUT: &[u8] = b".wh.";
+
+/// An entry's facts as bytes of which no two entries have the same.
+fn described(entry: &Entry) -> Vec<u8> {
+    let kind = match entry.kind {
+        Kind::File => [0, 0, 0],
+        Kind::HardLink => [1, 0, 0],
+        Kind::Symlink => [2, 0, 0],
+        Kind::Character(device) => [3, device.major, device.minor],
+        Kind::Block(device) => [4, device.major, device.minor],
+        Kind::Directory => [5, 0, 0],
+        Kind::Fifo => [6, 0, 0],
+    };
+    let mut bytes = Vec::new();
+    for number in kind.into_iter().chain([entry.mode, entry.uid, entry.gid, entry.mtime.nanoseconds]) {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.extend(entry.size.to_le_bytes());
+    bytes.extend(entry.mtime.seconds.to_le_bytes());
+    let texts = [&entry.path, &entry.link].into_iter().chain(entry.xattrs.iter().flat_map(|(n, v)| [n, v]));
+    for text in texts {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text);
+    }
+    bytes
+}
+
+/// A reader whose bytes are hashed as they pass.
+struct Heard<'a, R> {
+    data: &'a mut R,
+    by: &'a mut Hasher,
+}
+
+impl<R: Read> Read for Heard<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.data.read(buffer)?;
+        self.by.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+/// `path` below the directory `base`, both as typed, without `.`, `..`, doubled or leading `/`.
+pub(crate) fn clean(base: &str, path: &str) -> Vec<u8> {
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    parts.join("/").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_below_the_root() {
+        for (base, path, want) in [
+            ("", "a", "a"),
+            ("/w", "a/b/", "w/a/b"),
+            ("/w", "/x//y", "x/y"),
+            ("/w", "../../../etc", "etc"),
+            ("/", ".", ""),
+            ("w", "./a/../b", "w/b"),
+        ] {
+            assert_eq!(clean(base, path), want.as_bytes(), "{base} {path}");
+        }
+    }
+}

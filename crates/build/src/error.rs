@@ -1,0 +1,103 @@
+//! Why a step of a build failed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, and with what.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store refused.
+    #[error(transparent)]
+    Layout(#[from] hoy_layout::Error),
+    /// A layer could not be written or an archive not unpacked.
+    #[error(transparent)]
+    Layer(#[from] hoy_layer::Error),
+    /// No runtime configuration could be made.
+    #[error(transparent)]
+    Spec(#[from] hoy_spec::Error),
+    /// A name, digest or platform that is none.
+    #[error(transparent)]
+    Vocabulary(#[from] hoy_oci::Error),
+    /// The operating system refused.
+    #[error("{doing} \"{}\"", path.display())]
+    Io {
+        /// A verb: `open`, `copy` …
+        doing: &'static str,
+        /// What it was done to; a path in a container is written as it is there.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another program could not be started.
+    #[error("run \"{program}\": install it beside this program or in PATH")]
+    NoProgram {
+        /// Its name.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another program failed and said why.
+    #[error("{message}")]
+    Program {
+        /// Its name.
+        program: String,
+        /// What it said, without its name.
+        message: String,
+        /// Its exit code.
+        code: i32,
+    },
+    /// A container of the store that is no working container.
+    #[error("container \"{0}\" was not made by hoy-build from")]
+    NotWorking(String),
+    /// An option whose value breaks a rule.
+    #[error("option {option}: \"{value}\": {reason}")]
+    Option {
+        /// As typed: `--port`.
+        option: &'static str,
+        /// As typed.
+        value: String,
+        /// The rule.
+        reason: String,
+    },
+    /// Nothing to copy under a name or pattern.
+    #[error("no source matches \"{0}\"")]
+    NoSource(String),
+    /// A request that cannot be met, with the reason.
+    #[error("{0}")]
+    Refused(String),
+    /// Documents that could not be written as JSON.
+    #[error("write {0}")]
+    Json(&'static str, #[source] serde_json::Error),
+}
+
+impl Error {
+    /// The container, image or source asked for does not exist.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::Layout(error) => error.is_not_found(),
+            Self::NoSource(_) => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
+    /// The exit code of the program that failed, where one did.
+    pub fn program_code(&self) -> Option<i32> {
+        match self {
+            Self::Program { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn io<E: Into<io::Error>>(doing: &'static str, path: impl AsRef<Path>) -> impl FnOnce(E) -> Self {
+        move |source| Self::Io { doing, path: path.as_ref().to_owned(), source: source.into() }
+    }
+
+    pub(crate) fn option(option: &'static str, value: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Option { option, value: value.into(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,222 @@
+//! `from`: a new working container.
+
+use std::collections::BTreeSet;
+
+use hoy_layout::{ContainerDir, NamedImage, Store};
+use hoy_oci::{Digest, Platform, Reference};
+
+use crate::working::image_by_manifest;
+use crate::{Error, Result, Tools, Working};
+
+/// When an image is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pull {
+    /// When the store has none of that name.
+    #[default]
+    Missing,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How a working container is made.
+#[derive(Debug, Clone, Default)]
+pub struct FromOptions {
+    /// Its name; otherwise one made of the image's.
+    pub name: Option<String>,
+    /// When the image is fetched.
+    pub pull: Pull,
+    /// Options for `hoy-copy copy`, before the source.
+    pub copy_options: Vec<String>,
+    /// The image is for this platform, and not for this machine's.
+    pub platform: Option<Platform>,
+}
+
+/// The word for an image with nothing in it.
+const SCRATCH: &str = "scratch";
+/// The transports that `hoy-copy` reads images from.
+const TRANSPORTS: [&str; 5] = ["docker", "oci", "oci-archive", "docker-archive", "dir"];
+
+/// Makes a working container from the image that a person calls `image`, fetching it where needed.
+///
+/// # Errors
+/// Those of `hoy-copy` and `hoy-storage`; [`hoy_layout::Error::NoImage`].
+pub fn from(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<(ContainerDir, String)> {
+    if image == SCRATCH {
+        return create(store, tools, None, options);
+    }
+    let found = obtain(store, tools, image, options)?;
+    let name = found.name.unwrap_or_else(|| found.descriptor.digest.hex());
+    create(store, tools, Some(&name), options)
+}
+
+/// Has the image that a person calls `image` in the store, fetching it where needed; returns its id.
+///
+/// # Errors
+/// Those of `hoy-copy`; [`hoy_layout::Error::NoImage`].
+pub fn pull(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<Digest> {
+    let found = obtain(store, tools, image, options)?;
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    Ok(store.layout().image(&found.descriptor, &platform)?.manifest.config.digest)
+}
+
+fn obtain(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<NamedImage> {
+    if split_transport(image).is_some() || options.pull == Pull::Always {
+        return Ok(store.find_image(&fetch(tools, image, options)?)?);
+    }
+    match store.find_image(image) {
+        Ok(found) if suits(store, &found, options) => Ok(found),
+        Err(error) if !error.is_not_found() || options.pull == Pull::Never => Err(error.into()),
+        _ => Ok(store.find_image(&fetch(tools, image, options)?)?),
+    }
+}
+
+/// Whether an image is for the platform asked for.
+fn suits(store: &Store, found: &NamedImage, options: &FromOptions) -> bool {
+    let Some(wanted) = &options.platform else { return true };
+    let image = store.layout().image(&found.descriptor, wanted);
+    image.is_ok_and(|image| {
+        let config = image.config;
+        Platform::new(&config.os, &config.architecture, config.variant.as_deref()).satisfies(wanted)
+    })
+}
+
+/// The transport and the rest of a name, where it has one.
+pub fn split_transport(image: &str) -> Option<(&str, &str)> {
+    let (transport, rest) = image.split_once(':')?;
+    let is_one = TRANSPORTS.contains(&transport) && (transport != "docker" || rest.starts_with("//"));
+    is_one.then_some((transport, rest))
+}
+
+/// The store's name for an image fetched from `image`.
+///
+/// # Errors
+/// [`Error::Vocabulary`] for what is no name.
+pub fn store_name(image: &str) -> Result<String> {
+    let reference = match split_transport(image) {
+        None => Reference::parse(image)?.or_latest(),
+        Some(("docker", rest)) => Reference::parse(rest.trim_start_matches('/'))?.or_latest(),
+        Some((_, rest)) => {
+            let (path, tag) = match rest.split_once(':') {
+                Some((path, name)) => (path, name.rsplit(':').next()),
+                None => (rest, None),
+            };
+            let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+            let stem = last.strip_suffix(".tar").unwrap_or(last).to_lowercase();
+            let named = Reference::parse_local(&stem)?;
+            tag.and_then(|tag| named.with_tag(tag).ok()).unwrap_or(named)
+        }
+    };
+    Ok(reference.to_string())
+}
+
+/// Fetches an image and says what the store calls it.
+fn fetch(tools: &Tools, image: &str, options: &FromOptions) -> Result<String> {
+    if options.pull == Pull::Never {
+        return Err(Error::Refused(format!("\"{image}\" would have to be fetched, and --pull-never forbids it")));
+    }
+    let name = store_name(image)?;
+    let source = match split_transport(image) {
+        Some(_) => image.to_owned(),
+        None => format!("docker://{name}"),
+    };
+    let mut args = vec!["copy".to_owned()];
+    if let Some(platform) = &options.platform {
+        args.push(format!("--override-os={}", platform.os));
+        args.push(format!("--override-arch={}", platform.architecture));
+        args.extend(platform.variant.as_ref().map(|variant| format!("--override-variant={variant}")));
+    }
+    args.extend(options.copy_options.iter().cloned());
+    args.extend([source, format!("store:{name}")]);
+    tools.copy(args)?;
+    Ok(name)
+}
+
+fn create(store: &Store, tools: &Tools, image: Option<&str>, options: &FromOptions) -> Result<(ContainerDir, String)> {
+    let mut taken: BTreeSet<String> = BTreeSet::new();
+    // Another process may take a name between the look and the creation.
+    for _ in 0..32 {
+        for dir in store.all_containers()? {
+            taken.extend(dir.container().map(|container| container.name));
+        }
+        let name = options.name.clone().unwrap_or_else(|| free_name(image, &taken));
+        match tools.storage(["create", "--name", &name, image.unwrap_or(SCRATCH)]) {
+            Ok(id) => return record(store, tools, id.trim()).map(|dir| (dir, name)),
+            Err(error) if options.name.is_some() || !is_taken(store, &name)? => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Err(Error::Refused("no free name for a container was found: give one with --name".to_owned()))
+}
+
+fn is_taken(store: &Store, name: &str) -> Result<bool> {
+    Ok(store.all_containers()?.iter().any(|dir| dir.container().is_ok_and(|c| c.name == name)))
+}
+
+/// Writes the record of a container just made; without one it is removed again.
+fn record(store: &Store, tools: &Tools, id: &str) -> Result<ContainerDir> {
+    let write = || {
+        let dir = store.container_dir(id.parse()?);
+        let container = dir.container()?;
+        let working = match container.manifest {
+            None => Working::from_scratch(&Platform::host()),
+            Some(manifest) => {
+                let image = image_by_manifest(store.layout(), &manifest)?;
+                Working::from_image(&container.image.unwrap_or_default(), &image)
+            }
+        };
+        working.write(&dir)?;
+        Ok(dir)
+    };
+    write().map_err(|error: Error| match tools.storage(["rm", "--force", id]) {
+        // The first failure is the one to be told; this one leaves a container that `rm` names.
+        Ok(_) | Err(_) => error,
+    })
+}
+
+/// `debian-working-container`, and a number where that is taken.
+fn free_name(image: Option<&str>, taken: &BTreeSet<String>) -> String {
+    let stem = image.map(|image| {
+        let last = image.rsplit('/').next().unwrap_or(image);
+        let last = last.split(['@', ':']).next().unwrap_or(last);
+        format!("{}-", last.get(..32.min(last.len())).unwrap_or(last))
+    });
+    let name = format!("{}working-container", stem.unwrap_or_default());
+    if !taken.contains(&name) {
+        return name;
+    }
+    let mut numbered = (1_u64..).map(|number| format!("{name}-{number}"));
+    numbered.find(|name| !taken.contains(name)).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let taken = BTreeSet::from(["a-working-container".to_owned(), "working-container".to_owned()]);
+        for (image, want) in [
+            (Some("docker.io/library/debian:12"), "debian-working-container"),
+            (Some("localhost/a:latest"), "a-working-container-1"),
+            (Some("127.0.0.1:5000/b/c@sha256:00"), "c-working-container"),
+            (None, "working-container-1"),
+        ] {
+            assert_eq!(free_name(image, &taken), want);
+        }
+        for (image, want) in [
+            ("busybox", Some("docker.io/library/busybox:latest")),
+            ("docker://127.0.0.1:5000/a:1", Some("127.0.0.1:5000/a:1")),
+            ("oci:/tmp/layout:v1", Some("localhost/layout:v1")),
+            ("oci-archive:/tmp/App.tar", Some("localhost/app:latest")),
+            ("docker-archive:x.tar:localhost/app:2", Some("localhost/x:2")),
+            ("dir:/tmp/d/", Some("localhost/d:latest")),
+            ("oci:", None),
+        ] {
+            assert_eq!(store_name(image).ok().as_deref(), want, "{image}");
+        }
+        assert_eq!(split_transport("docker:latest"), None);
+        assert_eq!(split_transport("localhost:5000/a"), None);
+    }
+}

@@ -1,0 +1,39 @@
+//! Working containers: a root file system being changed, the configuration it will have, and the image made of both.
+//!
+//! It decides what an image will be and writes its documents; mounting, running and moving images are asked of
+//! `hoy-storage`, `hoy-runtime` and `hoy-copy` as child processes. It never reads a clock or the environment: programs
+//! hand in what counts.
+
+mod change;
+mod clamp;
+mod commit;
+mod copy;
+mod destination;
+mod document;
+mod error;
+mod from;
+mod glob;
+mod ignore;
+mod inspect;
+mod list;
+mod run;
+mod settings;
+mod source;
+mod supervise;
+mod tools;
+mod tree;
+mod words;
+mod working;
+
+pub use clamp::Clamp;
+pub use commit::{CommitOptions, Committed, commit};
+pub use copy::{CopyOptions, copy};
+pub use document::Format;
+pub use error::{Error, Result};
+pub use from::{FromOptions, Pull, from, pull, split_transport, store_name};
+pub use inspect::{inspect_container, inspect_image};
+pub use list::{Filter, containers};
+pub use run::{RunOptions, run};
+pub use settings::{Settings, apply};
+pub use tools::Tools;
+pub use working::Working;

@@ -1,0 +1,145 @@
+//! `run`: a command in a working container.
+
+use std::collections::BTreeSet;
+use std::fs::{DirBuilder, File};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use hoy_layout::{ContainerDir, ContainerId, Store, write_volatile_file};
+use hoy_spec::{Config, Host, Mount, Options, Request, Users, generate};
+use hoy_sys::path::open_in_root;
+use hoy_sys::relay::catch_signals;
+use hoy_sys::rustix::fs::{Mode, OFlags};
+use hoy_sys::rustix::io::Errno;
+
+use crate::supervise::{self, start_failure};
+use crate::tools::no_program;
+use crate::{Error, Result, Tools, Working};
+
+/// What `hoy-storage diff` reads to leave out what was only made to be mounted on.
+const STUBS: &str = "stubs.json";
+/// Files of the host that a process in the host's network needs.
+const NETWORK_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
+/// How a command is run.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The options that it shares with `podman create`.
+    pub create: Options,
+    /// The OCI runtime: a name or a path.
+    pub runtime: String,
+    /// Global options for it.
+    pub runtime_flags: Vec<String>,
+}
+
+/// Runs `command` in the container and returns its exit code, with what a person should hear about it.
+///
+/// The image's entry point plays no part. What mounts need is written down so that it never gets into a layer.
+///
+/// # Errors
+/// [`Error::Spec`], [`Error::NoProgram`], and those of mounting.
+pub fn run(
+    store: &Store,
+    tools: &Tools,
+    dir: &ContainerDir,
+    working: &Working,
+    command: &[String],
+    options: &RunOptions,
+    warn: impl Fn(&str),
+) -> Result<u8> {
+    let rootfs = tools.mount(dir.id().as_str())?;
+    let root = File::open(&rootfs).map_err(Error::io("open", &rootfs))?;
+    let config = config(root.as_fd(), dir, working, command, options, &warn)?;
+    remember_stubs(root.as_fd(), dir, &config.mounts)?;
+    let bundle = Bundle::new(store, &rootfs, config)?;
+    let log = bundle.path.join("log");
+    let mut runtime = tools.command(&options.runtime);
+    runtime.args(&options.runtime_flags).arg("--root").arg(store.runroot().join("runtime"));
+    runtime.arg("--log").arg(&log).args(["--log-format", "json"]);
+    runtime.arg("run").arg("--bundle").arg(&bundle.path).arg(bundle.id.as_str());
+    let signals = catch_signals().map_err(Error::io("catch", "signals"))?;
+    let child = runtime.spawn().map_err(no_program(&options.runtime))?;
+    let code = supervise::wait(child, &signals)?;
+    // Only these can be the runtime's own.
+    let failure = || std::fs::read_to_string(&log).ok().and_then(|log| start_failure(&log));
+    Ok(if matches!(code, 1 | 125..=127 | 255) { failure().unwrap_or(code) } else { code })
+}
+
+fn config(
+    root: BorrowedFd<'_>,
+    dir: &ContainerDir,
+    working: &Working,
+    command: &[String],
+    options: &RunOptions,
+    warn: impl Fn(&str),
+) -> Result<Config> {
+    let mut image = working.config.config.clone();
+    (image.entrypoint, image.cmd) = (None, None);
+    let network_files = match options.create.network.as_deref() {
+        Some("host") => NETWORK_FILES.iter().filter(|file| Path::new(file).exists()).map(|file| bind(file)).collect(),
+        _ => Vec::new(),
+    };
+    let made = generate(&Request {
+        image: &image,
+        options: &options.create,
+        command,
+        users: &Users::read(root)?,
+        host: &Host::current(),
+        hostname: dir.id().short(),
+        mounts: &network_files,
+    })?;
+    made.warnings.iter().for_each(|warning| warn(warning));
+    Ok(made.config)
+}
+
+fn bind(file: &str) -> Mount {
+    let options = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
+    Mount { destination: file.to_owned(), kind: "bind".to_owned(), source: file.to_owned(), options }
+}
+
+/// Writes down, before they are made, the mounts' destinations that the root file system has not.
+fn remember_stubs(root: BorrowedFd<'_>, dir: &ContainerDir, mounts: &[Mount]) -> Result<()> {
+    let mut stubs: BTreeSet<String> = match dir.read_json(STUBS) {
+        Ok(stubs) => stubs,
+        Err(error) if error.is_not_found() => BTreeSet::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let before = stubs.len();
+    for mount in mounts {
+        match open_in_root(root, &mount.destination, OFlags::PATH, Mode::empty()) {
+            Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR) => {
+                stubs.insert(mount.destination.clone());
+            }
+            // Whatever else is wrong with it, the runtime says.
+            _ => {}
+        }
+    }
+    if stubs.len() != before { Ok(dir.write_json(STUBS, &stubs)?) } else { Ok(()) }
+}
+
+/// A bundle for one run, gone afterwards; several commands may run in one container.
+struct Bundle {
+    id: ContainerId,
+    path: std::path::PathBuf,
+}
+
+impl Bundle {
+    fn new(store: &Store, rootfs: &Path, mut config: Config) -> Result<Self> {
+        let id = ContainerId::random()?;
+        let path = store.runroot().join(id.as_str());
+        DirBuilder::new().mode(0o700).create(&path).map_err(Error::io("create", &path))?;
+        let bundle = Self { id, path };
+        config.root.path = rootfs.display().to_string();
+        let bytes = serde_json::to_vec(&config).map_err(|source| Error::Json("config.json", source))?;
+        write_volatile_file(&bundle.path.join("config.json"), &bytes)?;
+        Ok(bundle)
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        // What cannot be removed is in a directory that a reboot empties.
+        std::fs::remove_dir_all(&self.path).unwrap_or_default();
+    }
+}

@@ -1,0 +1,141 @@
+//! Where copied files come from.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use hoy_sys::path::open_in_root;
+use hoy_sys::rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat};
+use hoy_sys::rustix::io::Errno;
+
+use crate::{Error, Result, glob};
+
+/// What names of sources are looked up in.
+pub(crate) enum SourceRoot {
+    /// The caller's own file system.
+    Host,
+    /// A directory that nothing leads out of: a context directory, or the root of a container or image.
+    Root(OwnedFd),
+}
+
+/// One thing to copy, with links in its name followed.
+pub(crate) struct Source {
+    /// Open for reading.
+    pub(crate) fd: OwnedFd,
+    /// As typed, with patterns filled in.
+    pub(crate) path: PathBuf,
+    /// Whether it is a directory, of which the contents are copied.
+    pub(crate) is_directory: bool,
+}
+
+impl SourceRoot {
+    fn open(&self, path: &Path, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
+        // A pipe must not make the opening wait; openat2(2) takes no more than these with O_PATH.
+        let reading = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK };
+        let flags = flags | reading | OFlags::CLOEXEC;
+        match self {
+            Self::Host => openat(CWD, path, flags, Mode::empty()),
+            Self::Root(root) => open_in_root(root, path, flags, Mode::empty()).map_err(|error| error.errno),
+        }
+    }
+
+    /// Everything that `pattern` means, in the order of the names.
+    pub(crate) fn find(&self, pattern: &Path) -> Result<Vec<Source>> {
+        let missing = || Error::NoSource(pattern.display().to_string());
+        let paths = match self.open(pattern, OFlags::empty()) {
+            Err(Errno::NOENT) if glob::is_pattern(pattern.as_os_str().as_bytes()) => self.expand(pattern)?,
+            Err(Errno::NOENT) => return Err(missing()),
+            _ => vec![pattern.to_owned()],
+        };
+        let found: Result<Vec<Source>> = paths.into_iter().map(|path| self.source(path)).collect();
+        let found = found?;
+        if found.is_empty() { Err(missing()) } else { Ok(found) }
+    }
+
+    fn source(&self, path: PathBuf) -> Result<Source> {
+        let fd = self.open(&path, OFlags::empty()).map_err(Error::io("open", &path))?;
+        let stat = fstat(&fd).map_err(Error::io("look at", &path))?;
+        let is_directory = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => true,
+            FileType::RegularFile => false,
+            _ => return Err(Error::Refused(format!("\"{}\" is neither a file nor a directory", path.display()))),
+        };
+        Ok(Source { fd, path, is_directory })
+    }
+
+    fn expand(&self, pattern: &Path) -> Result<Vec<PathBuf>> {
+        let mut found = vec![PathBuf::from(if pattern.is_absolute() { "/" } else { "" })];
+        for part in pattern.components() {
+            let part = part.as_os_str();
+            if !glob::is_pattern(part.as_bytes()) {
+                found.iter_mut().for_each(|path| path.push(part));
+                continue;
+            }
+            let mut next = Vec::new();
+            for directory in &found {
+                let mut names = self.names(directory)?;
+                names.retain(|name| glob::matches(part.as_bytes(), name));
+                names.sort();
+                next.extend(names.iter().map(|name| directory.join(OsStr::from_bytes(name))));
+            }
+            found = next;
+        }
+        found.retain(|path| self.open(path, OFlags::PATH).is_ok());
+        Ok(found)
+    }
+
+    /// The names in a directory; none where there is no such directory.
+    fn names(&self, directory: &Path) -> Result<Vec<Vec<u8>>> {
+        let path = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        match self.open(path, OFlags::DIRECTORY) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Vec::new()),
+            Err(errno) => Err(Error::io("open", path)(errno)),
+            Ok(fd) => names(&fd).map_err(Error::io("read", path)),
+        }
+    }
+}
+
+/// The names in an open directory, sorted.
+pub(crate) fn names(directory: impl AsFd) -> std::result::Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{File, create_dir_all, write};
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn patterns_and_links() {
+        let dir = tempfile::tempdir().unwrap();
+        create_dir_all(dir.path().join("d/e")).unwrap();
+        for name in ["d/a.txt", "d/b.txt", "d/c.bin", "d/e/f.txt"] {
+            write(dir.path().join(name), name).unwrap();
+        }
+        symlink("/d/a.txt", dir.path().join("inside")).unwrap();
+        symlink("/etc/passwd", dir.path().join("outside")).unwrap();
+        let root = SourceRoot::Root(OwnedFd::from(File::open(dir.path()).unwrap()));
+        let find = |pattern: &str| {
+            let found = root.find(Path::new(pattern))?;
+            Ok::<_, Error>(found.iter().map(|s| s.path.display().to_string()).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(find("d/*.txt").unwrap(), "d/a.txt d/b.txt");
+        assert_eq!(find("/*/?/*").unwrap(), "/d/e/f.txt");
+        assert_eq!(find("inside").unwrap(), "inside");
+        for none in ["outside", "d/*.o", "nope"] {
+            assert!(find(none).unwrap_err().is_not_found(), "{none}");
+        }
+        let host = SourceRoot::Host.find(&dir.path().join("d/*.bin")).unwrap();
+        assert!(host[0].path.ends_with("d/c.bin") && !host[0].is_directory);
+    }
+}

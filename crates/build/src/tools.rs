@@ -1,0 +1,109 @@
+//! The other programs, as children.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use hoy_layout::Roots;
+
+use crate::{Error, Result};
+
+/// Where the other programs are and which store they work on.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    beside: Option<PathBuf>,
+    roots: Roots,
+}
+
+impl Tools {
+    /// Programs are looked for in the directory `beside`, then in PATH.
+    pub fn new(beside: Option<PathBuf>, roots: Roots) -> Self {
+        Self { beside, roots }
+    }
+
+    /// A child that works on the same store.
+    pub fn command(&self, program: &str) -> Command {
+        let beside = self.beside.as_ref().map(|dir| dir.join(program)).filter(|path| path.exists());
+        let mut command = Command::new(beside.unwrap_or_else(|| PathBuf::from(program)));
+        command.env("HOY_ROOT", &self.roots.root).env("HOY_RUNROOT", &self.roots.runroot);
+        command
+    }
+
+    /// What `hoy-storage` answers, without the newline at its end.
+    ///
+    /// # Errors
+    /// [`Error::NoProgram`]; [`Error::Program`] with its words.
+    pub fn storage<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        let mut command = self.command("hoy-storage");
+        let output = command.args(args).stdin(Stdio::null()).output().map_err(no_program("hoy-storage"))?;
+        answer("hoy-storage", output)
+    }
+
+    /// What `hoy-copy` answers; its progress goes to this process's standard error.
+    ///
+    /// # Errors
+    /// As [`Tools::storage`]; on a terminal it says itself what is wrong.
+    pub fn copy<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        let mut command = self.command("hoy-copy");
+        command.args(args).stdin(Stdio::inherit()).stdout(Stdio::piped());
+        let is_terminal = std::io::stderr().is_terminal();
+        command.stderr(if is_terminal { Stdio::inherit() } else { Stdio::piped() });
+        let mut child = command.spawn().map_err(no_program("hoy-copy"))?;
+        let failure = child.stderr.take().map(|stderr| forward(stderr, "hoy-copy: "));
+        let mut output = child.wait_with_output().map_err(Error::io("wait for", "hoy-copy"))?;
+        output.stderr = failure.unwrap_or_default().into_bytes();
+        answer("hoy-copy", output)
+    }
+
+    /// Starts `hoy-storage` with its answer in a pipe.
+    pub(crate) fn storage_stream<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Child> {
+        let mut command = self.command("hoy-storage");
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().map_err(no_program("hoy-storage"))
+    }
+
+    /// Mounts a container's root and says where.
+    ///
+    /// # Errors
+    /// As [`Tools::storage`].
+    pub fn mount(&self, id: &str) -> Result<PathBuf> {
+        self.storage(["mount", id]).map(PathBuf::from)
+    }
+}
+
+/// Passes a child's lines on up to the one that begins as its failures do; that and the rest are returned.
+fn forward(stderr: impl Read, failure: &str) -> String {
+    let mut kept = String::new();
+    let mut own = std::io::stderr();
+    for line in BufReader::new(stderr).split(b'\n').map_while(std::io::Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        if kept.is_empty() && !line.starts_with(failure) {
+            // Nobody is left to tell when standard error is closed.
+            writeln!(own, "{line}").unwrap_or_default();
+        } else {
+            kept.push_str(&line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+pub(crate) fn no_program(program: &str) -> impl FnOnce(std::io::Error) -> Error + use<> {
+    let program = program.to_owned();
+    move |source| Error::NoProgram { program, source }
+}
+
+/// Turns the end of a child into its answer, or into an error with what it said.
+pub(crate) fn answer(program: &str, output: Output) -> Result<String> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        // Warnings; nobody is left to tell when standard error is closed.
+        std::io::stderr().write_all(said.as_bytes()).unwrap_or_default();
+        return Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned());
+    }
+    let said = said.trim();
+    let message = said.strip_prefix(program).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(said);
+    let message = if message.is_empty() { format!("{program} failed: {}", output.status) } else { message.to_owned() };
+    Err(Error::Program { program: program.to_owned(), message, code: output.status.code().unwrap_or(125) })
+}

@@ -1,0 +1,261 @@
+//! Reading files and directories as entries.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use hoy_layer::{Archive, Decompressor, Device, Entry, Kind, OVERRIDE_STAT, OverrideStat, Time};
+use hoy_sys::rustix::fs::{
+    FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, major, minor, openat, readlinkat,
+};
+use hoy_sys::rustix::io::Errno;
+
+use crate::destination::Destination;
+use crate::ignore::Ignore;
+use crate::source::{Source, names};
+use crate::{Error, Result};
+
+/// The longest value of an extended attribute: xattr(7).
+const MAX_XATTR_BYTES: usize = 64 << 10;
+/// Deeper trees than any path can name.
+const MAX_DEPTH: usize = 2048;
+
+/// Copies sources to where they go.
+pub(crate) struct TreeReader<'a> {
+    /// What is left out, by paths relative to the context directory.
+    pub(crate) ignore: &'a Ignore,
+    /// The first name of each file with several.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl<'a> TreeReader<'a> {
+    pub(crate) fn new(ignore: &'a Ignore) -> Self {
+        Self { ignore, links: HashMap::new() }
+    }
+
+    /// Adds what is in the directory `source`, known to the ignore rules as `shown`, below `target`.
+    pub(crate) fn directory<W: Write>(
+        &mut self,
+        source: BorrowedFd<'_>,
+        shown: &[u8],
+        target: &[u8],
+        to: &mut Destination<'_, W>,
+    ) -> Result<()> {
+        if shown.iter().filter(|c| **c == b'/').count() > MAX_DEPTH {
+            return Err(Error::Refused(format!("\"{}\" is too deep", lossy(shown))));
+        }
+        for name in names(source).map_err(Error::io("read", lossy(shown)))? {
+            let (shown, target) = (join(shown, &name), join(target, &name));
+            let excluded = self.ignore.excludes(&shown);
+            if excluded && !self.ignore.has_exceptions() {
+                continue;
+            }
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = openat(source, name.as_slice(), flags, Mode::empty()).map_err(Error::io("open", lossy(&shown)))?;
+            let stat = fstat(&fd).map_err(Error::io("look at", lossy(&shown)))?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => {
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let opened = openat(source, name.as_slice(), flags, Mode::empty());
+                    let opened = opened.map_err(Error::io("open", lossy(&shown)))?;
+                    if !excluded {
+                        to.add(entry_of(&opened, &target, Kind::Directory, &shown)?, &mut std::io::empty())?;
+                    }
+                    self.directory(opened.as_fd(), &shown, &target, to)?;
+                }
+                _ if excluded => {}
+                FileType::RegularFile => {
+                    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                    let opened = openat(source, name.as_slice(), flags, Mode::empty());
+                    self.file(opened.map_err(Error::io("open", lossy(&shown)))?, &shown, &target, to)?;
+                }
+                kind => special(&fd, kind, &stat, &shown, &target, to)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one regular file as `target`.
+    pub(crate) fn file<W: Write>(
+        &mut self,
+        source: OwnedFd,
+        shown: &[u8],
+        target: &[u8],
+        to: &mut Destination<'_, W>,
+    ) -> Result<()> {
+        let stat = fstat(&source).map_err(Error::io("look at", lossy(shown)))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::Refused(format!("\"{}\" changed while it was copied", lossy(shown))));
+        }
+        let mut entry = entry_of(&source, target, Kind::File, shown)?;
+        if stat.st_nlink > 1 {
+            if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
+                entry.kind = Kind::HardLink;
+                entry.link.clone_from(first);
+                entry.xattrs.clear();
+                return to.add(entry, &mut std::io::empty());
+            }
+            self.links.insert((stat.st_dev, stat.st_ino), target.to_vec());
+        }
+        entry.size = u64::try_from(stat.st_size).unwrap_or_default();
+        to.add(entry, &mut File::from(source))
+    }
+}
+
+fn special<W: Write>(
+    fd: &OwnedFd,
+    kind: FileType,
+    stat: &Stat,
+    shown: &[u8],
+    target: &[u8],
+    to: &mut Destination<'_, W>,
+) -> Result<()> {
+    let device = Device { major: major(stat.st_rdev), minor: minor(stat.st_rdev) };
+    let mut entry = stated(stat, target, Kind::Fifo);
+    entry.kind = match kind {
+        FileType::Symlink => {
+            let link = readlinkat(fd, "", Vec::new()).map_err(Error::io("read link", lossy(shown)))?;
+            entry.link = link.into_bytes();
+            Kind::Symlink
+        }
+        FileType::CharacterDevice => Kind::Character(device),
+        FileType::BlockDevice => Kind::Block(device),
+        FileType::Fifo => Kind::Fifo,
+        // A socket is nothing without the process that listens.
+        _ => return Ok(()),
+    };
+    to.add(entry, &mut std::io::empty())
+}
+
+fn stated(stat: &Stat, target: &[u8], kind: Kind) -> Entry {
+    let mut entry = Entry::new(target, kind, stat.st_mode & 0o7777);
+    (entry.uid, entry.gid) = (stat.st_uid, stat.st_gid);
+    entry.mtime = mtime(stat);
+    entry
+}
+
+/// When a file was changed.
+pub(crate) fn mtime(stat: &Stat) -> Time {
+    Time { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default() }
+}
+
+/// The entry of an open file or directory, with the attributes that belong to an image.
+fn entry_of(fd: &OwnedFd, target: &[u8], kind: Kind, shown: &[u8]) -> Result<Entry> {
+    let stat = fstat(fd).map_err(Error::io("look at", lossy(shown)))?;
+    let mut entry = stated(&stat, target, kind);
+    let io = || Error::io::<Errno>("read attributes of", lossy(shown));
+    let mut list = vec![0; MAX_XATTR_BYTES];
+    let length = match flistxattr(fd, list.as_mut_slice()) {
+        Err(Errno::OPNOTSUPP) => 0,
+        other => other.map_err(io())?,
+    };
+    for name in list.get(..length).unwrap_or_default().split(|&c| c == 0) {
+        let is_ours = name.starts_with(b"user.") || name == b"security.capability";
+        if !is_ours || name.starts_with(b"user.overlay.") {
+            continue;
+        }
+        let mut value = vec![0; MAX_XATTR_BYTES];
+        match fgetxattr(fd, name, value.as_mut_slice()) {
+            Ok(length) => value.truncate(length),
+            Err(Errno::NODATA) => continue,
+            Err(errno) => return Err(io()(errno)),
+        }
+        if name == OVERRIDE_STAT.as_bytes() {
+            // What the file should have, where its file system could not say it.
+            if let Some(stat) = OverrideStat::parse(&value) {
+                (entry.uid, entry.gid, entry.mode) = (stat.uid, stat.gid, stat.mode);
+            }
+            continue;
+        }
+        entry.xattrs.insert(name.to_vec(), value);
+    }
+    Ok(entry)
+}
+
+/// Adds what is in a local archive below `target`, if `source` is one; whether it was.
+pub(crate) fn archive<W: Write>(source: &Source, target: &[u8], to: &mut Destination<'_, W>) -> Result<bool> {
+    let shown = source.path.as_path();
+    let file = File::from(source.fd.try_clone().map_err(Error::io("open", shown))?);
+    let mut start = Vec::new();
+    let mut input = BufReader::new(Decompressor::detect(file).map_err(Error::io("read", shown))?);
+    let got = input.by_ref().take(512).read_to_end(&mut start);
+    if got.is_err() || start.get(257..262) != Some(b"ustar") {
+        return match start.as_slice() {
+            [b'B', b'Z', b'h', ..] | [0xfd, b'7', b'z', b'X', b'Z', ..] => Err(Error::Refused(format!(
+                "\"{}\" is compressed with bzip2 or xz, which add cannot unpack: unpack it first, or use copy",
+                shown.display()
+            ))),
+            _ => Ok(false),
+        };
+    }
+    let mut archive = Archive::new(BufReader::new(start.as_slice().chain(input)));
+    while let Some(mut entry) = archive.next_entry()? {
+        let inner = entry.path.split(|&c| c == b'/').filter(|part| !matches!(*part, b"" | b"."));
+        entry.path = inner.fold(target.to_vec(), |path, part| join(&path, part));
+        if entry.path == target {
+            continue;
+        }
+        if entry.kind == Kind::HardLink {
+            let inner = entry.link.split(|&c| c == b'/').filter(|part| !matches!(*part, b"" | b"."));
+            entry.link = inner.fold(target.to_vec(), |path, part| join(&path, part));
+        }
+        let sparse = entry.sparse.take();
+        match sparse {
+            None => to.add(entry, &mut archive.data())?,
+            Some(pieces) => {
+                let mut whole =
+                    Expanded { data: archive.data(), pieces: pieces.into_iter(), at: 0, size: entry.size, piece: None };
+                to.add(entry, &mut whole)?;
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// A sparse file's bytes with its holes filled in.
+struct Expanded<R> {
+    data: R,
+    pieces: std::vec::IntoIter<(u64, u64)>,
+    at: u64,
+    size: u64,
+    piece: Option<(u64, u64)>,
+}
+
+impl<R: Read> Read for Expanded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.piece.is_none_or(|(offset, length)| self.at >= offset + length) {
+            match self.pieces.next() {
+                Some(piece) => self.piece = Some(piece),
+                None => break,
+            }
+        }
+        let (start, end) = self.piece.map_or((self.size, self.size), |(offset, length)| (offset, offset + length));
+        let is_hole = self.at < start || self.at >= end;
+        let until = if self.at < start {
+            start
+        } else if self.at < end {
+            end
+        } else {
+            self.size
+        };
+        let left = usize::try_from(until.saturating_sub(self.at)).unwrap_or(usize::MAX).min(buffer.len());
+        let part = buffer.get_mut(..left).unwrap_or_default();
+        let count = if is_hole {
+            part.fill(0);
+            left
+        } else {
+            self.data.read(part)?
+        };
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
+}
+
+pub(crate) fn lossy(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}

@@ -1,0 +1,49 @@
+//! Why a control group could not be made or changed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A failure with a control group.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or directory of the hierarchy could not be read, made, written or removed.
+    #[error("{verb} \"{path}\"")]
+    File {
+        /// What was being done.
+        verb: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A limit was asked for that this machine, or this user, cannot set.
+    #[error("set {controller} limit: {reason}")]
+    Unavailable {
+        /// The controller.
+        controller: String,
+        /// Why.
+        reason: String,
+    },
+    /// A group that was to be new is there already.
+    #[error("control group \"{0}\" exists")]
+    Exists(PathBuf),
+    /// A name in the configuration would lead out of the group.
+    #[error("\"{0}\" is not a file of a control group")]
+    Name(String),
+}
+
+/// The result of an operation on control groups.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Says what was being done to which file.
+pub(crate) trait At<T> {
+    fn at(self, verb: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, verb: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::File { verb, path: path.to_owned(), source })
+    }
+}

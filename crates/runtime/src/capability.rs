@@ -1,0 +1,161 @@
+//! Capabilities of the container's process (capabilities(7)).
+
+use hoy_sys::rustix::io::Errno;
+use hoy_sys::rustix::thread::{self, CapabilitySet, CapabilitySets};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities};
+
+use crate::Result;
+use crate::error::Doing;
+
+/// The names, each at the place of its number (linux/capability.h).
+const NAMES: &[&str] = &[
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The number of the capability `name`, with or without `CAP_`, in any case.
+pub(crate) fn number(name: &str) -> Option<usize> {
+    let upper = name.to_ascii_uppercase();
+    let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+    NAMES.iter().position(|known| *known == bare)
+}
+
+/// Every name, with `CAP_`.
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    NAMES.iter().map(|name| format!("CAP_{name}"))
+}
+
+/// The five sets, as bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Sets {
+    pub(crate) bounding: u64,
+    pub(crate) effective: u64,
+    pub(crate) inheritable: u64,
+    pub(crate) permitted: u64,
+    pub(crate) ambient: u64,
+}
+
+impl Sets {
+    pub(crate) fn new(caps: &LinuxCapabilities) -> Self {
+        Self {
+            bounding: bits(caps.bounding().as_ref()),
+            effective: bits(caps.effective().as_ref()),
+            inheritable: bits(caps.inheritable().as_ref()),
+            permitted: bits(caps.permitted().as_ref()),
+            ambient: bits(caps.ambient().as_ref()),
+        }
+    }
+
+    /// Adds the capabilities `add` that are within `bound`; the ambient set grows only for who is not root.
+    pub(crate) fn add(&mut self, add: u64, bound: u64) {
+        let add = add & bound;
+        self.bounding |= add;
+        self.effective |= add;
+        self.permitted |= add;
+    }
+}
+
+fn bits(set: Option<&Capabilities>) -> u64 {
+    // The enum prints as its bare upper-case name.
+    set.into_iter().flatten().filter_map(|cap| number(&cap.to_string())).fold(0, |bits, n| bits | 1 << n)
+}
+
+/// Takes from the bounding set what is not in `bounding`; needs CAP_SETPCAP, so it comes before the ids change.
+pub(crate) fn limit_bounding(bounding: u64) -> Result<()> {
+    for n in (0..64).filter(|n| bounding & (1_u64 << n) == 0) {
+        match thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << n)) {
+            // Numbers past the kernel's last.
+            Err(Errno::INVAL) => break,
+            other => other.doing(|| format!("drop capability {n} from the bounding set"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Sets the other four sets. What this process does not have, it cannot give.
+pub(crate) fn apply(sets: Sets) -> Result<()> {
+    let have = thread::capabilities(None).doing(|| "read capabilities")?.permitted.bits();
+    let wanted = CapabilitySets {
+        effective: CapabilitySet::from_bits_retain(sets.effective & sets.permitted & have),
+        permitted: CapabilitySet::from_bits_retain(sets.permitted & have),
+        inheritable: CapabilitySet::from_bits_retain(sets.inheritable & have),
+    };
+    thread::set_capabilities(None, wanted).doing(|| "set capabilities")?;
+    let ambient = sets.ambient & sets.permitted & sets.inheritable & have;
+    thread::clear_ambient_capability_set().doing(|| "clear ambient capabilities")?;
+    for n in (0..64).filter(|n| ambient & (1_u64 << n) != 0) {
+        thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << n), true)
+            .doing(|| format!("raise ambient capability {n}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        let cases =
+            [("CAP_CHOWN", Some(0)), ("sys_admin", Some(21)), ("CAP_CHECKPOINT_RESTORE", Some(40)), ("CAP_FLY", None)];
+        for (name, want) in cases {
+            assert_eq!(number(name), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_enum_of_the_configuration_has_our_names() {
+        let caps: LinuxCapabilities =
+            serde_json::from_str(r#"{"bounding":["CAP_CHOWN","CAP_SYS_ADMIN"],"ambient":["CAP_KILL"]}"#).unwrap();
+        let want = Sets { bounding: 1 | 1 << 21, ambient: 1 << 5, ..Sets::default() };
+        let got = Sets::new(&caps);
+        assert_eq!((got.bounding, got.ambient), (want.bounding, want.ambient));
+    }
+
+    #[test]
+    fn adding_never_exceeds_the_bound() {
+        let mut sets = Sets { bounding: 1, ..Sets::default() };
+        sets.add(0b110, 0b011);
+        assert_eq!((sets.bounding, sets.effective, sets.permitted), (0b011, 0b010, 0b010));
+        assert_eq!(sets.inheritable, 0);
+    }
+}

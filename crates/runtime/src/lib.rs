@@ -1,0 +1,37 @@
+//! The OCI runtime: makes the process that a bundle describes, and ends it.
+//!
+//! One process does it: the container's own is a copy of it that builds its root, gives up its rights and becomes the
+//! program. This crate never reads the environment's opinion of where things are, and never keeps anything running.
+
+mod capability;
+mod cgroup_mount;
+mod channel;
+pub mod config;
+mod console;
+mod device;
+mod error;
+mod exec;
+mod features;
+mod filter;
+mod foreground;
+mod hooks;
+mod identity;
+mod init;
+mod launch;
+mod lifecycle;
+mod mount_plan;
+mod namespace;
+mod notify;
+mod program;
+mod rootfs;
+mod seal;
+pub mod state;
+mod tree;
+mod userns;
+
+pub use error::{Error, Result};
+pub use exec::{ExecOptions, exec, parse_user};
+pub use features::features;
+pub use launch::{CreateOptions, create};
+pub use lifecycle::{delete, kill, pause, processes, run, start};
+pub use seal::seal;

@@ -1,0 +1,228 @@
+//! `run`, `start`, `kill`, `delete`, `pause`, `resume`: a container's life after it was made.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use hoy_sys::process::{block_signals, pidfd_signal};
+use hoy_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
+use hoy_sys::rustix::fs::OFlags;
+use hoy_sys::rustix::io::Errno;
+use oci_spec::runtime::LinuxNamespaceType;
+
+use crate::channel::Message;
+use crate::error::Doing;
+use crate::foreground;
+use crate::launch::{CreateOptions, failure, launch, send_listener};
+use crate::state::{Container, State, Status};
+use crate::{Error, Result, hooks, program};
+
+/// Makes a container and runs its program: the exit code, or at once 0 when it is detached.
+///
+/// # Errors
+/// Whatever fails before the program begins; nothing is then left behind.
+pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: bool) -> Result<u8> {
+    // Before the process is there, so that no signal is lost between the two.
+    let signals = if detach { None } else { Some(block_signals().doing(|| "block signals")?) };
+    if detach {
+        let config = crate::config::Config::read(&options.bundle.join("config.json"))?;
+        if config.process()?.terminal().unwrap_or(false) && options.console_socket.is_none() {
+            let reason = "process.terminal is set: a detached container needs --console-socket";
+            return Err(Error::Invalid(reason.to_owned()));
+        }
+    }
+    let launched = launch(container, options, false)?;
+    let started = launched.channel.say(b'G').and_then(|()| {
+        loop {
+            match launched.channel.receive()? {
+                Message::Closed => break Ok(()),
+                Message::Listener(fd) => {
+                    send_listener(&launched.config, &launched.state, &fd)?;
+                    launched.channel.say(b'G')?;
+                }
+                other => break Err(failure(other)),
+            }
+        }
+    });
+    let started = started.and_then(|()| {
+        let state = launched.state.document(Status::Running).to_string();
+        hooks::run("poststart", launched.config.hooks(|hooks| hooks.poststart()), &state)
+    });
+    if let Err(error) = started {
+        delete(container, true).unwrap_or_else(|e| program::warn(&e.chain()));
+        return Err(error);
+    }
+    let Some(signals) = signals else { return Ok(0) };
+    let code = foreground::wait(launched.child, signals, launched.terminal)?;
+    if !keep {
+        delete(container, true)?;
+    }
+    Ok(code)
+}
+
+/// Lets the program of a created container begin, and returns when it has.
+///
+/// # Errors
+/// [`Error::State`] when the container is not waiting for it.
+pub fn start(container: &Container) -> Result<()> {
+    let lock = container.lock()?;
+    let state = container.state("start")?;
+    let refused =
+        |reason: &str| Error::State { doing: "start", id: container.id().to_owned(), reason: reason.to_owned() };
+    match container.status(Some(&state)) {
+        Status::Created => {}
+        Status::Stopped => return Err(refused("it has stopped")),
+        _ => return Err(refused("it is running already")),
+    }
+    let path = container.fifo();
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits()).unwrap_or_default();
+    let opened = OpenOptions::new().write(true).custom_flags(flags).open(&path);
+    let mut fifo = match opened {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => return Err(refused("it has stopped")),
+        other => other.doing(|| format!("open \"{}\"", path.display()))?,
+    };
+    fifo.write_all(b"0").doing(|| "start the program")?;
+    std::fs::remove_file(&path).doing(|| format!("remove \"{}\"", path.display()))?;
+    // The last reader goes when the program begins: its descriptor closes on exec.
+    poll(&mut [PollFd::new(&fifo, PollFlags::empty())], None).doing(|| "wait for the program to begin")?;
+    drop(lock);
+    let config = container.config()?;
+    hooks::run("poststart", config.hooks(|hooks| hooks.poststart()), &state.document(Status::Running).to_string())
+        .inspect_err(|_| kill_process(&state))
+}
+
+fn kill_process(state: &State) {
+    const KILL: i32 = 9;
+    if let Some(pidfd) = state.pidfd() {
+        // It may have ended a moment ago.
+        pidfd_signal(pidfd.as_fd(), KILL).unwrap_or_default();
+    }
+}
+
+/// Sends a signal to the container's first process, or to all of them.
+///
+/// # Errors
+/// [`Error::State`] when it has stopped.
+pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
+    let state = container.state("kill")?;
+    let refused =
+        || Error::State { doing: "kill", id: container.id().to_owned(), reason: "container not running".to_owned() };
+    if all {
+        return signal_all(&state, signal);
+    }
+    let pidfd = state.pidfd().ok_or_else(refused)?;
+    match pidfd_signal(pidfd.as_fd(), signal) {
+        Err(error) if error.errno == Errno::SRCH => Err(refused()),
+        other => other.doing(|| format!("send signal {signal}")),
+    }
+}
+
+fn signal_all(state: &State, signal: i32) -> Result<()> {
+    use hoy_sys::rustix::process::{Pid, PidfdFlags, pidfd_open};
+    const KILL: i32 = 9;
+    if signal == KILL && hoy_cgroup::kill_all(&state.cgroups) {
+        return Ok(());
+    }
+    let mut pids = hoy_cgroup::processes(&state.cgroups)?;
+    if state.is_alive() {
+        pids.insert(state.pid);
+    }
+    for pid in pids.into_iter().filter_map(Pid::from_raw) {
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        match pidfd_signal(pidfd.as_fd(), signal) {
+            Err(error) if error.errno == Errno::SRCH => {}
+            other => other.doing(|| format!("send signal {signal}"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes a stopped container; with `force` kills it first, and one that is not there is no failure.
+///
+/// # Errors
+/// [`Error::State`] when it runs; those of removing its groups and directory, after everything was tried.
+pub fn delete(container: &Container, force: bool) -> Result<()> {
+    let _lock: OwnedFd = match container.lock() {
+        Err(error) if force && error.is_not_found() => return Ok(()),
+        other => other?,
+    };
+    let state = match container.read() {
+        Err(error) if !force => return Err(error),
+        other => other.unwrap_or_default(),
+    };
+    let status = container.status(state.as_ref());
+    let Some(state) = state else {
+        if !force {
+            container.state("delete")?;
+        }
+        return container.remove();
+    };
+    if !matches!(status, Status::Stopped) {
+        if !force && status != Status::Created {
+            let reason = format!("it is {}: kill it first, or use --force", status.as_str());
+            return Err(Error::State { doing: "delete", id: container.id().to_owned(), reason });
+        }
+        end(&state)?;
+    }
+    let config = container.config();
+    let has_pid_namespace = config.as_ref().is_ok_and(|config| config.namespace(LinuxNamespaceType::Pid).is_some());
+    if !has_pid_namespace && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() {
+        // Nothing else ends with the first process here.
+        signal_all(&state, 9)?;
+    }
+    let groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
+    let removed = container.remove();
+    if let Ok(config) = config {
+        // A hook that fails after the end is only told of: runtime-spec runtime.md "Lifecycle".
+        hooks::run("poststop", config.hooks(|h| h.poststop()), &state.document(Status::Stopped).to_string())
+            .unwrap_or_else(|error| program::warn(&error.chain()));
+    }
+    groups?;
+    removed
+}
+
+/// Kills the first process and waits until it has gone.
+fn end(state: &State) -> Result<()> {
+    let Some(pidfd) = state.pidfd() else { return Ok(()) };
+    if hoy_cgroup::is_frozen(&state.cgroups) {
+        hoy_cgroup::freeze(&state.cgroups, false)?;
+    }
+    kill_process(state);
+    let timeout = Timespec::try_from(Duration::from_secs(10)).ok();
+    let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.as_ref()).doing(|| "wait for the container")?;
+    if ended == 0 {
+        return Err(Error::Invalid(format!("container \"{}\" does not end after SIGKILL", state.id)));
+    }
+    Ok(())
+}
+
+/// Freezes the container's processes, or lets them go on.
+///
+/// # Errors
+/// [`Error::State`] when there is nothing to freeze or to let go.
+pub fn pause(container: &Container, frozen: bool) -> Result<()> {
+    let doing = if frozen { "pause" } else { "resume" };
+    let state = container.state(doing)?;
+    let status = container.status(Some(&state));
+    let wanted = if frozen { Status::Running } else { Status::Paused };
+    if status != wanted && !(frozen && status == Status::Created) {
+        let reason = format!("it is {}", status.as_str());
+        return Err(Error::State { doing, id: container.id().to_owned(), reason });
+    }
+    Ok(hoy_cgroup::freeze(&state.cgroups, frozen)?)
+}
+
+/// The processes in a container, as the host counts.
+///
+/// # Errors
+/// Those of reading its control group.
+pub fn processes(container: &Container) -> Result<Vec<i32>> {
+    let state = container.state("list the processes of")?;
+    let mut pids = hoy_cgroup::processes(&state.cgroups)?;
+    if state.is_alive() {
+        pids.insert(state.pid);
+    }
+    Ok(pids.into_iter().collect())
+}

@@ -1,0 +1,264 @@
+//! Carrying out the mounts: the root, what is mounted in it, and the way into it (pivot_root(2)).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use hoy_sys::mount::{MountAttr, attr, mount_setattr, propagation};
+use hoy_sys::rustix::fs::CWD;
+use hoy_sys::rustix::io::Errno;
+use hoy_sys::rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags};
+use hoy_sys::rustix::process;
+
+use crate::error::Doing;
+use crate::mount_plan::{Kind, MountPlan};
+use crate::tree::{self, Root};
+use crate::{Error, Result, cgroup_mount};
+
+/// Trees of the caller's file system, opened where the caller's paths mean what the caller meant.
+pub(crate) struct Sources {
+    /// The root file system.
+    pub(crate) root: OwnedFd,
+    /// One for each mount that is a bind, in the order of the mounts.
+    pub(crate) binds: Vec<Option<OwnedFd>>,
+}
+
+impl Sources {
+    /// Opens detached copies of the root and of every bind's source.
+    pub(crate) fn open(rootfs: &Path, bundle: &Path, mounts: &[MountPlan]) -> Result<Self> {
+        let root = tree::copy_of_path(rootfs, true).doing(|| format!("open root \"{}\"", rootfs.display()))?;
+        let binds = mounts.iter().map(|plan| open_bind(plan, bundle)).collect::<Result<_>>()?;
+        Ok(Self { root, binds })
+    }
+}
+
+fn open_bind(plan: &MountPlan, bundle: &Path) -> Result<Option<OwnedFd>> {
+    let Kind::Bind { source, recursive } = &plan.kind else { return Ok(None) };
+    let opened = tree::copy_of_path(&bundle.join(source), *recursive);
+    let tree = opened.doing(|| format!("open \"{}\" to mount on \"{}\"", source.display(), plan.destination.display()));
+    if let (Ok(tree), Some(idmap)) = (&tree, &plan.idmap) {
+        let userns = crate::userns::with_maps(&idmap.uids, &idmap.gids)?;
+        let change = MountAttr { set: attr::IDMAP, ..MountAttr::default() };
+        mount_setattr(tree.as_fd(), idmap.recursive, change, Some(userns.as_fd()))
+            .doing(|| format!("map ids of \"{}\"", source.display()))?;
+    }
+    tree.map(Some)
+}
+
+/// The value of `linux.rootfsPropagation`.
+fn root_propagation(text: Option<&str>) -> Result<(u64, bool)> {
+    Ok(match text {
+        None | Some("" | "rslave" | "slave") => (propagation::SLAVE, true),
+        Some("private" | "rprivate") => (propagation::PRIVATE, true),
+        Some("shared" | "rshared") => (propagation::SHARED, true),
+        Some("unbindable" | "runbindable") => (propagation::UNBINDABLE, true),
+        Some(other) => return Err(Error::Invalid(format!("rootfsPropagation \"{other}\" is not known"))),
+    })
+}
+
+fn propagate(mount: BorrowedFd<'_>, kind: u64, recursive: bool) -> std::io::Result<()> {
+    Ok(mount_setattr(mount, recursive, MountAttr { propagation: kind, ..MountAttr::default() }, None)?)
+}
+
+/// Attaches the root over this namespace's `/`, so that it can become the root itself.
+///
+/// Mounts made here do not reach the host, and with the default propagation the host's reach here.
+pub(crate) fn attach_root(root: BorrowedFd<'_>, rootfs_propagation: Option<&str>) -> Result<()> {
+    let (kind, recursive) = root_propagation(rootfs_propagation)?;
+    let here = open_here("/")?;
+    let host = if kind == propagation::PRIVATE { kind } else { propagation::SLAVE };
+    propagate(here.as_fd(), host, true).doing(|| "change propagation of \"/\"")?;
+    // A shared tree would send what is mounted in it to its peers on the host.
+    propagate(root, host, recursive).doing(|| "change propagation of the root")?;
+    tree::attach(root, here.as_fd()).doing(|| "attach the root")
+}
+
+fn open_here(path: &str) -> Result<OwnedFd> {
+    use hoy_sys::rustix::fs::{Mode, OFlags, openat};
+    openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing(|| format!("open \"{path}\""))
+}
+
+/// Mounts everything, in order.
+pub(crate) fn mount_all(root: &Root<'_>, mounts: &[MountPlan], binds: &[Option<OwnedFd>]) -> Result<()> {
+    for (plan, bind) in mounts.iter().zip(binds) {
+        mount_one(root, plan, bind.as_ref())?;
+    }
+    Ok(())
+}
+
+fn mount_one(root: &Root<'_>, plan: &MountPlan, bind: Option<&OwnedFd>) -> Result<()> {
+    let destination = &plan.destination;
+    let doing = || format!("mount on \"{}\"", destination.display());
+    match (&plan.kind, bind) {
+        (Kind::Bind { .. }, Some(tree)) => {
+            let is_directory = tree::is_directory(tree).doing(doing)?;
+            let target = if is_directory { root.directory(destination)? } else { root.file(destination)? };
+            finish(tree.as_fd(), plan, true).doing(doing)?;
+            tree::attach(tree.as_fd(), target.as_fd()).doing(doing)
+        }
+        (Kind::Filesystem { fstype, source }, _) => {
+            let target = if matches!(fstype.as_str(), "proc" | "sysfs") {
+                // A symlink there would put it somewhere else: every /proc path of the configuration means this one.
+                root.plain_directory(destination)?
+            } else {
+                root.directory(destination)?
+            };
+            let made = match new_filesystem(fstype, source, plan) {
+                Err(error) if may_be_bound(fstype, &error) => bound_instead(fstype, plan).map_err(|_| error),
+                other => other,
+            };
+            let tree = made.doing(|| format!("mount {fstype} on \"{}\"", destination.display()))?;
+            finish(tree.as_fd(), plan, false).doing(doing)?;
+            if plan.copy_up {
+                copy_up(target.as_fd(), tree.as_fd()).doing(|| format!("copy up \"{}\"", destination.display()))?;
+            }
+            tree::attach(tree.as_fd(), target.as_fd()).doing(doing)
+        }
+        (Kind::Cgroup, _) => cgroup_mount::mount(root, plan),
+        (Kind::Bind { .. }, None) => {
+            Err(Error::Invalid(format!("mount on \"{}\" has no source", destination.display())))
+        }
+    }
+}
+
+/// Attributes and propagation. A new file system has its own attributes from fsmount already.
+pub(crate) fn finish(tree: BorrowedFd<'_>, plan: &MountPlan, is_bind: bool) -> std::io::Result<()> {
+    if is_bind {
+        tree::set_attributes(tree, false, plan.attr)?;
+    }
+    tree::set_attributes(tree, true, plan.recursive)?;
+    // A copy of a shared mount is its peer; unless asked otherwise, nothing goes either way.
+    if is_bind && plan.propagation.is_empty() {
+        propagate(tree, propagation::PRIVATE, true)?;
+    }
+    for (kind, recursive) in &plan.propagation {
+        propagate(tree, *kind, *recursive)?;
+    }
+    Ok(())
+}
+
+/// Makes a new file system, attached nowhere.
+pub(crate) fn new_filesystem(fstype: &str, source: &str, plan: &MountPlan) -> std::io::Result<OwnedFd> {
+    let context = mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    mount::fsconfig_set_string(context.as_fd(), "source", source)?;
+    for (key, value) in &plan.data {
+        match value {
+            Some(value) => mount::fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str()),
+            None => mount::fsconfig_set_flag(context.as_fd(), key.as_str()),
+        }
+        .or_else(|errno| unmapped_gid(fstype, key, errno))?;
+    }
+    mount::fsconfig_create(context.as_fd())?;
+    let mut bits = plan.attr.set;
+    if bits & attr::ATIME == 0 && plan.attr.clear & attr::ATIME == 0 {
+        bits &= !attr::ATIME;
+    }
+    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(bits).unwrap_or_default());
+    Ok(mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// The group `tty` of a terminal is a convenience: where its id is not mapped, terminals have the user's group.
+fn unmapped_gid(fstype: &str, key: &str, errno: Errno) -> std::result::Result<(), Errno> {
+    if fstype == "devpts" && key == "gid" && errno == Errno::INVAL { Ok(()) } else { Err(errno) }
+}
+
+/// The kernel lets only who owns a namespace mount what shows it; the caller's own is then the one to show.
+fn may_be_bound(fstype: &str, error: &std::io::Error) -> bool {
+    let refused = matches!(Errno::from_io_error(error), Some(Errno::PERM | Errno::ACCESS | Errno::BUSY));
+    refused && matches!(fstype, "sysfs" | "proc" | "mqueue")
+}
+
+fn bound_instead(fstype: &str, plan: &MountPlan) -> std::io::Result<OwnedFd> {
+    let path = match fstype {
+        "sysfs" => "/sys",
+        "proc" => "/proc",
+        _ => "/dev/mqueue",
+    };
+    let tree = tree::copy_of_path(Path::new(path), true)?;
+    let readonly = if fstype == "sysfs" { attr::RDONLY } else { 0 };
+    let change = MountAttr { set: plan.attr.set & !attr::ATIME | readonly, ..MountAttr::default() };
+    tree::set_attributes(tree.as_fd(), true, change)?;
+    propagate(tree.as_fd(), propagation::PRIVATE, true)?;
+    Ok(tree)
+}
+
+/// Copies the directory `from` into the new file system `to`: the option `tmpcopyup`.
+fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
+    use hoy_sys::rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
+    let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let source = openat(from, ".", open, Mode::empty())?;
+    let target = openat(to, ".", open, Mode::empty())?;
+    for entry in Dir::read_from(&source)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let stat = statat(&source, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                hoy_sys::rustix::fs::mkdirat(&target, name, mode)?;
+                let below = openat(&source, name, open, Mode::empty())?;
+                let made = openat(&target, name, open, Mode::empty())?;
+                copy_up(below.as_fd(), made.as_fd())?;
+            }
+            FileType::Symlink => {
+                let link = hoy_sys::rustix::fs::readlinkat(&source, name, Vec::new())?;
+                hoy_sys::rustix::fs::symlinkat(link, &target, name)?;
+            }
+            FileType::RegularFile => {
+                let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+                let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let mut reader = std::fs::File::from(openat(&source, name, read, Mode::empty())?);
+                let mut writer = std::fs::File::from(openat(&target, name, write, mode)?);
+                std::io::copy(&mut reader, &mut writer)?;
+            }
+            other => hoy_sys::rustix::fs::mknodat(&target, name, other, mode, stat.st_rdev)?,
+        }
+        let (uid, gid) = (process::Uid::from_raw(stat.st_uid), process::Gid::from_raw(stat.st_gid));
+        hoy_sys::rustix::fs::chownat(&target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        if !FileType::from_raw_mode(stat.st_mode).is_symlink() {
+            // A change of owner takes set-id bits away.
+            hoy_sys::rustix::fs::chmodat(&target, name, mode, AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes `root` this process's `/` and lets the old one go.
+pub(crate) fn enter(root: BorrowedFd<'_>, no_pivot: bool) -> Result<()> {
+    process::fchdir(root).doing(|| "enter the root")?;
+    if no_pivot {
+        process::chroot(".").doing(|| "change the root")?;
+    } else {
+        // The old root is stacked on the new one and comes off again: pivot_root(2) NOTES.
+        process::pivot_root(".", ".").doing(|| "pivot the root")?;
+        mount::unmount(".", UnmountFlags::DETACH).doing(|| "unmount the old root")?;
+    }
+    process::chdir("/").doing(|| "enter \"/\"")
+}
+
+/// The last changes to the root mount itself.
+pub(crate) fn seal(root: BorrowedFd<'_>, readonly: bool, rootfs_propagation: Option<&str>) -> Result<()> {
+    if readonly {
+        let change = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+        tree::set_attributes(root, false, change).doing(|| "make the root read-only")?;
+    }
+    let (kind, recursive) = root_propagation(rootfs_propagation)?;
+    if matches!(kind, propagation::SHARED | propagation::UNBINDABLE) {
+        propagate(root, kind, recursive).doing(|| "change propagation of the root")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn propagations() {
+        assert_eq!(root_propagation(None).unwrap(), (propagation::SLAVE, true));
+        assert_eq!(root_propagation(Some("private")).unwrap(), (propagation::PRIVATE, true));
+        assert!(root_propagation(Some("sideways")).is_err());
+    }
+}

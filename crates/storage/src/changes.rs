@@ -1,0 +1,95 @@
+//! What a container changed since its image.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use hoy_layer::{Change, Diff, DiffOptions, OverlayXattrs};
+use hoy_layout::{ContainerDir, Store};
+use hoy_sys::rustix::process::geteuid;
+
+use crate::namespace::Standing;
+use crate::{Cache, Error, Result};
+
+/// The file in which whoever runs a container lists the mount points that had to be made for it.
+const STUBS: &str = "stubs.json";
+
+/// The difference between a container and its image.
+#[derive(Debug)]
+pub struct Changes {
+    upper: File,
+    cache_lower: hoy_layer::Lower,
+    base: hoy_layer::Entry,
+    options: DiffOptions,
+    id: String,
+}
+
+impl Changes {
+    /// Prepares to compare the container; times after `clamp` seconds are set to it in the layer.
+    ///
+    /// # Errors
+    /// [`Error::Layout`], [`Error::Io`], and those of [`Cache::unpack`] when layers must be unpacked again.
+    pub fn new(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir, clamp: Option<i64>) -> Result<Self> {
+        let _lease = store.lease()?;
+        let container = dir.container()?;
+        let cache = Cache::new(store, xattrs)?;
+        let is_complete = crate::why_copied(&container).is_some();
+        if container.layers.iter().any(|name| cache.usable(name).is_none()) {
+            let image = crate::container::image_of(store, &container)?;
+            match is_complete {
+                true => drop(cache.unpack_flat(&image)?),
+                false => drop(cache.unpack(&image)?),
+            }
+        }
+        let path = if is_complete { container.bundle.join("rootfs") } else { dir.upper() };
+        let upper = File::open(&path).map_err(Error::io("open", &path))?;
+        let root_is = (Standing::of_this_process() == Standing::Ordinary)
+            .then(|| (geteuid().as_raw(), hoy_sys::rustix::process::getegid().as_raw()));
+        let options = DiffOptions { root_is, xattrs, is_complete, clamp, stubs: stubs(dir)? };
+        Ok(Self {
+            upper,
+            cache_lower: cache.lower(&container.layers)?,
+            base: cache.root_entry(&container.layers)?,
+            options,
+            id: container.id.to_string(),
+        })
+    }
+
+    fn diff(&self) -> Result<Diff<'_>> {
+        let found = Diff::new(self.upper.as_fd(), &self.cache_lower, &self.base, self.options.clone());
+        found.map_err(|source| Error::Diff { id: self.id.clone(), source })
+    }
+
+    /// Every changed name.
+    ///
+    /// # Errors
+    /// [`Error::Diff`].
+    pub fn list(&self) -> Result<Vec<Change>> {
+        Ok(self.diff()?.changes())
+    }
+
+    /// Writes the layer that makes these changes, the same bytes for the same changes.
+    ///
+    /// # Errors
+    /// [`Error::Diff`].
+    pub fn write(&self, output: impl Write) -> Result<()> {
+        let written = self.diff()?.write(output);
+        written.map(drop).map_err(|source| Error::Diff { id: self.id.clone(), source })
+    }
+}
+
+fn stubs(dir: &ContainerDir) -> Result<BTreeSet<Vec<u8>>> {
+    let paths: Vec<PathBuf> = match dir.read_json(STUBS) {
+        Err(error) if error.is_not_found() => Vec::new(),
+        other => other?,
+    };
+    let relative = |path: PathBuf| {
+        let bytes = path.into_os_string().into_vec();
+        let parts = bytes.split(|&c| c == b'/').filter(|part| !matches!(*part, b"" | b"."));
+        parts.collect::<Vec<_>>().join(&b'/')
+    };
+    Ok(paths.into_iter().map(relative).collect())
+}

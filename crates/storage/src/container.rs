@@ -1,0 +1,295 @@
+//! Containers of the store: an upper directory each, mounted over the layers of an image.
+
+use std::fs::{DirBuilder, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use hoy_layer::OverlayXattrs;
+use hoy_layout::{Container, ContainerDir, ContainerId, Image, Store};
+use hoy_oci::Timestamp;
+use hoy_sys::rustix::io::Errno;
+
+use crate::directory::remove_whole;
+use crate::overlay::{Overlay, is_mount_point, unmount_at, why_impossible};
+use crate::unpack::unpack_into;
+use crate::{Cache, Error, Result};
+
+/// The record of a container that is being made: it gets its final name as the last step.
+const CREATING: &str = "creating.json";
+
+/// The field of a container's record that says why its root file system is a copy.
+const COPIED: &str = "copied";
+
+/// How a container is made.
+#[derive(Debug, Clone, Default)]
+pub struct CreateOptions {
+    /// The image's name; none for a container from nothing.
+    pub image: Option<String>,
+    /// The bundle directory; its own directory in the store when there is none.
+    pub bundle: Option<PathBuf>,
+    /// A name that no other container has; made from the id when there is none.
+    pub name: Option<String>,
+    /// It need not survive a power cut.
+    pub volatile: bool,
+    /// When it is made.
+    pub now: Option<Timestamp>,
+}
+
+/// Makes a container and mounts its root file system at `rootfs` in the bundle.
+///
+/// It becomes visible as the last step: what a killed process leaves is garbage for [`crate::prune`].
+///
+/// # Errors
+/// [`hoy_layout::Error::NameInUse`], those of [`Cache::unpack`], and of mounting.
+pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> Result<Container> {
+    let _lease = store.lease()?;
+    let id = ContainerId::random()?;
+    let name = options.name.clone().unwrap_or_else(|| id.short().to_owned());
+    let unused = || check_unused(store, &name);
+    unused()?;
+    let image = options.image.as_deref().map(|image| store.image(image)).transpose()?;
+    let cache = Cache::new(store, xattrs)?;
+    let copied = why_impossible();
+    let unpack = |image: &Image| match copied {
+        None => cache.unpack(image),
+        Some(_) => cache.unpack_flat(image).map(|name| vec![name]),
+    };
+    let layers = image.as_ref().map(|(_, image)| unpack(image)).transpose()?.unwrap_or_default();
+    let dir = store.container_dir(id.clone());
+    let bundle = match &options.bundle {
+        Some(bundle) => std::path::absolute(bundle).map_err(Error::io("find", bundle))?,
+        None => dir.path().to_owned(),
+    };
+    let container = Container {
+        id,
+        name: name.clone(),
+        image: image
+            .as_ref()
+            .map(|(named, image)| named.name.clone().unwrap_or_else(|| image.descriptor.digest.to_string())),
+        manifest: image.as_ref().map(|(_, image)| image.descriptor.digest),
+        layers,
+        created: options.now.unwrap_or(Timestamp::EPOCH),
+        bundle,
+        other: copied.map(|errno| (COPIED.to_owned(), words(errno).into())).into_iter().collect(),
+    };
+    let image = image.as_ref().map(|(_, image)| image);
+    let made = fill(store, &cache, &dir, &container, image, options.volatile).and_then(|()| {
+        // Names are given one at a time.
+        let names = lock_names(store)?;
+        unused()?;
+        let (from, to) = (dir.path().join(CREATING), dir.path().join("storage.json"));
+        std::fs::rename(&from, &to).map_err(Error::io("rename to", &to))?;
+        drop(names);
+        Ok(())
+    });
+    if let Err(error) = made {
+        discard(&dir, &container);
+        return Err(error);
+    }
+    Ok(container)
+}
+
+/// Gives a container another name that no container has.
+///
+/// # Errors
+/// [`hoy_layout::Error::NameInUse`], and those of writing the record.
+pub fn rename(store: &Store, dir: &ContainerDir, name: &str) -> Result<()> {
+    let names = lock_names(store)?;
+    check_unused(store, name)?;
+    let mut container = dir.container()?;
+    name.clone_into(&mut container.name);
+    dir.set_container(&container)?;
+    drop(names);
+    Ok(())
+}
+
+/// Held while a name is looked for and given.
+fn lock_names(store: &Store) -> Result<hoy_layout::Lock> {
+    Ok(hoy_layout::Lock::exclusive(&store.containers().join(".names.lock"))?)
+}
+
+/// A name is of the form that podman and Docker allow, and no container has it.
+fn check_unused(store: &Store, name: &str) -> Result<()> {
+    let is_first = |c: u8| c.is_ascii_alphanumeric();
+    let is_later = |c: u8| is_first(c) || matches!(c, b'_' | b'.' | b'-');
+    if !name.bytes().next().is_some_and(is_first) || !name.bytes().all(is_later) {
+        return Err(Error::Name(name.to_owned()));
+    }
+    match store.all_containers()?.into_iter().find(|dir| dir.container().is_ok_and(|c| c.name == name)) {
+        Some(dir) => Err(hoy_layout::Error::NameInUse { name: name.to_owned(), id: dir.id().to_string() }.into()),
+        None => Ok(()),
+    }
+}
+
+fn fill(
+    store: &Store,
+    cache: &Cache<'_>,
+    dir: &ContainerDir,
+    container: &Container,
+    image: Option<&Image>,
+    is_volatile: bool,
+) -> Result<()> {
+    make_directory(dir.path(), 0o700)?;
+    let _lock = dir.lock()?;
+    for path in [dir.upper(), dir.work(), dir.path().join("empty")] {
+        make_directory(&path, 0o755)?;
+    }
+    let (upper, entry) = (dir.upper(), cache.root_entry(&container.layers)?);
+    let directory = File::open(&upper).map_err(Error::io("open", &upper))?;
+    let set = hoy_layer::set_directory(directory.as_fd(), &entry);
+    set.map_err(|e| Error::io("prepare", &upper)(std::io::Error::other(e)))?;
+    match is_volatile {
+        true => dir.write_volatile_json(CREATING, container)?,
+        false => dir.write_json(CREATING, container)?,
+    }
+    if why_copied(container).is_none() {
+        return mount_at(cache, dir, container);
+    }
+    let rootfs = container.bundle.join("rootfs");
+    match image {
+        Some(image) => unpack_into(store, image, &rootfs).map(drop),
+        None => make_directory(&rootfs, 0o755),
+    }
+}
+
+/// The errno's meaning without its number.
+fn words(errno: Errno) -> String {
+    let text = errno.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// Why a container's root file system is a copy of its image's and no mount; none for a mount.
+pub fn why_copied(container: &Container) -> Option<&str> {
+    container.other.get(COPIED).and_then(|reason| reason.as_str())
+}
+
+/// A creation that failed leaves nothing; what cannot be taken away now is garbage for prune.
+fn discard(dir: &ContainerDir, container: &Container) {
+    let rootfs = container.bundle.join("rootfs");
+    if is_mount_point(&rootfs).unwrap_or(false) {
+        unmount_at(&rootfs, true).unwrap_or_default();
+    }
+    match why_copied(container) {
+        Some(_) => remove_whole(&rootfs).unwrap_or_default(),
+        None => std::fs::remove_dir(&rootfs).unwrap_or_default(),
+    }
+    remove_whole(dir.path()).unwrap_or_default();
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    DirBuilder::new().mode(mode).recursive(true).create(path).map_err(Error::io("create", path))
+}
+
+fn mount_at(cache: &Cache<'_>, dir: &ContainerDir, container: &Container) -> Result<()> {
+    let rootfs = container.bundle.join("rootfs");
+    make_directory(&rootfs, 0o755)?;
+    if is_mount_point(&rootfs)? {
+        return Ok(());
+    }
+    let mut lowers: Vec<PathBuf> = container.layers.iter().rev().map(|name| cache.path(name)).collect();
+    if lowers.is_empty() {
+        lowers.push(dir.path().join("empty"));
+    }
+    Overlay { lowers: &lowers, upper: &dir.upper(), work: &dir.work(), xattrs: cache.xattrs() }.mount(&rootfs)
+}
+
+/// Mounts a container's root file system unless it is mounted, and returns where.
+///
+/// Layers that were lost, or that a crash made doubtful, are unpacked again.
+///
+/// # Errors
+/// As for [`create`].
+pub fn mount(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir) -> Result<PathBuf> {
+    let _lease = store.lease()?;
+    let _lock = dir.lock()?;
+    let container = dir.container()?;
+    let rootfs = container.bundle.join("rootfs");
+    if is_mounted(&container)? {
+        return Ok(rootfs);
+    }
+    let cache = Cache::new(store, xattrs)?;
+    if container.layers.iter().any(|name| cache.usable(name).is_none()) {
+        cache.unpack(&image_of(store, &container)?)?;
+    }
+    mount_at(&cache, dir, &container)?;
+    Ok(rootfs)
+}
+
+/// The image a container was made from, which its own record keeps even when its name went to another.
+pub(crate) fn image_of(store: &Store, container: &Container) -> Result<Image> {
+    let none = || hoy_layout::Error::NoImage {
+        name: container.image.clone().unwrap_or_else(|| container.id.to_string()),
+        layout: store.root().to_owned(),
+    };
+    let digest = container.manifest.ok_or_else(none)?;
+    let size = store.layout().blob_size(&digest)?.ok_or_else(none)?;
+    let mut descriptor = hoy_oci::Descriptor::new(hoy_oci::MediaType::from(hoy_oci::MediaType::MANIFEST), digest, size);
+    let bytes = store.layout().read_document(&descriptor)?;
+    if let Ok(media_type) = hoy_oci::Document::guess_media_type(&bytes) {
+        descriptor.media_type = media_type;
+    }
+    Ok(store.layout().image(&descriptor, &hoy_oci::Platform::host())?)
+}
+
+/// Whether a container's root file system is mounted in this mount namespace, or needs no mount.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn is_mounted(container: &Container) -> Result<bool> {
+    Ok(why_copied(container).is_some() || is_mount_point(&container.bundle.join("rootfs"))?)
+}
+
+/// Unmounts a container's root file system; `force` takes it from processes that use it.
+///
+/// # Errors
+/// [`Error::Busy`], [`Error::Io`].
+pub fn umount(dir: &ContainerDir, force: bool) -> Result<()> {
+    let _lock = dir.lock()?;
+    let container = dir.container()?;
+    unmount_container(dir, &container.bundle.join("rootfs"), force)
+}
+
+fn unmount_container(dir: &ContainerDir, rootfs: &Path, force: bool) -> Result<()> {
+    // A mount may lie over another of the same container.
+    while is_mount_point(rootfs)? {
+        match unmount_at(rootfs, force) {
+            Ok(()) => {}
+            Err(Errno::BUSY) => return Err(Error::Busy { id: dir.id().to_string(), path: rootfs.to_owned() }),
+            Err(errno) => return Err(Error::io("unmount", rootfs)(errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Removes a container: its mount, what was written in it, and its directory.
+///
+/// # Errors
+/// [`Error::Busy`] unless `force`, [`Error::Io`].
+pub fn rm(dir: &ContainerDir, force: bool) -> Result<()> {
+    let lock = dir.lock()?;
+    match dir.container() {
+        Ok(container) => {
+            let rootfs = container.bundle.join("rootfs");
+            unmount_container(dir, &rootfs, force)?;
+            // Somebody else's bundle directory keeps what else is in it.
+            match why_copied(&container) {
+                Some(_) => remove_whole(&rootfs)?,
+                None => std::fs::remove_dir(&rootfs).unwrap_or_default(),
+            }
+        }
+        // One that was never finished: what is known of it says where it may be mounted.
+        Err(_) => {
+            let unfinished = dir.read_json::<Container>(CREATING);
+            let bundle = unfinished.as_ref().map_or(dir.path(), |container| container.bundle.as_path());
+            let rootfs = bundle.join("rootfs");
+            unmount_container(dir, &rootfs, force)?;
+            if unfinished.as_ref().is_ok_and(|container| why_copied(container).is_some()) {
+                remove_whole(&rootfs)?;
+            }
+        }
+    }
+    remove_whole(dir.path())?;
+    drop(lock);
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Directories that appear whole, and trees that vanish at once.
+
+use std::fs::{DirBuilder, File};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hoy_layout::TEMPORARY_PREFIX;
+use hoy_sys::rustix::fs::{FlockOperation, flock};
+use hoy_sys::rustix::io::Errno;
+
+use crate::{Error, Result};
+
+/// A directory with a temporary name, locked while it is filled, removed unless renamed.
+#[derive(Debug)]
+pub(crate) struct TemporaryDirectory {
+    path: PathBuf,
+    file: File,
+    is_kept: bool,
+}
+
+/// A name in `parent` that no other process of any time has: process ids come again, but not within one nanosecond.
+pub(crate) fn temporary_name(parent: &Path) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    parent.join(format!("{TEMPORARY_PREFIX}{}-{count}-{time}", std::process::id()))
+}
+
+impl TemporaryDirectory {
+    pub(crate) fn create_in(parent: &Path) -> Result<Self> {
+        let path = temporary_name(parent);
+        DirBuilder::new().mode(0o755).create(&path).map_err(Error::io("create", &path))?;
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(Error::io("lock", &path))?;
+        // The umask does not show in an image's root directory.
+        file.set_permissions(std::fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &path))?;
+        Ok(Self { path, file, is_kept: false })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Gives the directory its name, unless somebody else's has it by now.
+    pub(crate) fn rename_to(mut self, target: &Path) -> Result<()> {
+        match hoy_sys::rustix::fs::rename(&self.path, target) {
+            Ok(()) => self.is_kept = true,
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(errno) => return Err(Error::io("rename to", target)(errno)),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // What cannot be removed now is a temporary that prune removes.
+            remove_tree(&self.path).unwrap_or_default();
+        }
+    }
+}
+
+/// Takes the tree out of sight by renaming it, then removes it. Nothing there is success.
+pub(crate) fn remove_whole(path: &Path) -> Result<()> {
+    let hidden = temporary_name(path.parent().unwrap_or(Path::new("/")));
+    match std::fs::rename(path, &hidden) {
+        Ok(()) => remove_tree(&hidden),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io("rename", path)(e)),
+    }
+}
+
+/// Removes a tree, also one with directories that its owner may not write to.
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            open_all(path);
+            std::fs::remove_dir_all(path).map_err(Error::io("remove", path))
+        }
+        Err(e) => Err(Error::io("remove", path)(e)),
+    }
+}
+
+/// Makes every directory below `path` writable for its owner, as far as that is allowed.
+fn open_all(path: &Path) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap_or_default();
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_all(&entry.path());
+        }
+    }
+}
+
+/// Disk space of a tree in bytes, files with several names counted once.
+pub(crate) fn space(path: &Path) -> u64 {
+    fn add(path: &Path, seen: &mut std::collections::HashSet<(u64, u64)>) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(metadata) = std::fs::symlink_metadata(path) else { return 0 };
+        if metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert((metadata.dev(), metadata.ino())) {
+            return 0;
+        }
+        let mut bytes = metadata.blocks() * 512;
+        if metadata.is_dir() {
+            for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+                bytes += add(&entry.path(), seen);
+            }
+        }
+        bytes
+    }
+    add(path, &mut std::collections::HashSet::new())
+}

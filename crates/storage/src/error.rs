@@ -1,0 +1,139 @@
+//! What can go wrong with the store's work.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hoy_oci::Digest;
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The files of the store.
+    #[error(transparent)]
+    Layout(#[from] hoy_layout::Error),
+    /// A layer could not be unpacked.
+    #[error("unpack layer {layer}")]
+    Layer {
+        /// The digest of its blob.
+        layer: Digest,
+        /// Why.
+        source: hoy_layer::Error,
+    },
+    /// A layer's bytes are not those that the image's configuration names.
+    #[error("layer {layer} has diff ID {actual}, the image's configuration says {expected}")]
+    WrongDiffId {
+        /// The digest of its blob.
+        layer: Digest,
+        /// What the configuration says.
+        expected: Digest,
+        /// What it unpacked to.
+        actual: Digest,
+    },
+    /// A layer of a media type that this version cannot unpack.
+    #[error("layer {layer} is of type {media_type:?}, which is no layer this version can unpack")]
+    UnknownLayer {
+        /// The digest of its blob.
+        layer: Digest,
+        /// Its media type.
+        media_type: String,
+    },
+    /// Manifest and configuration do not list the same layers.
+    #[error("image {image} has {layers} layers and {diff_ids} diff IDs")]
+    LayerCount {
+        /// The digest of its manifest.
+        image: Digest,
+        /// Layers in the manifest.
+        layers: usize,
+        /// Diff IDs in the configuration.
+        diff_ids: usize,
+    },
+    /// Comparing a container with its image.
+    #[error("compare container {id} with its image")]
+    Diff {
+        /// The container.
+        id: String,
+        /// Why.
+        source: hoy_layer::Error,
+    },
+    /// The operating system refused.
+    #[error("{doing} \"{}\"", path.display())]
+    Io {
+        /// A verb: `mount`, `create` …
+        doing: &'static str,
+        /// What it was done to.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The container's root file system is in use.
+    #[error("the root file system of container {id} is in use at \"{}\"", path.display())]
+    Busy {
+        /// The container.
+        id: String,
+        /// Where it is mounted.
+        path: PathBuf,
+    },
+    /// An image that containers were made from.
+    #[error("image {image} is in use by container {container}")]
+    InUse {
+        /// The image as asked for.
+        image: String,
+        /// The first such container.
+        container: String,
+    },
+    /// Ids for a user namespace could not be had.
+    #[error("{what}: {remedy}")]
+    Ids {
+        /// What is missing, with file and range.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A text that cannot be a container's name.
+    #[error("\"{0}\" is no name for a container: letters, digits, \"_\", \".\" and \"-\", the first a letter or digit")]
+    Name(String),
+    /// A directory that something else is in already.
+    #[error("\"{}\" is not empty", .0.display())]
+    NotEmpty(PathBuf),
+    /// The process that keeps an ordinary user's mounts could not get ready.
+    #[error("keep mounts: {0}")]
+    Holder(String),
+    /// User namespaces are not to be had.
+    #[error("{call}")]
+    Namespace {
+        /// What was being done.
+        call: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The thing asked for does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Layout(error) if error.is_not_found())
+    }
+
+    /// What a person can do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Layout(hoy_layout::Error::Damaged { path, .. }) if path.ends_with("index.json") => {
+                Some("\"hoy-storage check --repair\" brings the last good index back".to_owned())
+            }
+            Self::Busy { .. } => Some("end what uses it, or add --force".to_owned()),
+            Self::InUse { .. } => {
+                Some("remove the container first, or add --force to keep it without its image".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// A closure for `map_err` on an operation with `path`.
+    pub(crate) fn io<E: Into<io::Error>>(doing: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        move |source| Self::Io { doing, path: path.to_owned(), source: source.into() }
+    }
+}

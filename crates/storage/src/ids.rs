@@ -1,0 +1,147 @@
+//! The ids of an ordinary user: subuid(5), subgid(5), and the maps of a user namespace.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::{Error, Result};
+
+/// A range of ids that a user may map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The first id.
+    pub start: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+/// Which of the two maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Map {
+    Users,
+    Groups,
+}
+
+impl Map {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Users => "/etc/subuid",
+            Self::Groups => "/etc/subgid",
+        }
+    }
+
+    fn helper(self) -> &'static str {
+        match self {
+            Self::Users => "newuidmap",
+            Self::Groups => "newgidmap",
+        }
+    }
+}
+
+/// Reads the ranges of a user, given by name and number, from the text of subuid(5) or subgid(5).
+pub fn ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<Range> {
+    let number = uid.to_string();
+    let mut found: Vec<Range> = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.trim().split(':');
+        let is_own = fields.next().is_some_and(|owner| Some(owner) == name || owner == number);
+        let mut field = || fields.next()?.parse::<u32>().ok();
+        if let (true, Some(start), Some(count)) = (is_own, field(), field())
+            && count > 0
+            && !found.iter().any(|range| range.start == start)
+        {
+            found.push(Range { start, count });
+        }
+    }
+    found
+}
+
+/// A user's name in the text of passwd(5).
+pub fn name_of(passwd: &str, uid: u32) -> Option<&str> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
+}
+
+/// Writes the id maps of process `pid`, which has just made its user namespace: 0 is the user, and from 1 on the
+/// user's subordinate ids, if there are any.
+///
+/// # Errors
+/// [`Error::Ids`] when newuidmap(1) or newgidmap(1) is missing or refuses; [`Error::Io`].
+pub fn write_maps(pid: u32, uid: u32, gid: u32) -> Result<()> {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = name_of(&passwd, uid);
+    let read = |map: Map| ranges(&std::fs::read_to_string(map.file()).unwrap_or_default(), name, uid);
+    let (users, groups) = (read(Map::Users), read(Map::Groups));
+    match (users.is_empty(), groups.is_empty()) {
+        (true, true) => write_single(pid, uid, gid),
+        (false, false) => {
+            run_helper(Map::Users, pid, uid, &users)?;
+            run_helper(Map::Groups, pid, gid, &groups)
+        }
+        (no_users, _) => {
+            let (missing, present) = if no_users { (Map::Users, Map::Groups) } else { (Map::Groups, Map::Users) };
+            let user = name.map_or_else(|| uid.to_string(), str::to_owned);
+            Err(Error::Ids {
+                what: format!("user {user} has a range in {} and none in {}", present.file(), missing.file()),
+                remedy: "give it both, or neither".to_owned(),
+            })
+        }
+    }
+}
+
+/// One id needs no privilege, as long as the process gives up setgroups(2) (user_namespaces(7)).
+fn write_single(pid: u32, uid: u32, gid: u32) -> Result<()> {
+    let lines =
+        [("setgroups", "deny".to_owned()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))];
+    for (file, line) in lines {
+        let path = PathBuf::from(format!("/proc/{pid}/{file}"));
+        std::fs::write(&path, line).map_err(Error::io("write", &path))?;
+    }
+    Ok(())
+}
+
+fn run_helper(map: Map, pid: u32, id: u32, ranges: &[Range]) -> Result<()> {
+    let mut arguments = vec![pid.to_string(), "0".to_owned(), id.to_string(), "1".to_owned()];
+    let mut inside = 1_u32;
+    for range in ranges {
+        arguments.extend([inside, range.start, range.count].map(|number| number.to_string()));
+        inside = inside.saturating_add(range.count);
+    }
+    let helper = map.helper();
+    let list = ranges.iter().map(|range| format!("{}:{}", range.start, range.count)).collect::<Vec<_>>().join(", ");
+    let what = format!("map the ids {list} of {} with {helper}", map.file());
+    let output = Command::new(helper).args(&arguments).stdin(Stdio::null()).output();
+    match output {
+        // PATH may lead through directories that this user cannot search.
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => {
+            let what = format!("{what}: it cannot be found in PATH");
+            Err(Error::Ids { what, remedy: "install the package uidmap".to_owned() })
+        }
+        Err(e) => Err(Error::io("run", Path::new(helper))(e)),
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', ", ");
+            let remedy = format!("{helper} must be setuid root or have CAP_SETUID, and the range be the user's own");
+            Err(Error::Ids { what: format!("{what}: {said}"), remedy })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_ranges() {
+        let text =
+            "# a comment\nann:100000:65536\nbob:200000:10\n1000:300000:5\nann:x:1\nann:400000:0\nann:100000:65536\n";
+        let range = |start, count| Range { start, count };
+        assert_eq!(ranges(text, Some("ann"), 1000), [range(100_000, 65536), range(300_000, 5)]);
+        assert_eq!(ranges(text, None, 1000), [range(300_000, 5)]);
+        assert_eq!(ranges(text, Some("eve"), 7), []);
+        assert_eq!(name_of("root:x:0:0::/:/bin/sh\nann:x:1000:1000::/:\n", 1000), Some("ann"));
+        assert_eq!(name_of("broken\nann:x\n", 1000), None);
+    }
+}

@@ -1,0 +1,180 @@
+//! Images as people see them: lists, names, removal, history.
+
+use std::collections::BTreeSet;
+
+use hoy_layout::{Image, NamedImage, Store};
+use hoy_oci::{Descriptor, Digest, Platform, Reference};
+
+use crate::reach::Reachable;
+use crate::{Error, Result};
+
+/// One image of the store with all its names.
+#[derive(Debug, Clone)]
+pub struct ImageSummary {
+    /// Its full names, in the order of the index; none when it lost them.
+    pub names: Vec<String>,
+    /// What the names point to: a manifest or an index.
+    pub descriptor: Descriptor,
+    /// The image for this machine, when it can be read.
+    pub image: Option<Image>,
+    /// The bytes of its blobs in the store.
+    pub size: u64,
+}
+
+/// What removing an image did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names that are gone.
+    pub untagged: Vec<String>,
+    /// The id of the image when its last name is gone.
+    pub deleted: Option<Digest>,
+}
+
+/// All images, each once.
+///
+/// # Errors
+/// [`Error::Layout`] when the index cannot be read; an image that cannot be read is listed without details.
+pub fn list_images(store: &Store) -> Result<Vec<ImageSummary>> {
+    let mut all: Vec<ImageSummary> = Vec::new();
+    for NamedImage { name, descriptor } in store.layout().images()? {
+        if let Some(known) = all.iter_mut().find(|known| known.descriptor.digest == descriptor.digest) {
+            known.names.extend(name);
+            continue;
+        }
+        let image = store.layout().image(&descriptor, &Platform::host()).ok();
+        let mut reachable = Reachable::default();
+        reachable.follow(store, [&descriptor]).unwrap_or_default();
+        let sizes = reachable.blobs.iter().filter_map(|digest| store.layout().blob_size(digest).ok().flatten());
+        all.push(ImageSummary { names: name.into_iter().collect(), size: sizes.sum(), descriptor, image });
+    }
+    Ok(all)
+}
+
+impl ImageSummary {
+    /// The digest of its configuration, by which people know an image; of its manifest when that cannot be read.
+    pub fn id(&self) -> Digest {
+        self.image.as_ref().map_or(self.descriptor.digest, |image| image.manifest.config.digest)
+    }
+}
+
+/// Gives the image that a person calls `image` another name.
+///
+/// # Errors
+/// [`hoy_layout::Error::NoImage`], [`hoy_layout::Error::Content`] for a text that is no name.
+pub fn tag(store: &Store, image: &str, name: &str) -> Result<String> {
+    let found = store.find_image(image)?;
+    let wrong = |source| hoy_layout::Error::Content { doing: format!("name image \"{image}\""), source };
+    let name = Reference::parse_local(name).map_err(wrong)?.or_latest().to_string();
+    store.layout().set_name(&name, &found.descriptor)?;
+    Ok(name)
+}
+
+/// Takes names away from an image, all of them when none are given; the image stays.
+///
+/// # Errors
+/// [`hoy_layout::Error::NoImage`].
+pub fn untag(store: &Store, image: &str, names: &[String]) -> Result<Vec<String>> {
+    let found = store.find_image(image)?;
+    let mut remove = Vec::new();
+    for name in names {
+        remove.extend(store.find_image(name)?.name);
+    }
+    store.layout().edit_index(|index| {
+        let mut removed = Vec::new();
+        for entry in &mut index.manifests {
+            let Some(name) = entry.ref_name().map(str::to_owned) else { continue };
+            if entry.digest == found.descriptor.digest && (names.is_empty() || remove.contains(&name)) {
+                entry.annotations.remove(hoy_oci::REF_NAME);
+                removed.push(name);
+            }
+        }
+        let mut seen = BTreeSet::new();
+        let named: BTreeSet<Digest> =
+            index.manifests.iter().filter(|m| m.ref_name().is_some()).map(|m| m.digest).collect();
+        index.manifests.retain(|m| m.ref_name().is_some() || !named.contains(&m.digest) && seen.insert(m.digest));
+        Ok(removed)
+    })
+}
+
+/// Removes a name; with the last one also the image, as far as nothing else needs it. An id removes all names.
+///
+/// # Errors
+/// [`Error::InUse`] by a container unless `force`, [`hoy_layout::Error::NoImage`].
+pub fn remove_image(store: &Store, text: &str, force: bool) -> Result<Removed> {
+    let found = store.find_image(text)?;
+    let is_by_name = found.name.as_deref().is_some_and(|name| {
+        let candidates = Reference::candidates(text).unwrap_or_default();
+        name == text || candidates.iter().any(|candidate| candidate.to_string() == name)
+    });
+    let all = store.layout().images()?;
+    let same = all.iter().filter(|other| other.descriptor.digest == found.descriptor.digest);
+    let names: Vec<String> = match &found.name {
+        Some(name) if is_by_name => vec![name.clone()],
+        _ => same.clone().filter_map(|other| other.name.clone()).collect(),
+    };
+    let is_last = same.filter_map(|other| other.name.as_ref()).all(|name| names.contains(name));
+    let image = store.layout().image(&found.descriptor, &Platform::host()).ok();
+    if is_last && !force {
+        let user = user_of(store, &found.descriptor, image.as_ref())?;
+        if let Some(container) = user {
+            return Err(Error::InUse { image: text.to_owned(), container });
+        }
+    }
+    if !is_last {
+        for name in &names {
+            store.layout().remove_name(name)?;
+        }
+        return Ok(Removed { untagged: names, deleted: None });
+    }
+    let mut own = Reachable::default();
+    // Of a damaged image only the name and what can be reached is removed; prune finds the rest.
+    own.follow(store, [&found.descriptor]).unwrap_or_default();
+    store.layout().remove_digest(&found.descriptor.digest)?;
+    // While somebody brings blobs in, these may be among them: prune removes them later.
+    if let Some(lock) = store.try_exclude_leases()? {
+        remove_unneeded(store, &own)?;
+        drop(lock);
+    }
+    let id = image.map_or(found.descriptor.digest, |image| image.manifest.config.digest);
+    Ok(Removed { untagged: names, deleted: Some(id) })
+}
+
+fn user_of(store: &Store, descriptor: &Descriptor, image: Option<&Image>) -> Result<Option<String>> {
+    let digests = [Some(descriptor.digest), image.map(|image| image.descriptor.digest)];
+    for dir in store.all_containers()? {
+        let container = dir.container()?;
+        if container.manifest.is_some() && digests.contains(&container.manifest) {
+            return Ok(Some(container.name));
+        }
+    }
+    Ok(None)
+}
+
+fn remove_unneeded(store: &Store, own: &Reachable) -> Result<()> {
+    let needed = Reachable::of(store)?;
+    for digest in own.blobs.difference(&needed.blobs) {
+        let path = store.layout().blob_path(digest);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &path)(e)),
+            _ => {}
+        }
+    }
+    for name in own.layers.difference(&needed.layers) {
+        crate::prune::remove_layer(store, name)?;
+    }
+    Ok(())
+}
+
+/// The steps of an image with the size of the layer that each made, newest first.
+pub fn history(image: &Image) -> Vec<(hoy_oci::History, u64)> {
+    let mut layers = image.manifest.layers.iter();
+    let mut steps: Vec<(hoy_oci::History, u64)> = Vec::new();
+    for step in &image.config.history {
+        let size = if step.empty_layer { 0 } else { layers.next().map_or(0, |layer| layer.size) };
+        steps.push((step.clone(), size));
+    }
+    // Layers that no step explains.
+    steps.extend(layers.map(|layer| (hoy_oci::History::default(), layer.size)));
+    steps.reverse();
+    steps
+}

@@ -1,0 +1,31 @@
+//! The store at work: unpacked layers, overlay mounts, id maps, differences, check and prune.
+//!
+//! It acts on one store and on the mounts of its containers; it runs no container, speaks to no registry, and starts
+//! no program but newuidmap and newgidmap.
+
+mod base;
+mod boot;
+mod cache;
+mod changes;
+mod check;
+mod container;
+mod directory;
+mod error;
+pub mod holder;
+pub mod ids;
+mod images;
+pub mod namespace;
+mod overlay;
+mod prune;
+mod reach;
+mod unpack;
+
+pub use cache::{Cache, LayerRecord};
+pub use changes::Changes;
+pub use check::{Damage, check};
+pub use container::{CreateOptions, create, is_mounted, mount, rename, rm, umount, why_copied};
+pub use error::{Error, Result};
+pub use hoy_layer::{ChangeKind, OverlayXattrs};
+pub use images::{ImageSummary, Removed, history, list_images, remove_image, tag, untag};
+pub use prune::{CountAndBytes, DiskUsage, PruneOptions, Pruned, disk_usage, prune};
+pub use unpack::unpack_image;

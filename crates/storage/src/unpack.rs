@@ -1,0 +1,52 @@
+//! An image as a plain directory tree, without mounts.
+
+use std::fs::{DirBuilder, File};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use hoy_layer::{Entry, Kind};
+use hoy_layout::{Image, Store};
+
+use crate::cache::{layers_of, unpack_all};
+use crate::{Error, Result};
+
+/// Makes `directory` the root file system of the image; it must be empty or not exist.
+///
+/// Returns how many files could not be given their owner or all their attributes.
+///
+/// # Errors
+/// [`Error::NotEmpty`], and those of [`crate::Cache::unpack`]. A failure removes what was unpacked.
+pub fn unpack_image(store: &Store, image: &Image, directory: &Path) -> Result<u64> {
+    let _lease = store.lease()?;
+    unpack_into(store, image, directory)
+}
+
+/// [`unpack_image`] for a caller that holds a lease.
+pub(crate) fn unpack_into(store: &Store, image: &Image, directory: &Path) -> Result<u64> {
+    let layers = layers_of(image)?;
+    DirBuilder::new().mode(0o755).recursive(true).create(directory).map_err(Error::io("create", directory))?;
+    if std::fs::read_dir(directory).map_err(Error::io("read", directory))?.next().is_some() {
+        return Err(Error::NotEmpty(directory.to_owned()));
+    }
+    let root = File::open(directory).map_err(Error::io("open", directory))?;
+    set_base(directory, root.as_fd())?;
+    unpack_all(store, &layers, root.as_fd()).inspect_err(|_| empty(directory))
+}
+
+/// Makes a root directory what it is when no layer says otherwise.
+pub(crate) fn set_base(path: &Path, root: BorrowedFd<'_>) -> Result<()> {
+    let set = hoy_layer::set_directory(root, &Entry::new("", Kind::Directory, 0o755));
+    set.map_err(|e| Error::io("prepare", path)(std::io::Error::other(e)))
+}
+
+/// Half a root file system is of no use to anybody; what cannot be removed stays where its owner sees it.
+fn empty(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => crate::directory::remove_tree(&path).unwrap_or_default(),
+            false => std::fs::remove_file(&path).unwrap_or_default(),
+        }
+    }
+}
