@@ -69,20 +69,20 @@ impl Sandbox {
         out.stdout.split_whitespace().next().and_then(|n| n.parse().ok()).expect("du prints a number")
     }
 
-    /// Ends the user's processes in other mount namespaces that have mounts below the sandbox: holders, forgotten
-    /// containers. Another user's holder may have copies of our mounts and is somebody else's.
+    /// Ends what the sandbox's programs left running: the process that keeps an ordinary user's mounts, and containers,
+    /// which have their root file system below the sandbox. Any other process of the tests may have a copy of a mount.
     fn end_holders(path: &Path, user: User) {
         let owner = if user == User::Root { Some(0) } else { user.ids().map(|(uid, _)| uid) };
-        let own = fs::read_link("/proc/self/ns/mnt").ok();
+        let record = fs::read(path.join("run/holder.json")).unwrap_or_default();
+        let holder = serde_json::from_slice::<serde_json::Value>(&record).ok().and_then(|r| r["pid"].as_i64());
+        let below = format!("{}/", path.display());
+        let is_root = |line: &str| line.split(' ').nth(4) == Some("/") && line.contains(&below);
         let Ok(processes) = fs::read_dir("/proc") else { return };
         for process in processes.flatten() {
-            let Some(pid) = process.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+            let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
             let mounts = fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default();
-            if fs::metadata(process.path()).ok().map(|metadata| metadata.uid()) != owner {
-                continue;
-            }
-            let elsewhere = fs::read_link(process.path().join("ns/mnt")).ok() != own;
-            if elsewhere && mounts.contains(&format!("{}/", path.display())) {
+            let is_ours = holder == Some(pid.into()) || mounts.lines().any(is_root);
+            if is_ours && fs::metadata(process.path()).ok().map(|metadata| metadata.uid()) == owner {
                 let pid = rustix::process::Pid::from_raw(pid).expect("a process id is not 0");
                 // It may have ended by itself in between.
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap_or_default();

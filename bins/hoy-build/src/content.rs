@@ -19,24 +19,25 @@ pub(crate) fn copy(context: &Context, mut args: CopyArgs, is_add: bool) -> Resul
     let store = context.store()?;
     let (dir, working) =
         Working::find(&store, &args.container).context(|| format!("{doing} \"{}\"", args.container))?;
-    context.enter_namespaces()?;
+    context.enter_namespaces(dir.id())?;
     let destination = match args.paths.len() {
         0 | 1 => None,
         _ => args.paths.pop().map(|path| path.to_string_lossy().into_owned()),
     };
-    let origin = args.from.as_ref().map(|from| Origin::open(context, &store, from)).transpose()?;
     let ignore = args.ignorefile.clone().or_else(|| default_ignore_file(args.contextdir.as_deref()));
     let ignore = ignore.map(|file| std::fs::read_to_string(&file).context(|| format!("read \"{}\"", file.display())));
+    let ignore = ignore.transpose()?;
+    let root = context.tools.mount(dir.id().as_str())?;
+    let root = File::open(&root).context(|| format!("open \"{}\"", root.display()))?;
+    let origin = args.from.as_ref().map(|from| Origin::open(context, &store, from)).transpose()?;
     let options = CopyOptions {
         chown: args.chown.clone(),
         chmod: args.chmod.clone(),
         context: origin.as_ref().map(|origin| origin.path.clone()).or(args.contextdir.clone()),
         keep_owner: args.from.is_some(),
-        ignore: ignore.transpose()?,
+        ignore,
         unpack: is_add,
     };
-    let root = context.tools.mount(dir.id().as_str())?;
-    let root = File::open(&root).context(|| format!("open \"{}\"", root.display()))?;
     let workdir = &working.config.config.working_dir;
     let copied = hoy_build::copy(root.as_fd(), workdir, &args.paths, destination.as_deref(), &options)
         .context(|| format!("{doing} \"{}\"", args.container));
@@ -108,7 +109,7 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         let text = format!("option --network: \"{network}\": only host and none are there");
         return Err(Error::msg(text).with_hint("use --network host to reach the network"));
     }
-    context.enter_namespaces()?;
+    context.enter_namespaces(dir.id())?;
     let create = Options {
         env: args.env.clone(),
         user: args.user.clone(),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use hoy_build::Tools;
 use hoy_cli::{Context as _, Error, Result};
-use hoy_layout::{Roots, Store};
+use hoy_layout::{ContainerId, Roots, Store};
 
 use crate::args::Global;
 
@@ -45,9 +45,10 @@ impl Context {
 
     /// Goes on where an ordinary user's mounts are visible and files of all its ids can be written.
     ///
-    /// For root, and for whoever is there already, this does nothing.
-    pub(crate) fn enter_namespaces(&self) -> Result<()> {
-        if hoy_sys::rustix::process::geteuid().is_root() {
+    /// For root, for whoever is there already, and where the root file system of the container `id` is a plain
+    /// directory because mounts are not allowed, this does nothing.
+    pub(crate) fn enter_namespaces(&self, id: &ContainerId) -> Result<()> {
+        if hoy_sys::rustix::process::geteuid().is_root() || !self.tools.mount(id.as_str())?.starts_with("/proc") {
             return Ok(());
         }
         let own = std::env::current_exe().context(|| "find this program")?;

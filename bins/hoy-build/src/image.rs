@@ -25,7 +25,7 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
         _ => None,
     };
     if args.squash {
-        context.enter_namespaces()?;
+        context.enter_namespaces(dir.id())?;
     }
     let options = CommitOptions {
         name,

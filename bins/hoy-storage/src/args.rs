@@ -73,6 +73,9 @@ pub(crate) struct Create {
     /// Name that no other container has
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// The container need not survive a power cut
+    #[arg(long)]
+    pub(crate) volatile: bool,
     /// Image in the store, or "scratch" for an empty root file system
     pub(crate) image: String,
 }

@@ -12,7 +12,7 @@ use hoy_storage::{ChangeKind, Changes, CreateOptions};
 use serde_json::{Value, json};
 
 use crate::args;
-use crate::open::{Place, explain, explain_layout, for_each};
+use crate::open::{Place, explain, explain_layout, for_each, say};
 
 const DONE: Result<ExitCode> = Ok(ExitCode::SUCCESS);
 
@@ -21,11 +21,12 @@ pub(crate) fn create(place: &Place, args: args::Create) -> Result<ExitCode> {
         image: (args.image != "scratch").then_some(args.image),
         bundle: args.bundle,
         name: args.name,
+        volatile: args.volatile,
         now: Some(Timestamp::from(SystemTime::now())),
     };
     let container = hoy_storage::create(&place.store()?, place.xattrs, &options).map_err(explain)?;
     if let Some(reason) = hoy_storage::why_copied(&container) {
-        eprintln!("hoy-storage: warning: no overlay can be mounted here ({reason}): the root file system is a copy");
+        say(format_args!("warning: no overlay can be mounted here ({reason}): the root file system is a copy"));
     }
     print_line(container.id)?;
     DONE
@@ -53,37 +54,35 @@ pub(crate) fn mount(place: &Place, args: args::Mount) -> Result<ExitCode> {
     DONE
 }
 
-/// The containers of these names, or all.
-fn chosen(store: &Store, all: bool, names: &[String], missing_is_fine: bool) -> Result<Vec<ContainerDir>> {
-    if all {
-        return Ok(store.all_containers()?);
-    }
-    let mut dirs = Vec::new();
-    for_each(names, |name| match store.find_container(name) {
-        Err(error) if missing_is_fine && error.is_not_found() => Ok(()),
+/// Does `work` for the containers of these names, or for all.
+fn for_chosen(
+    store: &Store,
+    all: bool,
+    names: &[String],
+    missing_is_fine: bool,
+    work: impl Fn(&ContainerDir) -> hoy_storage::Result<()>,
+) -> Result<()> {
+    let every = if all { store.all_containers()? } else { Vec::new() };
+    let ids: Vec<String> = every.iter().map(|dir| dir.id().to_string()).collect();
+    for_each(if all { &ids } else { names }, |name| match store.find_container(name) {
+        Err(error) if error.is_not_found() && (missing_is_fine || all) => Ok(()),
         other => {
-            dirs.push(other.map_err(explain_layout)?);
-            Ok(())
+            let dir = other.map_err(explain_layout)?;
+            work(&dir).map_err(explain)?;
+            print_line(dir.id())
         }
-    })?;
-    Ok(dirs)
+    })
 }
 
 pub(crate) fn umount(place: &Place, args: &args::Umount) -> Result<ExitCode> {
     let store = place.store()?;
-    for_each(&chosen(&store, args.all, &args.containers, false)?, |dir| {
-        hoy_storage::umount(dir, args.force).map_err(explain)?;
-        print_line(dir.id())
-    })?;
+    for_chosen(&store, args.all, &args.containers, false, |dir| hoy_storage::umount(dir, args.force))?;
     DONE
 }
 
 pub(crate) fn rm(place: &Place, args: &args::Rm) -> Result<ExitCode> {
     let store = place.store()?;
-    for_each(&chosen(&store, args.all, &args.containers, args.force)?, |dir| {
-        hoy_storage::rm(dir, args.force).map_err(explain)?;
-        print_line(dir.id())
-    })?;
+    for_chosen(&store, args.all, &args.containers, args.force, |dir| hoy_storage::rm(dir, args.force))?;
     DONE
 }
 

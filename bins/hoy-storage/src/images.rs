@@ -10,7 +10,7 @@ use hoy_storage::ImageSummary;
 use serde_json::{Value, json};
 
 use crate::args;
-use crate::open::{Place, explain, explain_layout, for_each};
+use crate::open::{Place, explain, explain_layout, for_each, say};
 
 const DONE: Result<ExitCode> = Ok(ExitCode::SUCCESS);
 const NONE: &str = "<none>";
@@ -20,7 +20,7 @@ pub(crate) fn unpack(place: &Place, args: &args::Unpack) -> Result<ExitCode> {
     let (_, image) = store.image(&args.image).map_err(explain_layout)?;
     let refused = hoy_storage::unpack_image(&store, &image, &args.directory).map_err(explain)?;
     if refused > 0 {
-        eprintln!("hoy-storage: {refused} owners or extended attributes could not be set");
+        say(format_args!("{refused} owners or extended attributes could not be set"));
     }
     DONE
 }

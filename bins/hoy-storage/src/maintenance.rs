@@ -8,7 +8,7 @@ use hoy_storage::PruneOptions;
 use serde_json::json;
 
 use crate::args;
-use crate::open::{Place, explain};
+use crate::open::{Place, explain, say};
 
 const DONE: Result<ExitCode> = Ok(ExitCode::SUCCESS);
 
@@ -32,7 +32,7 @@ fn confirmed(args: &args::Prune) -> Result<bool> {
         (true, _) => "what nothing needs, and all images that no container was made from",
         (false, true) => "what nothing needs, and unpacked layers that no container has",
     };
-    eprint!("Remove {what}? [y/N] ");
+    write!(std::io::stderr(), "Remove {what}? [y/N] ").unwrap_or_default();
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -44,8 +44,8 @@ pub(crate) fn check(place: &Place, args: &args::Check) -> Result<ExitCode> {
     let mut is_whole = true;
     for damage in &damages {
         match &damage.repair {
-            Some(repair) => eprintln!("hoy-storage: {}: {repair}", damage.what),
-            None => eprintln!("hoy-storage: {}", damage.what),
+            Some(repair) => say(format_args!("{}: {repair}", damage.what)),
+            None => say(format_args!("{}", damage.what)),
         }
         is_whole &= damage.repair.is_some();
     }

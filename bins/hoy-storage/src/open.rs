@@ -1,5 +1,6 @@
 //! Where the store is and how it is used here.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use hoy_cli::{Context, Error, Result};
@@ -52,6 +53,11 @@ pub(crate) fn explain_layout(error: hoy_layout::Error) -> Error {
     explain(error.into())
 }
 
+/// Tells a person something, if standard error leads to one.
+pub(crate) fn say(what: impl std::fmt::Display) {
+    writeln!(std::io::stderr(), "hoy-storage: {what}").unwrap_or_default();
+}
+
 /// Does `work` for each name, goes on after a failure, and fails in the end with the first one; others are printed.
 pub(crate) fn for_each<T>(names: &[T], mut work: impl FnMut(&T) -> Result<()>) -> Result<()> {
     let mut first = None;
@@ -59,7 +65,7 @@ pub(crate) fn for_each<T>(names: &[T], mut work: impl FnMut(&T) -> Result<()>) -
         if let Err(error) = work(name) {
             match first {
                 None => first = Some(error),
-                Some(_) => eprintln!("hoy-storage: {error}"),
+                Some(_) => say(error),
             }
         }
     }

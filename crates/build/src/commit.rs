@@ -141,6 +141,7 @@ fn whole_tree(layout: &ImageLayout, root: &Path, options: &CommitOptions) -> Res
         is_complete: true,
         clamp: options.clamp.seconds(),
         stubs: Default::default(),
+        root_is: None,
     };
     let base = Entry::new(Vec::new(), Kind::Directory, 0o755);
     let diff = Diff::new(opened.as_fd(), &Lower::new(Vec::new()), &base, diff_options)?;

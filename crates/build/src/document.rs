@@ -82,7 +82,9 @@ pub(crate) fn manifest(
         manifest.annotations.clone_from(&working.annotations);
         if let Some(digest) = working.from_manifest {
             manifest.annotations.insert("org.opencontainers.image.base.digest".to_owned(), digest.to_string());
-            manifest.annotations.insert("org.opencontainers.image.base.name".to_owned(), working.from_image.clone());
+            let name = Some(&working.from_image).filter(|name| !name.is_empty());
+            let base_name = name.map(|name| ("org.opencontainers.image.base.name".to_owned(), name.clone()));
+            manifest.annotations.extend(base_name);
         }
     }
     Ok(manifest)

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use hoy_layout::{ContainerDir, ContainerId, Store, write_file};
+use hoy_layout::{ContainerDir, ContainerId, Store, write_volatile_file};
 use hoy_spec::{Config, Host, Mount, Options, Request, Users, generate};
 use hoy_sys::path::open_in_root;
 use hoy_sys::relay::catch_signals;
@@ -132,7 +132,7 @@ impl Bundle {
         let bundle = Self { id, path };
         config.root.path = rootfs.display().to_string();
         let bytes = serde_json::to_vec(&config).map_err(|source| Error::Json("config.json", source))?;
-        write_file(&bundle.path.join("config.json"), &bytes)?;
+        write_volatile_file(&bundle.path.join("config.json"), &bytes)?;
         Ok(bundle)
     }
 }

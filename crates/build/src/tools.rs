@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use hoy_layout::Roots;
@@ -69,11 +69,6 @@ impl Tools {
     /// As [`Tools::storage`].
     pub fn mount(&self, id: &str) -> Result<PathBuf> {
         self.storage(["mount", id]).map(PathBuf::from)
-    }
-
-    /// The file of a program beside this one, if it is there.
-    pub fn beside(&self) -> Option<&Path> {
-        self.beside.as_deref()
     }
 }
 

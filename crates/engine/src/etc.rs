@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use hoy_layout::{ContainerDir, write_file};
+use hoy_layout::{ContainerDir, write_volatile_file};
 use hoy_spec::Mount;
 
 use crate::Result;
@@ -18,7 +18,7 @@ pub(crate) fn files(dir: &ContainerDir, hostname: &str, host_network: bool, read
     let mut mounts = Vec::new();
     for (name, text) in files {
         let path = dir.path().join(name);
-        write_file(&path, text.as_bytes())?;
+        write_volatile_file(&path, text.as_bytes())?;
         let mut options = vec!["bind", "rprivate"];
         if read_only {
             options.extend(["ro", "nosuid", "noexec", "nodev"]);

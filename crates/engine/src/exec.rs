@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Stdio;
 
-use hoy_layout::write_file;
+use hoy_layout::write_volatile_file;
 use hoy_spec::{Config, Host, Options, Users, exec_process};
 use hoy_sys::process::{flags, setns};
 use hoy_sys::relay::catch_signals;
@@ -55,7 +55,7 @@ impl Engine {
         let (description, log) = (file("process.json"), file("log"));
         let json =
             serde_json::to_vec(&process).map_err(|e| Error::io("write", &description)(std::io::Error::from(e)))?;
-        write_file(&description, &json)?;
+        write_volatile_file(&description, &json)?;
         let mut args = vec!["exec".into(), "--process".into(), description.clone().into_os_string()];
         if exec.handed.descriptors > 0 {
             args.extend(["--preserve-fds".into(), exec.handed.descriptors.to_string().into()]);

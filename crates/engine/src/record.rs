@@ -69,6 +69,10 @@ impl Record {
     }
 
     pub(crate) fn write(&self, dir: &ContainerDir) -> Result<()> {
-        Ok(dir.write_json(FILE, self)?)
+        // Nobody misses a container that a power cut takes when it was to go at its end anyway.
+        match self.auto_remove {
+            true => Ok(dir.write_volatile_json(FILE, self)?),
+            false => Ok(dir.write_json(FILE, self)?),
+        }
     }
 }

@@ -64,7 +64,10 @@ impl Engine {
         let signals = catch_signals()?;
         let by_digest = || format!("sha256:{}", named.descriptor.digest.hex());
         let image_name = named.name.clone().unwrap_or_else(by_digest);
-        let id = self.programs.output("hoy-storage", &["create", "--name", &name, &image_name])?;
+        let mut create = vec!["create", "--name", &name];
+        create.extend(run.auto_remove.then_some("--volatile"));
+        create.push(&image_name);
+        let id = self.programs.output("hoy-storage", &create)?;
         let dir = self.store.container_dir(id.parse()?);
         let lock = Lock::exclusive(&dir.path().join(LOCK))?;
         let prepared = self.prepare(run, &dir, &named, &image, &runtime).and_then(|made| {
@@ -133,8 +136,8 @@ impl Engine {
             mounts: &mounts,
         })?;
         made.config.process.env.extend(run.handed.environment());
-        dir.write_json("stubs.json", &stubs::missing(&rootfs, &made.config.mounts)?)?;
-        dir.write_json("config.json", &made.config)?;
+        dir.write_volatile_json("stubs.json", &stubs::missing(&rootfs, &made.config.mounts)?)?;
+        dir.write_volatile_json("config.json", &made.config)?;
         let mut labels = image.config.config.labels.clone();
         labels.extend(run.labels.clone());
         let record = Record {

@@ -46,19 +46,10 @@ impl<R: BufRead> Archive<R> {
         loop {
             self.skip_data()?;
             self.header_offset = self.offset;
-            let Some(header) = self.block_or_end()? else {
-                return if extensions.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(self.malformed(b"", "the archive ends after an extended header"))
-                };
-            };
+            let Some(header) = self.block_or_end()? else { return self.nothing_after(&extensions) };
             if header.is_zero() {
-                return if extensions.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(self.malformed(b"", "the archive ends after an extended header"))
-                };
+                self.end()?;
+                return self.nothing_after(&extensions);
             }
             if !header.checksum_is_right() {
                 return Err(self.malformed(&header.path(), "the checksum of its header is wrong"));
@@ -74,6 +65,21 @@ impl<R: BufRead> Archive<R> {
                 b'V' => self.set_data(self.stored_size(&header)?),
                 _ => return self.entry(&header, extensions).map(Some),
             }
+        }
+    }
+
+    /// After one empty block comes another, or the end of the stream; about anything else readers disagree.
+    fn end(&mut self) -> Result<()> {
+        match self.input.fill_buf().map_err(Error::Read)?.is_empty() || self.block()?.is_zero() {
+            true => Ok(()),
+            false => Err(self.malformed(b"", "a single empty block stands between entries")),
+        }
+    }
+
+    fn nothing_after(&self, extensions: &Extensions) -> Result<Option<Entry>> {
+        match extensions.is_empty() {
+            true => Ok(None),
+            false => Err(self.malformed(b"", "the archive ends after an extended header")),
         }
     }
 

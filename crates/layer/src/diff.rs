@@ -34,6 +34,8 @@ pub struct DiffOptions {
     pub clamp: Option<i64>,
     /// Paths without leading `/` that were made for mounts: not reported while they are empty.
     pub stubs: BTreeSet<Vec<u8>>,
+    /// User and group whose files count as root's: those of an ordinary user without a user namespace.
+    pub root_is: Option<(u32, u32)>,
 }
 
 /// What happened to a name.
@@ -140,7 +142,7 @@ impl<'a> Diff<'a> {
     /// [`Error::Io`].
     pub fn new(root: BorrowedFd<'a>, lower: &Lower, base: &Entry, options: DiffOptions) -> Result<Self> {
         let mut diff = Self { root, options, steps: Vec::new(), links: HashMap::new() };
-        let own = look(root, b".", b"")?;
+        let own = look(root, b".", b"", diff.options.root_is)?;
         let is_changed = !same_but_time(&own.entry, &Entry { path: Vec::new(), ..base.clone() });
         if is_changed {
             let entry = Entry { path: b"./".to_vec(), ..own.entry };
@@ -224,7 +226,7 @@ impl<'a> Diff<'a> {
     }
 
     fn file(&mut self, directory: BorrowedFd<'_>, name: &[u8], path: &[u8], was: &LowerName) -> Result<()> {
-        let mut now = look(directory, name, path)?;
+        let mut now = look(directory, name, path, self.options.root_is)?;
         if was.found_in.is_none()
             && self.options.stubs.contains(path)
             && now.entry.kind == Kind::File
@@ -235,7 +237,14 @@ impl<'a> Diff<'a> {
         let kind = if was.found_in.is_some() { ChangeKind::Changed } else { ChangeKind::Added };
         if let Some(parent) = &was.found_in
             && (!now.has_other_names || self.options.is_complete)
-            && is_same(&now, directory, &look(parent.as_fd(), name, path)?, parent.as_fd(), name, path)?
+            && is_same(
+                &now,
+                directory,
+                &look(parent.as_fd(), name, path, self.options.root_is)?,
+                parent.as_fd(),
+                name,
+                path,
+            )?
         {
             return Ok(());
         }
@@ -254,11 +263,11 @@ impl<'a> Diff<'a> {
     }
 
     fn subdirectory(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8], was: &LowerName) -> Result<()> {
-        let mut now = look(parent, name, path)?;
+        let mut now = look(parent, name, path, self.options.root_is)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(parent, name, flags, Mode::empty()).map_err(Error::io("open", path))?;
         let below = match &was.found_in {
-            Some(parent) => Some(look(parent.as_fd(), name, path)?.entry),
+            Some(parent) => Some(look(parent.as_fd(), name, path, self.options.root_is)?.entry),
             None => None,
         };
         let was_directory = below.as_ref().is_some_and(|entry| entry.kind == Kind::Directory);
@@ -357,7 +366,7 @@ fn open_file(root: BorrowedFd<'_>, path: &[u8]) -> Result<File> {
 }
 
 /// Everything about the file `name` of `parent`; what was recorded because it could not be given counts as given.
-fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Found> {
+fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], root_is: Option<(u32, u32)>) -> Result<Found> {
     let io = |errno: Errno| Error::io("look at", path)(errno);
     let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
     let device = Device { major: major(stat.st_rdev), minor: minor(stat.st_rdev) };
@@ -370,7 +379,9 @@ fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Found> {
         _ => Kind::File,
     };
     let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
-    (entry.uid, entry.gid) = (stat.st_uid, stat.st_gid);
+    let is_root = |id: u32, of: Option<u32>| if of == Some(id) { 0 } else { id };
+    entry.uid = is_root(stat.st_uid, root_is.map(|(uid, _)| uid));
+    entry.gid = is_root(stat.st_gid, root_is.map(|(_, gid)| gid));
     let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
     entry.mtime = Time { seconds: stat.st_mtime, nanoseconds };
     match kind {
@@ -408,7 +419,13 @@ fn read_xattrs(parent: BorrowedFd<'_>, name: &[u8], entry: &mut Entry) -> std::r
         if !is_override {
             entry.xattrs.insert(attribute.to_vec(), value);
         } else if let Some(stat) = OverrideStat::parse(&value) {
-            (entry.uid, entry.gid, entry.mode) = (stat.uid, stat.gid, stat.mode);
+            // What was changed for real since then is newer than the record.
+            if (entry.uid, entry.gid) == (0, 0) {
+                (entry.uid, entry.gid) = (stat.uid, stat.gid);
+            }
+            if entry.mode & 0o777 == stat.mode & 0o777 {
+                entry.mode = stat.mode;
+            }
             if let Some((is_block, device)) = stat.device {
                 entry.kind = if is_block { Kind::Block(device) } else { Kind::Character(device) };
             }
@@ -422,7 +439,7 @@ fn read_xattrs(parent: BorrowedFd<'_>, name: &[u8], entry: &mut Entry) -> std::r
 /// # Errors
 /// [`Error::Io`].
 pub fn directory_entry(directory: BorrowedFd<'_>) -> Result<Entry> {
-    look(directory, b".", b"").map(|found| found.entry)
+    look(directory, b".", b"", None).map(|found| found.entry)
 }
 
 /// Makes a directory like `entry`: owner, attributes, mode, time.

@@ -220,6 +220,7 @@ fn doubtful_archives_are_refused() {
         ("global path", with(&[&pax(b'g', b"9 path=a\n"), &file])),
         ("negative size", with(&[&negative])),
         ("directory with a size", with(&[&block("d", b'5', 512), &[0; 512]])),
+        ("single empty block", with(&[&file, &[0; 512], &file])),
         ("unknown type", with(&[&block("d", b'Z', 0)])),
         // CVE-2025-58183: a sparse map without end.
         ("endless sparse map", with(&[&sparse, &more.repeat(10_000)])),

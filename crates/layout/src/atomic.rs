@@ -46,11 +46,16 @@ impl Temporary {
     }
 
     /// Makes the bytes durable, then gives them their name; the directory's own entry is made durable too.
-    pub(crate) fn rename_to(mut self, target: &Path) -> Result<()> {
-        self.file.flush().and_then(|()| self.file.sync_all()).map_err(Error::io("write", &self.path))?;
+    pub(crate) fn rename_to(self, target: &Path) -> Result<()> {
+        self.file.sync_all().map_err(Error::io("write", &self.path))?;
+        self.rename_unsynced(target)?;
+        sync_directory_of(target)
+    }
+
+    fn rename_unsynced(mut self, target: &Path) -> Result<()> {
         std::fs::rename(&self.path, target).map_err(Error::io("rename to", target))?;
         self.done = true;
-        sync_directory_of(target)
+        Ok(())
     }
 }
 
@@ -71,6 +76,18 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut temporary = Temporary::create_in(parent(path), 0o644)?;
     temporary.file().write_all(bytes).map_err(Error::io("write", path))?;
     temporary.rename_to(path)
+}
+
+/// Replaces the file at `path` by `bytes`, whole or not at all for whoever reads it, but a power cut may tear it.
+///
+/// For what can be made again, or is of no use after a reboot: it costs no wait for the disk.
+///
+/// # Errors
+/// [`Error::Io`]; the old file is then as it was.
+pub fn write_volatile_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut temporary = Temporary::create_in(parent(path), 0o644)?;
+    temporary.file().write_all(bytes).map_err(Error::io("write", path))?;
+    temporary.rename_unsynced(path)
 }
 
 /// Keeps the present file at `path` under the name `backup` (a hard link), replacing an older one.

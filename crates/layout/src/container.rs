@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::atomic::random_hex;
-use crate::{Error, Lock, Result, write_file};
+use crate::{Error, Lock, Result, write_file, write_volatile_file};
 
 /// A container's name for programs: 64 lowercase hexadecimal digits, safe to join to a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,6 +113,11 @@ impl ContainerDir {
         &self.path
     }
 
+    /// Its creation was finished. A power cut leaves the record of a container that need not survive one empty.
+    pub fn is_whole(&self) -> bool {
+        std::fs::metadata(self.path.join("storage.json")).is_ok_and(|metadata| metadata.len() > 0)
+    }
+
     /// The overlay's upper directory: everything that changed since the image.
     pub fn upper(&self) -> PathBuf {
         self.path.join("upper")
@@ -154,9 +159,25 @@ impl ContainerDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
-        let path = self.path.join(name);
-        let bytes = serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+        let (path, bytes) = self.as_json(name, value)?;
         write_file(&path, &bytes)
+    }
+
+    /// Writes the calling program's own JSON file as [`write_volatile_file`] does: for what need not survive a power cut.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_volatile_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+        let (path, bytes) = self.as_json(name, value)?;
+        write_volatile_file(&path, &bytes)
+    }
+
+    fn as_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(PathBuf, Vec<u8>)> {
+        let path = self.path.join(name);
+        match serde_json::to_vec(value) {
+            Ok(bytes) => Ok((path, bytes)),
+            Err(source) => Err(Error::Damaged { path, source }),
+        }
     }
 
     /// The container's lock: exclusive for whoever mounts, runs or removes it.

@@ -135,7 +135,7 @@ impl Store {
         for entry in std::fs::read_dir(&path).map_err(Error::io("read", &path))? {
             let name = entry.map_err(Error::io("read", &path))?.file_name();
             let id = name.to_str().and_then(|text| text.parse::<ContainerId>().ok());
-            found.extend(id.map(|id| self.container_dir(id)).filter(|dir| dir.path().join("storage.json").exists()));
+            found.extend(id.map(|id| self.container_dir(id)).filter(ContainerDir::is_whole));
         }
         found.sort_by(|a, b| a.id().cmp(b.id()));
         Ok(found)

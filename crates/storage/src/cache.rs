@@ -1,7 +1,6 @@
 //! Unpacked layers: `ROOT/layers`, a cache that can be emptied at any time.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -114,6 +113,7 @@ impl<'a> Cache<'a> {
         if self.usable(&name).is_none() {
             remove_whole(&self.path(&name))?;
             let directory = TemporaryDirectory::create_in(&self.store.layers())?;
+            crate::unpack::set_base(directory.path(), directory.fd())?;
             unpack_all(self.store, &layers, directory.fd())?;
             self.write_record(&name, &LayerRecord { has_root_entry: true, needs_parents: false, ..self.record(None) })?;
             directory.rename_to(&self.path(&name))?;
@@ -163,6 +163,9 @@ impl<'a> Cache<'a> {
     fn unpack_alone(&self, layers: &[ImageLayer]) -> Result<Vec<LayerRecord>> {
         let known: Vec<Option<LayerRecord>> = layers.iter().map(|layer| self.usable(&layer.diff_id.hex())).collect();
         let missing: Vec<usize> = (0..layers.len()).filter(|at| matches!(known.get(*at), Some(None))).collect();
+        if !missing.is_empty() {
+            crate::prune::old_temporaries(&self.store.layers())?;
+        }
         let next = AtomicUsize::new(0);
         let done = Mutex::new(known);
         let failed: Mutex<Option<Error>> = Mutex::new(None);
@@ -337,7 +340,7 @@ pub(crate) fn unpack_blob(
     let wrong = |source| Error::Layer { layer: layer.blob.digest, source };
     let blob = store.layout().open_blob(&layer.blob)?;
     let input = Decompressor::detect(blob).map_err(|e| wrong(hoy_layer::Error::Read(e)))?;
-    let report = hoy_layer::unpack(input.take(u64::MAX), root, flavour, Limits::default()).map_err(wrong)?;
+    let report = hoy_layer::unpack(input, root, flavour, Limits::default()).map_err(wrong)?;
     if report.diff_id != layer.diff_id {
         return Err(Error::WrongDiffId { layer: layer.blob.digest, expected: layer.diff_id, actual: report.diff_id });
     }

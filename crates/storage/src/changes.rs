@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use hoy_layer::{Change, Diff, DiffOptions, OverlayXattrs};
 use hoy_layout::{ContainerDir, Store};
+use hoy_sys::rustix::process::geteuid;
 
+use crate::namespace::Standing;
 use crate::{Cache, Error, Result};
 
 /// The file in which whoever runs a container lists the mount points that had to be made for it.
@@ -44,7 +46,9 @@ impl Changes {
         }
         let path = if is_complete { container.bundle.join("rootfs") } else { dir.upper() };
         let upper = File::open(&path).map_err(Error::io("open", &path))?;
-        let options = DiffOptions { xattrs, is_complete, clamp, stubs: stubs(dir)? };
+        let root_is = (Standing::of_this_process() == Standing::Ordinary)
+            .then(|| (geteuid().as_raw(), hoy_sys::rustix::process::getegid().as_raw()));
+        let options = DiffOptions { root_is, xattrs, is_complete, clamp, stubs: stubs(dir)? };
         Ok(Self {
             upper,
             cache_lower: cache.lower(&container.layers)?,

@@ -93,6 +93,9 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
+    /// A text that cannot be a container's name.
+    #[error("\"{0}\" is no name for a container: letters, digits, \"_\", \".\" and \"-\", the first a letter or digit")]
+    Name(String),
     /// A directory that something else is in already.
     #[error("\"{}\" is not empty", .0.display())]
     NotEmpty(PathBuf),

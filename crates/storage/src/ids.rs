@@ -114,10 +114,11 @@ fn run_helper(map: Map, pid: u32, id: u32, ranges: &[Range]) -> Result<()> {
     let what = format!("map the ids {list} of {} with {helper}", map.file());
     let output = Command::new(helper).args(&arguments).stdin(Stdio::null()).output();
     match output {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::Ids {
-            what: format!("{what}: it is not in PATH"),
-            remedy: "install the package uidmap".to_owned(),
-        }),
+        // PATH may lead through directories that this user cannot search.
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => {
+            let what = format!("{what}: it cannot be found in PATH");
+            Err(Error::Ids { what, remedy: "install the package uidmap".to_owned() })
+        }
         Err(e) => Err(Error::io("run", Path::new(helper))(e)),
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {

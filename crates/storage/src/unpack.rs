@@ -1,7 +1,7 @@
 //! An image as a plain directory tree, without mounts.
 
 use std::fs::{DirBuilder, File};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -30,10 +30,14 @@ pub(crate) fn unpack_into(store: &Store, image: &Image, directory: &Path) -> Res
         return Err(Error::NotEmpty(directory.to_owned()));
     }
     let root = File::open(directory).map_err(Error::io("open", directory))?;
-    let base = Entry::new("", Kind::Directory, 0o755);
-    let set = hoy_layer::set_directory(root.as_fd(), &base);
-    set.map_err(|e| Error::io("prepare", directory)(std::io::Error::other(e)))?;
+    set_base(directory, root.as_fd())?;
     unpack_all(store, &layers, root.as_fd()).inspect_err(|_| empty(directory))
+}
+
+/// Makes a root directory what it is when no layer says otherwise.
+pub(crate) fn set_base(path: &Path, root: BorrowedFd<'_>) -> Result<()> {
+    let set = hoy_layer::set_directory(root, &Entry::new("", Kind::Directory, 0o755));
+    set.map_err(|e| Error::io("prepare", path)(std::io::Error::other(e)))
 }
 
 /// Half a root file system is of no use to anybody; what cannot be removed stays where its owner sees it.

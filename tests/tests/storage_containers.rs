@@ -1,0 +1,172 @@
+//! Containers of the store: names, mounts, holders, stubs, and what is left when they go.
+
+use std::fs;
+use std::path::Path;
+
+use hoy_tests::{Sandbox, User, busybox_layout, need};
+
+fn with_busybox(user: User) -> Option<Sandbox> {
+    if !user.available() || !need(&["umoci", "busybox"]) {
+        return None;
+    }
+    let sandbox = Sandbox::for_user(user);
+    let layout = sandbox.path("layout");
+    busybox_layout(&layout);
+    sandbox.ok("hoy-copy", &["copy", &format!("oci:{}:busybox:latest", layout.display()), "store:busybox"]);
+    Some(sandbox)
+}
+
+fn life(user: User) {
+    let Some(sandbox) = with_busybox(user) else { return };
+    let storage = |args: &[&str]| sandbox.ok("hoy-storage", args);
+    let bundle = sandbox.path("work/bundle");
+    let id = storage(&["create", "--name", "one", "--bundle", bundle.to_str().unwrap(), "busybox"]);
+    assert!(id.len() == 64 && id.bytes().all(|c| c.is_ascii_hexdigit()), "{id}");
+    sandbox.run("hoy-storage").args(["create", "--name", "one", "busybox"]).fails(1, &["one", &id]);
+    assert_eq!(storage(&["containers", "-q"]), id[..12], "a failed creation leaves nothing");
+    let mount = storage(&["mount", "one"]);
+    assert_eq!(mount, storage(&["mount", &id[..6]]), "mounting again is no change");
+    sandbox.run("sh").args(["-c", "echo text >\"$1/file\"", "-", &mount]).ok();
+    storage(&["umount", "one"]);
+    assert!(!Path::new(&mount).join("file").exists());
+    let mount = storage(&["mount", "one"]);
+    assert_eq!(sandbox.run("cat").arg(format!("{mount}/file")).ok(), "text");
+    assert_eq!(storage(&["diff", "one"]), "A /file");
+    assert!(storage(&["mount"]).contains(&mount));
+    sandbox.run("hoy-storage").args(["rmi", "busybox"]).fails(1, &["busybox", "one"]);
+    storage(&["rm", "one"]);
+    assert_eq!(storage(&["containers", "-q"]), "");
+    assert!(!bundle.join("rootfs").exists(), "the bundle's rootfs goes with the container");
+    assert!(storage(&["rmi", "busybox"]).contains("Deleted: "));
+    assert_eq!(storage(&["images", "-n"]), "");
+    storage(&["prune", "--force"]);
+    assert_eq!(fs::read_dir(sandbox.path("root/blobs/sha256")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(sandbox.path("root/layers")).unwrap().count(), 0);
+    assert!(!sandbox.path("run/holder.json").exists(), "nobody keeps mounts when there are none");
+}
+
+#[test]
+fn a_container_as_root() {
+    life(User::Root);
+}
+
+#[test]
+fn a_container_as_user() {
+    life(User::Sub);
+}
+
+#[test]
+fn a_container_with_one_id() {
+    life(User::One);
+}
+
+#[test]
+fn from_nothing() {
+    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let id = sandbox.ok("hoy-storage", &["create", "scratch"]);
+    let mount = sandbox.ok("hoy-storage", &["mount", &id]);
+    let tar = || sandbox.run("sh").args(["-c", &format!("hoy-storage diff --tar {id} | sha256sum")]).ok();
+    let nothing = sandbox.run("sh").args(["-c", "head -c 1024 /dev/zero | sha256sum"]).ok();
+    assert_eq!(tar(), nothing, "nothing is an empty archive");
+    // What a runtime makes to mount something is no change, as long as nobody writes there.
+    let container = sandbox.path("root/containers").join(&id);
+    fs::write(container.join("stubs.json"), r#"["/proc", "/etc/resolv.conf", "/run/secret/key"]"#).unwrap();
+    for dir in ["proc", "etc", "run/secret"] {
+        fs::create_dir_all(Path::new(&mount).join(dir)).unwrap();
+    }
+    for file in ["etc/resolv.conf", "run/secret/key"] {
+        fs::write(Path::new(&mount).join(file), "").unwrap();
+    }
+    assert_eq!(tar(), nothing);
+    fs::write(Path::new(&mount).join("etc/resolv.conf"), "nameserver ::1").unwrap();
+    assert_eq!(sandbox.ok("hoy-storage", &["diff", &id]), "A /etc\nA /etc/resolv.conf");
+    sandbox.ok("hoy-storage", &["rm", &id]);
+}
+
+#[test]
+fn in_use() {
+    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let id = sandbox.ok("hoy-storage", &["create", "busybox"]);
+    let mount = sandbox.ok("hoy-storage", &["mount", &id]);
+    let open = fs::File::open(Path::new(&mount).join("etc/passwd")).unwrap();
+    for command in ["umount", "rm"] {
+        sandbox.run("hoy-storage").args([command, &id]).fails(1, &["in use", &id, "--force"]);
+    }
+    sandbox.ok("hoy-storage", &["rm", "--force", &id]);
+    drop(open);
+    sandbox.run("hoy-storage").args(["rm", &id]).fails(1, &[&id]);
+    sandbox.ok("hoy-storage", &["rm", "--force", &id]);
+}
+
+/// The record of a layer from an earlier boot is believed only when its files had reached the disk.
+#[test]
+fn after_a_crash() {
+    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let create = || sandbox.ok("hoy-storage", &["create", "busybox"]);
+    let first = create();
+    sandbox.ok("hoy-storage", &["rm", &first]);
+    let layers = sandbox.path("root/layers");
+    let record = fs::read_dir(&layers).unwrap().flatten().map(|e| e.path()).find(|p| p.extension().is_some()).unwrap();
+    let busybox = record.with_extension("").join("bin/busybox");
+    let text = fs::read_to_string(&record).unwrap();
+    for (synced, is_kept) in [(true, true), (false, false)] {
+        fs::write(&busybox, "torn").unwrap();
+        let boot = text.find("bootId\":\"").unwrap() + 9;
+        let mut other = text.replace("\"synced\":false", &format!("\"synced\":{synced}"));
+        other.replace_range(boot..boot + 8, "00000000");
+        fs::write(&record, other).unwrap();
+        let id = create();
+        assert_eq!(fs::read(&busybox).unwrap() == b"torn", is_kept, "synced: {synced}");
+        sandbox.ok("hoy-storage", &["rm", &id]);
+    }
+    // Once the files had time to reach the disk they are marked.
+    let id = create();
+    sandbox.run("touch").args(["-d", "2 minutes ago"]).arg(&record).ok();
+    sandbox.ok("hoy-storage", &["rm", &id]);
+    let id = create();
+    assert!(fs::read_to_string(&record).unwrap().contains("\"synced\":true"));
+    sandbox.ok("hoy-storage", &["rm", &id]);
+    fs::write(&record, "{").unwrap();
+    fs::write(&busybox, "torn").unwrap();
+    create();
+    assert!(fs::metadata(&busybox).unwrap().len() > 10, "a torn record is none");
+    // So is that of a container which need not survive a power cut.
+    let id = sandbox.ok("hoy-storage", &["create", "--volatile", "busybox"]);
+    let container = sandbox.path("root/containers").join(&id);
+    fs::write(container.join("storage.json"), "").unwrap();
+    assert!(!sandbox.ok("hoy-storage", &["containers", "-q", "--no-trunc"]).contains(&id));
+    sandbox.ok("hoy-storage", &["prune", "--force"]);
+    assert!(!container.exists());
+}
+
+/// Where overlays cannot be mounted the root file system is a copy, and the same changes give the same layer.
+#[test]
+fn without_mounts() {
+    let Some(sandbox) = with_busybox(User::Root) else { return };
+    if !need(&["capsh"]) {
+        return;
+    }
+    let script = "id=$(hoy-storage create busybox); m=$(hoy-storage mount $id); test -z \"$(hoy-storage diff $id)\"\n\
+        rm $m/etc/group; echo new >$m/etc/new; chmod 700 $m/var; hoy-storage diff --tar --clamp 0 $id | sha256sum\n\
+        hoy-storage rm $id >/dev/null";
+    let mounted = sandbox.run("sh").args(["-euc", script]).output();
+    let copied = sandbox.run("capsh").args(["--drop=cap_sys_admin", "--", "-euc", script]).output();
+    assert!(copied.stderr.contains("a copy") && !mounted.stderr.contains("a copy"), "{}", copied.stderr);
+    assert_eq!(mounted.stdout, copied.stdout);
+    assert_eq!((mounted.status, copied.status), (0, 0));
+    // An overlay cannot lie on an overlay, as in a container of somebody else's.
+    let on = "mkdir lower upper work on && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work none on && \
+        cp -a \"$HOY_ROOT/.\" on && export HOY_ROOT=$PWD/on";
+    let stacked = sandbox.run("sh").args(["-euc", &format!("{on}\n{script}")]).output();
+    assert!(stacked.stderr.contains("a copy"), "{}", stacked.stderr);
+    assert_eq!((stacked.status, stacked.stdout), (0, copied.stdout));
+}
+
+#[test]
+fn questions_need_a_terminal() {
+    let Some(sandbox) = with_busybox(User::Root) else { return };
+    sandbox.run("hoy-storage").args(["prune", "--all"]).fails(2, &["--force"]);
+    assert_ne!(sandbox.ok("hoy-storage", &["images", "-q"]), "");
+    sandbox.ok("hoy-storage", &["prune", "--all", "--force"]);
+    assert_eq!(sandbox.ok("hoy-storage", &["images", "-q"]), "");
+}

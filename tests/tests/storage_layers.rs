@@ -1,0 +1,166 @@
+//! Layers on top of each other: unpacked, mounted, and held against umoci.
+
+use std::fs;
+use std::path::Path;
+
+use hoy_tests::{Run, Sandbox, User, listing, need};
+
+/// Makes the OCI layout `layout` with an image `multi` of four layers, written by Python's tarfile: whiteouts, opaque
+/// directories, changes of kind, hard links into layers below, and directories that no layer names.
+const LAYERS: &str = r#"
+import gzip, hashlib, io, json, os, sys, tarfile
+R, D, S, H = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+layers = [
+    [('.', D, ''), ('usr', D, ''), ('usr/lib', D, ''), ('lib', S, 'usr/lib'), ('a', D, ''), ('a/x', R, 'x'), ('a/y', R, 'y'),
+     ('b', D, ''), ('b/c', D, ''), ('b/c/d', R, 'd'), ('hl', R, 'target'), ('e', D, ''), ('e/1', R, '1'), ('f', R, 'file'),
+     ('g', D, ''), ('g/old', R, 'o'), ('deep', D, ''), ('deep/er', D, '')],
+    [('lib/foo', R, 'foo'), ('a/.wh.x', R, ''), ('a/z', R, 'z'), ('b/.wh..wh..opq', R, ''), ('b', D, ''), ('b/new', R, 'n'),
+     ('hl2', H, 'hl'), ('.wh.e', R, ''), ('f', D, ''), ('f/in', R, 'i'), ('g', S, 'a')],
+    [('e', D, ''), ('e/2', R, '2'), ('usr/lib/bar', R, 'bar'), ('.wh.f', R, ''), ('deep/er/x', R, 'q'), ('hl3', H, 'hl2')],
+    [('.wh.lib', R, ''), ('lib', D, ''), ('lib/only', R, 'x')],
+]
+os.makedirs('layout/blobs/sha256')
+def put(data):
+    digest = hashlib.sha256(data).hexdigest()
+    open('layout/blobs/sha256/' + digest, 'wb').write(data)
+    return {'digest': 'sha256:' + digest, 'size': len(data)}
+media = 'application/vnd.oci.image.'
+blobs, ids = [], []
+for number, entries in enumerate(layers):
+    out = io.BytesIO()
+    tar = tarfile.open(fileobj=out, mode='w', format=tarfile.PAX_FORMAT)
+    for name, kind, text in entries:
+        info = tarfile.TarInfo(name)
+        info.type, info.mtime, info.mode = kind, 1000 + number + len(name) / 8, 0o700 + len(name)
+        if kind == R: info.size = len(text)
+        if kind in (S, H): info.linkname = text
+        tar.addfile(info, io.BytesIO(text.encode()))
+    tar.close()
+    ids.append('sha256:' + hashlib.sha256(out.getvalue()).hexdigest())
+    # A layer of two gzip members is one layer.
+    half = len(out.getvalue()) // 2
+    data = gzip.compress(out.getvalue()[:half], mtime=0) + gzip.compress(out.getvalue()[half:], mtime=0)
+    blobs.append(dict(put(data), mediaType=media + 'layer.v1.tar+gzip'))
+config = put(json.dumps({'architecture': 'amd64', 'os': 'linux', 'config': {}, 'rootfs': {'type': 'layers', 'diff_ids': ids}}).encode())
+manifest = {'schemaVersion': 2, 'mediaType': media + 'manifest.v1+json', 'config': dict(config, mediaType=media + 'config.v1+json'), 'layers': blobs}
+named = dict(put(json.dumps(manifest).encode()), mediaType=manifest['mediaType'], annotations={'org.opencontainers.image.ref.name': 'multi'})
+json.dump({'schemaVersion': 2, 'manifests': [named]}, open('layout/index.json', 'w'))
+open('layout/oci-layout', 'w').write('{"imageLayoutVersion":"1.0.0"}')
+"#;
+
+fn with_layers(user: User) -> Option<Sandbox> {
+    if !user.available() || !need(&["python3", "umoci"]) {
+        return None;
+    }
+    let sandbox = Sandbox::for_user(user);
+    sandbox.run("python3").args(["-c", LAYERS]).ok();
+    let layout = sandbox.path("work/layout");
+    sandbox.ok("hoy-copy", &["copy", &format!("oci:{}:multi", layout.display()), "store:multi"]);
+    Some(sandbox)
+}
+
+/// Without the number of links: overlayfs parts hard links across layers.
+fn without_links(lines: Vec<String>) -> Vec<String> {
+    let mut lines: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            let mut fields: Vec<&str> = line.split(' ').collect();
+            if fields.get(1) == Some(&"f") {
+                fields.remove(4);
+            }
+            fields.join(" ")
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn layered(user: User) {
+    let Some(sandbox) = with_layers(user) else { return };
+    let inside = |name: &str| sandbox.run("hoy-storage").args(["unshare", "--", name]);
+    let ours = sandbox.path("work/ours");
+    sandbox.ok("hoy-storage", &["unpack", "multi", ours.to_str().unwrap()]);
+    let flat = listing(&ours, inside);
+    if user == User::Root {
+        let theirs = sandbox.path("work/theirs");
+        let image = format!("{}:multi", sandbox.path("work/layout").display());
+        Run::new("umoci").args(["unpack", "--image", &image]).arg(&theirs).ok();
+        assert_eq!(flat, listing(&theirs.join("rootfs"), Run::new));
+    }
+    let id = sandbox.ok("hoy-storage", &["create", "multi"]);
+    let mount = sandbox.ok("hoy-storage", &["mount", &id]);
+    assert_eq!(without_links(listing(Path::new(&mount), |name| sandbox.run(name))), {
+        let outside = listing(&ours, |name| sandbox.run(name));
+        without_links(outside)
+    });
+    assert_eq!(sandbox.ok("hoy-storage", &["diff", &id]), "");
+    // Everything again from the blobs.
+    sandbox.ok("hoy-storage", &["rm", &id]);
+    sandbox.ok("hoy-storage", &["prune", "--force", "--all-layers"]);
+    assert_eq!(fs::read_dir(sandbox.path("root/layers")).unwrap().count(), 0);
+    let id = sandbox.ok("hoy-storage", &["create", "multi"]);
+    assert_eq!(sandbox.ok("hoy-storage", &["diff", &id]), "");
+    sandbox.ok("hoy-storage", &["rm", &id]);
+}
+
+#[test]
+fn layers_as_root() {
+    layered(User::Root);
+}
+
+#[test]
+fn layers_as_user() {
+    layered(User::Sub);
+}
+
+#[test]
+fn layers_with_one_id() {
+    layered(User::One);
+}
+
+/// A layer that is unpacked over others is mounted meanwhile; killed there, nothing stays that prune does not remove.
+#[test]
+fn killed_while_layers_are_mounted() {
+    let Some(sandbox) = with_layers(User::Root) else { return };
+    let disk = sandbox.disk_kib("root");
+    let mut killed = 0;
+    for round in 0..30_u64 {
+        let mut child = sandbox.run("hoy-storage").args(["create", "multi"]).spawn();
+        std::thread::sleep(std::time::Duration::from_micros(400 * round));
+        killed += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let id = sandbox.ok("hoy-storage", &["create", "multi"]);
+        assert_eq!(sandbox.ok("hoy-storage", &["diff", &id]), "");
+        sandbox.ok("hoy-storage", &["rm", "--all"]);
+        sandbox.ok("hoy-storage", &["prune", "--force", "--all-layers"]);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(sandbox.path("root").to_str().unwrap()), "round {round}: {mounts}");
+        assert!(sandbox.disk_kib("root") <= disk + 8, "round {round}");
+    }
+    assert!(killed > 10, "only {killed} were killed in time");
+}
+
+/// The same changes made by every kind of user give the same layer, byte for byte.
+#[test]
+fn one_layer_whoever_makes_it() {
+    let mut all = Vec::new();
+    for user in [User::Root, User::Sub, User::One] {
+        let Some(sandbox) = with_layers(user) else { continue };
+        let id = sandbox.ok("hoy-storage", &["create", "multi"]);
+        let mount = sandbox.ok("hoy-storage", &["mount", &id]);
+        let script = "cd \"$1\" && rm a/z && mkdir -p new/dir && echo text >new/dir/file && ln new/dir/file hard && \
+            ln -s target link && rm -r b && mkdir b && echo b >b/only && chmod 4755 hl && mkfifo fifo";
+        // In the plain shell of the user, with no help.
+        sandbox.run("sh").args(["-euc", script, "-", &mount]).ok();
+        let tar = sandbox.path("work/layer.tar");
+        let write = format!("hoy-storage diff --tar --clamp 7 {id} >'{}'", tar.display());
+        sandbox.run("sh").args(["-euc", &write]).ok();
+        all.push((user, fs::read(&tar).unwrap(), sandbox.ok("hoy-storage", &["diff", &id])));
+        sandbox.ok("hoy-storage", &["rm", &id]);
+    }
+    for pair in all.windows(2) {
+        assert_eq!(pair[0].2, pair[1].2, "{:?} and {:?}", pair[0].0, pair[1].0);
+        assert!(pair[0].1 == pair[1].1, "{:?} and {:?}", pair[0].0, pair[1].0);
+    }
+}
