@@ -27,7 +27,9 @@ pub enum Error {
         source: Failure,
     },
     /// The other side speaks plain HTTP where HTTPS was wanted.
-    #[error("\"{0}\" does not speak HTTPS: allow plain HTTP with --tls-verify=false if you trust the way to it")]
+    #[error(
+        "\"{0}\" does not speak HTTPS: if you trust the way to it, allow plain HTTP with --tls-verify=false (in a copy --src-tls-verify=false or --dest-tls-verify=false)"
+    )]
     PlainHttp(String),
     /// The server's certificate is not accepted.
     #[error("the certificate of \"{host}\" is not accepted: {reason}")]
@@ -114,6 +116,11 @@ impl Error {
             Self::Connection { source, .. } => crate::retry::is_temporary_failure(&source.0),
             _ => false,
         }
+    }
+
+    /// What was to be sent could not be read, or was not what it should be; the registry did nothing wrong.
+    pub fn is_about_content(&self) -> bool {
+        matches!(self.innermost(), Self::Read(_))
     }
 
     fn innermost(&self) -> &Self {

@@ -275,6 +275,10 @@ impl Job<'_> {
             };
             attempt += 1;
             if attempt > self.options.retries || !failure.is_temporary() || stop.load(Ordering::Relaxed) {
+                // A registry's error names the blob and where it is.
+                if matches!(&failure, Error::Registry(error) if !error.is_about_content()) {
+                    return Err(failure);
+                }
                 let (digest, from) = (blob.digest, self.source.name());
                 return Err(Error::Blob { digest, from, source: Box::new(failure) });
             }
