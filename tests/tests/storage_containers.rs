@@ -1,6 +1,7 @@
 //! Containers of the store: names, mounts, holders, stubs, and what is left when they go.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use hoy_tests::{Sandbox, User, busybox_layout, need};
@@ -24,6 +25,10 @@ fn life(user: User) {
     assert!(id.len() == 64 && id.bytes().all(|c| c.is_ascii_hexdigit()), "{id}");
     sandbox.run("hoy-storage").args(["create", "--name", "one", "busybox"]).fails(1, &["one", &id]);
     assert_eq!(storage(&["containers", "-q"]), id[..12], "a failed creation leaves nothing");
+    // CVE-2021-21284, CVE-2021-41091: other users reach no setuid file of an image.
+    for dir in ["root/layers", "root/containers"] {
+        assert_eq!(fs::metadata(sandbox.path(dir)).unwrap().permissions().mode() & 0o7777, 0o700, "{dir}");
+    }
     let mount = storage(&["mount", "one"]);
     assert_eq!(mount, storage(&["mount", &id[..6]]), "mounting again is no change");
     sandbox.run("sh").args(["-c", "echo text >\"$1/file\"", "-", &mount]).ok();

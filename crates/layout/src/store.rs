@@ -56,8 +56,9 @@ impl Store {
         make_private(&roots.runroot)?;
         let layout = ImageLayout::open_or_create(&roots.root)?;
         let store = Self { layout, runroot: roots.runroot.clone() };
+        // Setuid files of images are nobody else's to run, even when ROOT was made by somebody who let others in.
         for dir in [store.layers(), store.containers()] {
-            DirBuilder::new().recursive(true).mode(0o755).create(&dir).map_err(Error::io("create", &dir))?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(Error::io("create", &dir))?;
         }
         Ok(store)
     }
