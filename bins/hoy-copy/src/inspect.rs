@@ -82,6 +82,10 @@ pub(crate) fn run(global: &Global, args: InspectArgs) -> Result<()> {
     match &args.format {
         Some(format) => {
             let mut value = serde_json::to_value(&shown)?;
+            // Left out of the JSON where there is none, but a template may ask for it.
+            if let Some(fields) = value.as_object_mut() {
+                fields.insert("Name".to_owned(), shown.name.clone().into());
+            }
             if let Some(created) = value.get_mut("Created") {
                 *created = shown.created.as_deref().map_or("<nil>".into(), |time| go_time(time).into());
             }

@@ -178,6 +178,15 @@ fn normal(directory: &str, name: &str) -> String {
     parts.join("/")
 }
 
+/// The header of a directory.
+pub(crate) fn directory_header(name: &str) -> Result<tar::Header> {
+    let mut header = header(name, 0)?;
+    header.set_mode(0o755);
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_cksum();
+    Ok(header)
+}
+
 /// What archives made here have in common: sorted by the caller, no times, no owners.
 pub(crate) fn header(name: &str, size: u64) -> Result<tar::Header> {
     let mut header = tar::Header::new_ustar();

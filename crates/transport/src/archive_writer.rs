@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use hoy_oci::{Digest, Hasher};
 
-use crate::archive::header;
+use crate::archive::{directory_header, header};
 use crate::{Error, Result};
 
 const BLOCK: u64 = 512;
@@ -80,6 +80,10 @@ impl ArchiveWriter {
                 Err(error)
             }
         }
+    }
+
+    pub(crate) fn put_directory(&mut self, name: &str) -> Result<()> {
+        self.output.write_all(directory_header(name)?.as_bytes()).map_err(self.failed())
     }
 
     pub(crate) fn put_bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {

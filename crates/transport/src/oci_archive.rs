@@ -90,7 +90,12 @@ impl OciArchiveDestination {
     /// # Errors
     /// When the file cannot be made.
     pub fn create(file: &Path, reference: Option<&str>, spool: &Path) -> Result<Self> {
-        let writer = Mutex::new(ArchiveWriter::create(file, spool)?);
+        let mut writer = ArchiveWriter::create(file, spool)?;
+        // Tools that unpack the archive as an ordinary user fail at directories that only follow from their members.
+        for directory in ["blobs/", "blobs/sha256/"] {
+            writer.put_directory(directory)?;
+        }
+        let writer = Mutex::new(writer);
         let name = format!("\"oci-archive:{}\"", file.display());
         Ok(Self { writer, reference: reference.map(str::to_owned), name })
     }
