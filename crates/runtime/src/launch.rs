@@ -113,6 +113,8 @@ fn launch_in(
     let mut job = prepare(container, options, fifo, bundle, config, in_userns)?;
     job.state.cgroups = group.directories.clone();
     job.state.cgroups_shared = group.shared.clone();
+    // Should this process be killed now, `delete --force` knows what there is to remove.
+    container.write(&job.state)?;
     let v2 = group.directories.get("").map(|directory| open_directory(directory)).transpose()?;
     let maps = |pid| {
         let linux = job.config.linux();

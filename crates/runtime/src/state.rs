@@ -55,7 +55,7 @@ pub struct State {
     pub oci_version: String,
     /// The container's id.
     pub id: String,
-    /// Its first process, as the host counts.
+    /// Its first process, as the host counts; 0 while it is being made.
     pub pid: i32,
     /// When that process began, in clock ticks after boot: tells it from a later one with the same number.
     pub start_time: u64,
@@ -210,12 +210,16 @@ impl Container {
     /// [`Error::NotFound`]; [`Error::State`] while it is being made.
     pub fn state(&self, doing: &'static str) -> Result<State> {
         let reason = "it is still being created, or its creation was interrupted: \"delete --force\" removes it";
-        self.read()?.ok_or_else(|| Error::State { doing, id: self.id.clone(), reason: reason.to_owned() })
+        self.read()?.filter(|state| state.pid != 0).ok_or_else(|| Error::State {
+            doing,
+            id: self.id.clone(),
+            reason: reason.to_owned(),
+        })
     }
 
     /// What it is doing now.
     pub fn status(&self, state: Option<&State>) -> Status {
-        let Some(state) = state else { return Status::Creating };
+        let Some(state) = state.filter(|state| state.pid != 0) else { return Status::Creating };
         if !state.is_alive() {
             Status::Stopped
         } else if self.fifo().exists() {
