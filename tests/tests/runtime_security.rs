@@ -84,6 +84,79 @@ fn mounts_stay_inside() {
     assert!(!mounts.contains(victim.to_str().unwrap()), "{mounts}");
 }
 
+/// CVE-2021-30465, CVE-2024-45310: the target of a mount is exchanged with a symlink all the while.
+#[test]
+fn mounts_stay_inside_while_somebody_renames() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    let victim = bundle.path("victim");
+    let shared = bundle.path("rootfs/shared");
+    fs::create_dir(&victim).unwrap();
+    fs::create_dir_all(shared.join("target")).unwrap();
+    symlink(&victim, shared.join("link")).unwrap();
+    symlink("/../../../../../../../../../", shared.join("up")).unwrap();
+    bundle.push("/mounts", json!({"destination": "/shared/target/new/dir", "type": "tmpfs", "source": "tmpfs"}));
+    bundle.push("/mounts", json!({"destination": "/shared/target", "type": "tmpfs", "source": "tmpfs"}));
+    bundle.script("true");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            use rustix::fs::{CWD, RenameFlags, renameat_with};
+            while !stop.load(Ordering::Relaxed) {
+                for other in ["link", "up"] {
+                    let (one, two) = (shared.join("target"), shared.join(other));
+                    renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE).unwrap();
+                    renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE).unwrap();
+                }
+            }
+        });
+        for _ in 0..60 {
+            // It may fail; it may not lead out.
+            bundle.hoy(&["run", "a"]).output();
+            assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
+            assert!(!std::path::Path::new("/new").exists());
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(victim.to_str().unwrap()), "{mounts}");
+    assert_eq!(bundle.hoy(&["list", "-q"]).ok(), "");
+}
+
+/// A listener gets the descriptor of notifications, and answers them.
+#[test]
+fn seccomp_notifications_reach_their_listener() {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    let path = bundle.path("listener");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    bundle.set(
+        "/linux/seccomp",
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "listenerMetadata": "mine",
+        "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_NOTIFY"}]}),
+    );
+    bundle.script("hostname y; echo $?");
+    let receiver = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut bytes = vec![0; 65536];
+        let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+        let got = recvmsg(&stream, &mut parts, &mut control, RecvFlags::empty()).unwrap();
+        let fds = control.drain().filter_map(|m| match m {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds.count()),
+            _ => None,
+        });
+        let count: usize = fds.sum();
+        (count, serde_json::from_slice::<serde_json::Value>(&bytes[..got.bytes]).unwrap())
+    });
+    // The descriptor is dropped without an answer: the call fails with ENOSYS.
+    let out = bundle.hoy(&["run", "a"]).output();
+    let (count, message) = receiver.join().unwrap();
+    assert_eq!((count, &message["metadata"], &message["fds"]), (1, &json!("mine"), &json!(["seccompFd"])));
+    assert_eq!(out.stdout, "1\n", "{}", out.stderr);
+}
+
 /// CVE-2025-31133: the null device that masks is the host's own, whatever the image has at /dev/null.
 #[test]
 fn masks_hold_whatever_the_image_has() {

@@ -1,6 +1,7 @@
 //! Containers of the store: names, mounts, holders, stubs, and what is left when they go.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use hoy_tests::{Sandbox, User, busybox_layout, need};
@@ -24,6 +25,10 @@ fn life(user: User) {
     assert!(id.len() == 64 && id.bytes().all(|c| c.is_ascii_hexdigit()), "{id}");
     sandbox.run("hoy-storage").args(["create", "--name", "one", "busybox"]).fails(1, &["one", &id]);
     assert_eq!(storage(&["containers", "-q"]), id[..12], "a failed creation leaves nothing");
+    // CVE-2021-21284, CVE-2021-41091: other users reach no setuid file of an image.
+    for dir in ["root/layers", "root/containers"] {
+        assert_eq!(fs::metadata(sandbox.path(dir)).unwrap().permissions().mode() & 0o7777, 0o700, "{dir}");
+    }
     let mount = storage(&["mount", "one"]);
     assert_eq!(mount, storage(&["mount", &id[..6]]), "mounting again is no change");
     sandbox.run("sh").args(["-c", "echo text >\"$1/file\"", "-", &mount]).ok();
@@ -119,10 +124,24 @@ fn after_a_crash() {
         assert_eq!(fs::read(&busybox).unwrap() == b"torn", is_kept, "synced: {synced}");
         sandbox.ok("hoy-storage", &["rm", &id]);
     }
+    // Once the files had time to reach the disk they are marked.
+    let id = create();
+    sandbox.run("touch").args(["-d", "2 minutes ago"]).arg(&record).ok();
+    sandbox.ok("hoy-storage", &["rm", &id]);
+    let id = create();
+    assert!(fs::read_to_string(&record).unwrap().contains("\"synced\":true"));
+    sandbox.ok("hoy-storage", &["rm", &id]);
     fs::write(&record, "{").unwrap();
     fs::write(&busybox, "torn").unwrap();
     create();
     assert!(fs::metadata(&busybox).unwrap().len() > 10, "a torn record is none");
+    // So is that of a container which need not survive a power cut.
+    let id = sandbox.ok("hoy-storage", &["create", "--volatile", "busybox"]);
+    let container = sandbox.path("root/containers").join(&id);
+    fs::write(container.join("storage.json"), "").unwrap();
+    assert!(!sandbox.ok("hoy-storage", &["containers", "-q", "--no-trunc"]).contains(&id));
+    sandbox.ok("hoy-storage", &["prune", "--force"]);
+    assert!(!container.exists());
 }
 
 /// Where overlays cannot be mounted the root file system is a copy, and the same changes give the same layer.
@@ -140,6 +159,12 @@ fn without_mounts() {
     assert!(copied.stderr.contains("a copy") && !mounted.stderr.contains("a copy"), "{}", copied.stderr);
     assert_eq!(mounted.stdout, copied.stdout);
     assert_eq!((mounted.status, copied.status), (0, 0));
+    // An overlay cannot lie on an overlay, as in a container of somebody else's.
+    let on = "mkdir lower upper work on && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work none on && \
+        cp -a \"$HOY_ROOT/.\" on && export HOY_ROOT=$PWD/on";
+    let stacked = sandbox.run("sh").args(["-euc", &format!("{on}\n{script}")]).output();
+    assert!(stacked.stderr.contains("a copy"), "{}", stacked.stderr);
+    assert_eq!((stacked.status, stacked.stdout), (0, copied.stdout));
 }
 
 #[test]

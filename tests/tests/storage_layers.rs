@@ -118,6 +118,29 @@ fn layers_with_one_id() {
     layered(User::One);
 }
 
+/// A layer that is unpacked over others is mounted meanwhile; killed there, nothing stays that prune does not remove.
+#[test]
+fn killed_while_layers_are_mounted() {
+    let Some(sandbox) = with_layers(User::Root) else { return };
+    let disk = sandbox.disk_kib("root");
+    let mut killed = 0;
+    for round in 0..30_u64 {
+        let mut child = sandbox.run("hoy-storage").args(["create", "multi"]).spawn();
+        std::thread::sleep(std::time::Duration::from_micros(400 * round));
+        killed += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let id = sandbox.ok("hoy-storage", &["create", "multi"]);
+        assert_eq!(sandbox.ok("hoy-storage", &["diff", &id]), "");
+        sandbox.ok("hoy-storage", &["rm", "--all"]);
+        sandbox.ok("hoy-storage", &["prune", "--force", "--all-layers"]);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(sandbox.path("root").to_str().unwrap()), "round {round}: {mounts}");
+        assert!(sandbox.disk_kib("root") <= disk + 8, "round {round}");
+    }
+    assert!(killed > 10, "only {killed} were killed in time");
+}
+
 /// The same changes made by every kind of user give the same layer, byte for byte.
 #[test]
 fn one_layer_whoever_makes_it() {

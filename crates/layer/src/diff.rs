@@ -17,6 +17,11 @@ use crate::unpack::names;
 use crate::whiteout::{OPAQUE, OverlayXattrs, PREFIX, is_private};
 use crate::{Device, Entry, Error, Kind, OVERRIDE_STAT, OverrideStat, Result, TarWriter, Time};
 
+/// PATH_MAX, without the byte that ends a path: open(2).
+const MAX_PATH_BYTES: usize = 4095;
+/// Enough for a directory in each two bytes of the longest path.
+const STACK_BYTES: usize = 64 << 20;
+
 /// The layers below, highest first, as overlayfs merges them.
 #[derive(Debug, Default)]
 pub struct Lower {
@@ -148,7 +153,17 @@ impl<'a> Diff<'a> {
             let entry = Entry { path: b"./".to_vec(), ..own.entry };
             diff.push(ChangeKind::Changed, b"", entry);
         }
-        diff.directory(root, b"", lower)?;
+        // The walk goes as deep as the tree; a thread's stack can be made deep enough for the longest path.
+        let walked = std::thread::scope(|scope| {
+            let walk = || diff.directory(root, b"", lower);
+            let walker = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, walk);
+            walker.map(|walker| {
+                walker
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::io("compare", b"")(std::io::Error::other("the walk ended early"))))
+            })
+        });
+        walked.map_err(Error::io("compare", b""))??;
         Ok(diff)
     }
 
@@ -199,6 +214,9 @@ impl<'a> Diff<'a> {
         for name in all {
             let was = lower.opens_to(name, self.options.xattrs).map_err(Error::io("look at", path))?;
             let path = join(path, name);
+            if path.len() > MAX_PATH_BYTES {
+                return Err(Error::refused(&path, "its path is longer than 4,095 bytes, which no program can open"));
+            }
             if !below.is_empty() && present.binary_search_by(|other| other.as_slice().cmp(name)).is_err() {
                 self.deleted(&path, name, &was);
                 continue;

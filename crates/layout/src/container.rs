@@ -113,6 +113,11 @@ impl ContainerDir {
         &self.path
     }
 
+    /// Its creation was finished. A power cut leaves the record of a container that need not survive one empty.
+    pub fn is_whole(&self) -> bool {
+        std::fs::metadata(self.path.join("storage.json")).is_ok_and(|metadata| metadata.len() > 0)
+    }
+
     /// The overlay's upper directory: everything that changed since the image.
     pub fn upper(&self) -> PathBuf {
         self.path.join("upper")

@@ -56,8 +56,9 @@ impl Store {
         make_private(&roots.runroot)?;
         let layout = ImageLayout::open_or_create(&roots.root)?;
         let store = Self { layout, runroot: roots.runroot.clone() };
+        // Setuid files of images are nobody else's to run, even when ROOT was made by somebody who let others in.
         for dir in [store.layers(), store.containers()] {
-            DirBuilder::new().recursive(true).mode(0o755).create(&dir).map_err(Error::io("create", &dir))?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(Error::io("create", &dir))?;
         }
         Ok(store)
     }
@@ -135,7 +136,7 @@ impl Store {
         for entry in std::fs::read_dir(&path).map_err(Error::io("read", &path))? {
             let name = entry.map_err(Error::io("read", &path))?.file_name();
             let id = name.to_str().and_then(|text| text.parse::<ContainerId>().ok());
-            found.extend(id.map(|id| self.container_dir(id)).filter(|dir| dir.path().join("storage.json").exists()));
+            found.extend(id.map(|id| self.container_dir(id)).filter(ContainerDir::is_whole));
         }
         found.sort_by(|a, b| a.id().cmp(b.id()));
         Ok(found)

@@ -251,8 +251,8 @@ fn prepare(
     mounts.extend(notify_mount);
     let namespaces = Namespaces::plan(&config)?;
     let devices = device::plan(config.linux().devices().as_deref().unwrap_or_default())?;
-    // Root of a user namespace may not be allowed to walk where the caller may: the caller opens for it.
-    let opens = in_userns && geteuid().is_root();
+    // Root of a user namespace may not be allowed to walk where the caller may: the caller opens for it, when he may.
+    let opens = geteuid().is_root();
     let sources = opens.then(|| Sources::open(&rootfs, bundle, &mounts)).transpose()?;
     let host_devices = (in_userns && opens).then(|| device::open_host(&devices));
     let filter = config.linux().seccomp().as_ref().map(Filter::new).transpose()?;

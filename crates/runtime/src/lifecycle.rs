@@ -13,6 +13,7 @@ use hoy_sys::rustix::io::Errno;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use crate::channel::Message;
+use crate::config::Config;
 use crate::error::Doing;
 use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
@@ -27,7 +28,7 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
     // Before the process is there, so that no signal is lost between the two.
     let signals = if detach { None } else { Some(block_signals().doing(|| "block signals")?) };
     if detach {
-        let config = crate::config::Config::read(&options.bundle.join("config.json"))?;
+        let config = Config::read(&options.bundle.join("config.json"))?;
         if config.process()?.terminal().unwrap_or(false) && options.console_socket.is_none() {
             let reason = "process.terminal is set: a detached container needs --console-socket";
             return Err(Error::Invalid(reason.to_owned()));
@@ -57,7 +58,7 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
     let Some(signals) = signals else { return Ok(0) };
     let code = foreground::wait(launched.child, signals, launched.terminal)?;
     if !keep {
-        delete(container, true)?;
+        delete_known(container, true, Some(launched.config))?;
     }
     Ok(code)
 }
@@ -144,6 +145,11 @@ fn signal_all(state: &State, signal: i32) -> Result<()> {
 /// # Errors
 /// [`Error::State`] when it runs; those of removing its groups and directory, after everything was tried.
 pub fn delete(container: &Container, force: bool) -> Result<()> {
+    delete_known(container, force, None)
+}
+
+/// Removes a container whose configuration need not be read again when it is `known`.
+fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Result<()> {
     let _lock: OwnedFd = match container.lock() {
         Err(error) if force && error.is_not_found() => return Ok(()),
         other => other?,
@@ -166,7 +172,7 @@ pub fn delete(container: &Container, force: bool) -> Result<()> {
         }
         end(&state)?;
     }
-    let config = container.config();
+    let config = known.map_or_else(|| container.config(), Ok);
     let has_pid_namespace = config.as_ref().is_ok_and(|config| config.namespace(LinuxNamespaceType::Pid).is_some());
     if !has_pid_namespace && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() {
         // Nothing else ends with the first process here.

@@ -163,6 +163,9 @@ impl<'a> Cache<'a> {
     fn unpack_alone(&self, layers: &[ImageLayer]) -> Result<Vec<LayerRecord>> {
         let known: Vec<Option<LayerRecord>> = layers.iter().map(|layer| self.usable(&layer.diff_id.hex())).collect();
         let missing: Vec<usize> = (0..layers.len()).filter(|at| matches!(known.get(*at), Some(None))).collect();
+        if !missing.is_empty() {
+            crate::prune::old_temporaries(&self.store.layers())?;
+        }
         let next = AtomicUsize::new(0);
         let done = Mutex::new(known);
         let failed: Mutex<Option<Error>> = Mutex::new(None);

@@ -11,7 +11,7 @@ use hoy_oci::Timestamp;
 use hoy_sys::rustix::io::Errno;
 
 use crate::directory::remove_whole;
-use crate::overlay::{Overlay, is_mount_point, unmount_at, why_impossible};
+use crate::overlay::{MOUNT_OVERLAY, Overlay, is_mount_point, unmount_at, why_impossible};
 use crate::unpack::unpack_into;
 use crate::{Cache, Error, Result};
 
@@ -38,19 +38,37 @@ pub struct CreateOptions {
 
 /// Makes a container and mounts its root file system at `rootfs` in the bundle.
 ///
-/// It becomes visible as the last step: what a killed process leaves is garbage for [`crate::prune`].
+/// Where overlays cannot be mounted the root file system is a copy of the image: [`why_copied`]. The container becomes
+/// visible as the last step: what a killed process leaves is garbage for [`crate::prune`].
 ///
 /// # Errors
-/// [`hoy_layout::Error::NameInUse`], those of [`Cache::unpack`], and of mounting.
+/// [`hoy_layout::Error::NameInUse`], [`Error::Name`], those of [`Cache::unpack`], and of mounting.
 pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> Result<Container> {
     let _lease = store.lease()?;
+    let cache = Cache::new(store, xattrs)?;
+    if let Some(errno) = why_impossible() {
+        return create_as(store, &cache, options, Some(words(&errno)));
+    }
+    match create_as(store, &cache, options, None) {
+        // Not on every file system can an overlay lie, above all not on another overlay.
+        Err(Error::Io { doing: MOUNT_OVERLAY, source, .. }) if is_refusal(&source) => {
+            create_as(store, &cache, options, Some(words(&source)))
+        }
+        other => other,
+    }
+}
+
+fn is_refusal(error: &std::io::Error) -> bool {
+    let refusals = [Errno::INVAL, Errno::PERM, Errno::ACCESS, Errno::NODEV, Errno::OPNOTSUPP, Errno::NOSYS];
+    Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
+}
+
+/// [`create`] with a mount, or with a copy for the reason that `copied` gives.
+fn create_as(store: &Store, cache: &Cache<'_>, options: &CreateOptions, copied: Option<String>) -> Result<Container> {
     let id = ContainerId::random()?;
     let name = options.name.clone().unwrap_or_else(|| id.short().to_owned());
-    let unused = || check_unused(store, &name);
-    unused()?;
+    check_unused(store, &name)?;
     let image = options.image.as_deref().map(|image| store.image(image)).transpose()?;
-    let cache = Cache::new(store, xattrs)?;
-    let copied = why_impossible();
     let unpack = |image: &Image| match copied {
         None => cache.unpack(image),
         Some(_) => cache.unpack_flat(image).map(|name| vec![name]),
@@ -61,23 +79,24 @@ pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> 
         Some(bundle) => std::path::absolute(bundle).map_err(Error::io("find", bundle))?,
         None => dir.path().to_owned(),
     };
+    let full_name = |(named, image): &(hoy_layout::NamedImage, Image)| {
+        named.name.clone().unwrap_or_else(|| image.descriptor.digest.to_string())
+    };
     let container = Container {
         id,
         name: name.clone(),
-        image: image
-            .as_ref()
-            .map(|(named, image)| named.name.clone().unwrap_or_else(|| image.descriptor.digest.to_string())),
+        image: image.as_ref().map(full_name),
         manifest: image.as_ref().map(|(_, image)| image.descriptor.digest),
         layers,
         created: options.now.unwrap_or(Timestamp::EPOCH),
         bundle,
-        other: copied.map(|errno| (COPIED.to_owned(), words(errno).into())).into_iter().collect(),
+        other: copied.map(|reason| (COPIED.to_owned(), reason.into())).into_iter().collect(),
     };
-    let image = image.as_ref().map(|(_, image)| image);
-    let made = fill(store, &cache, &dir, &container, image, options.volatile).and_then(|()| {
+    let unpacked = image.as_ref().map(|(_, image)| image);
+    let made = fill(store, cache, &dir, &container, unpacked, options.volatile).and_then(|()| {
         // Names are given one at a time.
         let names = lock_names(store)?;
-        unused()?;
+        check_unused(store, &name)?;
         let (from, to) = (dir.path().join(CREATING), dir.path().join("storage.json"));
         std::fs::rename(&from, &to).map_err(Error::io("rename to", &to))?;
         drop(names);
@@ -153,9 +172,9 @@ fn fill(
     }
 }
 
-/// The errno's meaning without its number.
-fn words(errno: Errno) -> String {
-    let text = errno.to_string();
+/// An error's meaning without its number.
+fn words(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 

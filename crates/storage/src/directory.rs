@@ -86,7 +86,42 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
             open_all(path);
             std::fs::remove_dir_all(path).map_err(Error::io("remove", path))
         }
+        Err(e) if is_too_deep(&e) => remove_deep(path).map_err(Error::io("remove", path)),
         Err(e) => Err(Error::io("remove", path)(e)),
+    }
+}
+
+/// There are more directories within one another than descriptors, or than names in a path.
+fn is_too_deep(error: &std::io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NAMETOOLONG]
+        .iter()
+        .any(|errno| Some(errno.raw_os_error()) == error.raw_os_error())
+}
+
+/// Removes a tree of any depth: directories two levels down are moved up before the one they are in is removed, so that
+/// no path has more than three names and no descriptor stays open.
+fn remove_deep(path: &Path) -> std::io::Result<()> {
+    loop {
+        let mut is_empty = true;
+        for entry in std::fs::read_dir(path)? {
+            is_empty = false;
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                std::fs::remove_file(entry.path())?;
+                continue;
+            }
+            for child in std::fs::read_dir(entry.path())? {
+                let child = child?;
+                match child.file_type()?.is_dir() {
+                    true => std::fs::rename(child.path(), temporary_name(path))?,
+                    false => std::fs::remove_file(child.path())?,
+                }
+            }
+            std::fs::remove_dir(entry.path())?;
+        }
+        if is_empty {
+            return std::fs::remove_dir(path);
+        }
     }
 }
 

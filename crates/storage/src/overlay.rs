@@ -16,6 +16,9 @@ use crate::{Error, Result};
 /// fsconfig(2) takes no longer value.
 const MAX_VALUE_BYTES: usize = 255;
 
+/// What was being done when [`Overlay::mount`] fails.
+pub(crate) const MOUNT_OVERLAY: &str = "mount an overlay at";
+
 /// The directories of one overlay.
 #[derive(Debug)]
 pub(crate) struct Overlay<'a> {
@@ -35,7 +38,7 @@ impl Overlay<'_> {
             Err(errno) => Err(errno),
             Ok(mount) => move_mount(mount.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH),
         };
-        mounted.map_err(Error::io("mount an overlay at", target))
+        mounted.map_err(Error::io(MOUNT_OVERLAY, target))
     }
 
     fn superblock(&self) -> std::result::Result<OwnedFd, Errno> {

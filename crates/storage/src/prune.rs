@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use hoy_layout::{Store, TEMPORARY_PREFIX};
 use hoy_sys::rustix::fs::{FlockOperation, flock};
@@ -99,23 +100,33 @@ pub(crate) fn remove_layer(store: &Store, id: &str) -> Result<()> {
 /// A temporary that nobody holds a lock on is garbage. Its writers hold a lease, the index's lock, or the file's own.
 fn temporaries(store: &Store, pruned: &mut Pruned) -> Result<()> {
     for directory in [store.layers(), store.containers(), store.root().join("blobs/sha256")] {
-        temporaries_in(&directory, pruned)?;
+        temporaries_in(&directory, Duration::ZERO, pruned)?;
     }
     for container in store.all_containers()? {
         let _lock = container.lock()?;
-        temporaries_in(container.path(), pruned)?;
+        temporaries_in(container.path(), Duration::ZERO, pruned)?;
     }
-    store.layout().edit_index::<_, Error>(|_| temporaries_in(store.root(), pruned))
+    store.layout().edit_index::<_, Error>(|_| temporaries_in(store.root(), Duration::ZERO, pruned))
 }
 
-fn temporaries_in(directory: &Path, pruned: &mut Pruned) -> Result<()> {
+/// Removes what killed commands left in the layer cache long ago; for whoever is about to need the space.
+pub(crate) fn old_temporaries(layers: &Path) -> Result<()> {
+    temporaries_in(layers, Duration::from_secs(3600), &mut Pruned::default())
+}
+
+fn temporaries_in(directory: &Path, older_than: Duration, pruned: &mut Pruned) -> Result<()> {
     for name in names(directory)?.iter().filter(|name| name.starts_with(TEMPORARY_PREFIX)) {
         let path = directory.join(name);
         let Ok(file) = File::open(&path) else { continue };
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
         }
-        let metadata = std::fs::symlink_metadata(&path).map_err(Error::io("look at", &path))?;
+        // Two that tidy up may meet.
+        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+        let age = metadata.modified().ok().and_then(|time| time.elapsed().ok()).unwrap_or_default();
+        if age < older_than {
+            continue;
+        }
         pruned.add(&path);
         if metadata.is_dir() {
             // A layer that was being unpacked over others may still be mounted.
@@ -136,7 +147,7 @@ fn containers(store: &Store, pruned: &mut Pruned) -> Result<()> {
     for name in names(&store.containers())? {
         let Ok(id) = name.parse() else { continue };
         let dir = store.container_dir(id);
-        if dir.path().join("storage.json").exists() {
+        if dir.is_whole() {
             continue;
         }
         match dir.try_lock()? {
