@@ -38,11 +38,11 @@ pub(crate) struct Global {
     /// Choose images for this variant of the processor
     #[arg(long, global = true, value_name = "VARIANT")]
     pub(crate) override_variant: Option<String>,
-    /// Where the store is
-    #[arg(long, global = true, env = "HOY_ROOT", value_name = "DIR")]
+    /// Where the store is (default: HOY_ROOT, or the usual place)
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
-    /// Where the store's volatile state is
-    #[arg(long, global = true, env = "HOY_RUNROOT", value_name = "DIR")]
+    /// Where the store's volatile state is (default: HOY_RUNROOT, or the usual place)
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) runroot: Option<PathBuf>,
 }
 

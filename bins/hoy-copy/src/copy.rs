@@ -1,5 +1,7 @@
 //! `hoy-copy copy`.
 
+use std::io;
+
 use hoy_cli::{Context, Error, Progress, Result, print_line};
 use hoy_oci::{Descriptor, LayerCompression, Reference};
 use hoy_transport::{CopyOptions, Format, ImageName, LayerPolicy, Observer, Outcome};
@@ -33,7 +35,14 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     let tags = additional_tags(&args.additional_tag, &to)?;
     let destination = endpoint::destination(global, &to, &args.dest.access(args.authfile), retries, &tags)?;
     let progress = Watcher(Progress::new(args.quiet));
-    let copied = hoy_transport::copy(&*source, &*destination, &options, &progress)?;
+    let copied = match hoy_transport::copy(&*source, &*destination, &options, &progress).map_err(Error::from) {
+        Err(error) if endpoint::is_stdout(&to) && error.is(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) => {
+            // Where the reader of the archive is gone this fails too, as a closed output that is no failure.
+            print_line("")?;
+            return Err(error);
+        }
+        other => other?,
+    };
     let digest = copied.descriptor.digest.to_string();
     if let Some(path) = &args.digestfile {
         std::fs::write(path, &digest).context(|| format!("write \"{}\"", path.display()))?;

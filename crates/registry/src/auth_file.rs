@@ -56,10 +56,12 @@ impl AuthFiles {
         let config = set("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("containers/auth.json");
         let docker = set("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker")).join("config.json");
         let fallback = PathBuf::from(format!("/run/containers/{uid}/auth.json"));
+        // Without a runtime directory an ordinary user has nowhere else to write.
+        let login = if set("XDG_RUNTIME_DIR").is_some() || uid == 0 { runtime.clone() } else { config.clone() };
         let mut search = vec![runtime.clone()];
         search.extend((fallback != runtime).then_some(fallback));
         search.extend([config, docker]);
-        Self { search, login: runtime, explicit: false }
+        Self { search, login, explicit: false }
     }
 
     /// The credentials for `host/repository`, from the most specific entry of the first file that has one.
@@ -312,7 +314,8 @@ mod tests {
             AuthFiles::from_env(explicit.map(PathBuf::from), env, 7)
         };
         let home = files(&[("HOME", "/h")], None);
-        assert_eq!(home.login, Path::new("/run/containers/7/auth.json"));
+        assert_eq!(home.login, Path::new("/h/.config/containers/auth.json"));
+        assert_eq!(home.search.first().unwrap(), Path::new("/run/containers/7/auth.json"));
         assert_eq!(home.search.last().unwrap(), Path::new("/h/.docker/config.json"));
         assert_eq!(files(&[("REGISTRY_AUTH_FILE", "/e")], None).search, [PathBuf::from("/e")]);
         assert_eq!(files(&[("REGISTRY_AUTH_FILE", "/e")], Some("/x")).login, Path::new("/x"));

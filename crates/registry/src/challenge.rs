@@ -75,6 +75,16 @@ fn parse_value(text: &str) -> (String, &str) {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_borne(text in "\\PC{0,200}", noise in "[ =,\"\\\\a-zA-Z]{0,200}") {
+            for header in [text, noise] {
+                let found = Challenge::parse_all(&header);
+                proptest::prop_assert!(found.len() <= header.len());
+            }
+        }
+    }
+
     fn show(header: &str) -> String {
         let one = |c: &Challenge| {
             let parameters: Vec<String> = c.parameters.iter().map(|(n, v)| format!("{n}={v}")).collect();

@@ -244,6 +244,18 @@ fn parse_answer(bytes: &[u8], id: u16, kind: TYPE) -> io::Result<Answer> {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn any_packet_is_borne(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), at in 0usize..60, byte: u8) {
+            parse_answer(&bytes, 7, TYPE::A).map(drop).unwrap_or_default();
+            let mut packet = reply(7, 0x8180);
+            if let Some(place) = packet.get_mut(at) {
+                *place = byte;
+            }
+            parse_answer(&packet, 7, TYPE::AAAA).map(drop).unwrap_or_default();
+        }
+    }
+
     #[test]
     fn files() {
         let hosts = "# c\n127.0.0.1 localhost\n10.0.0.7\tReg.example r # x\nbad line\n::1 localhost\n";

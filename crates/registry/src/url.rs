@@ -128,6 +128,19 @@ pub(crate) fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn any_location_is_borne(location in "\\PC{0,60}") {
+            let base: Uri = "https://r.x/v2/a".parse().unwrap();
+            let registry = Origin::of(&base).unwrap();
+            if let Ok(uri) = resolve(&base, &location)
+                && let Ok(origin) = check_place(&uri, &registry, Purpose::Token)
+            {
+                proptest::prop_assert!(origin.https);
+            }
+        }
+    }
+
     #[test]
     fn locations() {
         let base: Uri = "https://r.x:5000/v2/a/blobs/uploads/?n=1".parse().unwrap();

@@ -66,7 +66,8 @@ impl Archive {
         if !is_plain {
             file = Self::spool(file, path, spool)?;
         }
-        let members = scan(&file).map_err(|e| Error::Archive { path: path.to_owned(), reason: e.to_string() })?;
+        let members =
+            scan(&file).map_err(|reason| Error::Archive { path: path.to_owned(), reason: reason.to_owned() })?;
         Ok(Self { file, path: path.to_owned(), members })
     }
 
@@ -131,12 +132,13 @@ impl Archive {
     }
 }
 
-/// Reads all headers.
-fn scan(file: &File) -> io::Result<HashMap<String, Member>> {
+/// Reads all headers. The tar reader's own words would quote the file, whatever that is.
+fn scan(file: &File) -> std::result::Result<HashMap<String, Member>, &'static str> {
+    const DAMAGED: &str = "it is no tar, or a damaged one";
     let mut members = HashMap::new();
     let mut archive = tar::Archive::new(file);
-    for entry in archive.entries_with_seek()? {
-        let entry = entry?;
+    for entry in archive.entries_with_seek().map_err(|_| DAMAGED)? {
+        let entry = entry.map_err(|_| DAMAGED)?;
         let Ok(name) = std::str::from_utf8(&entry.path_bytes()).map(|name| normal("", name)) else { continue };
         let kind = entry.header().entry_type();
         let link = || {
@@ -155,11 +157,11 @@ fn scan(file: &File) -> io::Result<HashMap<String, Member>> {
         };
         members.extend(member.map(|member| (name, member)));
         if members.len() > MAX_MEMBERS {
-            return Err(io::Error::other("it has too many members"));
+            return Err("it has too many members");
         }
     }
     if members.is_empty() {
-        return Err(io::Error::other("it is empty, or no tar"));
+        return Err("it is empty, or no tar");
     }
     Ok(members)
 }

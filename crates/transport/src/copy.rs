@@ -203,9 +203,10 @@ impl Job<'_> {
         let mut seen = HashSet::new();
         let all = manifest.layers.iter().chain([&manifest.config]);
         let blobs: Vec<&Descriptor> = all.filter(|blob| seen.insert(blob.digest)).collect();
-        let written = in_parallel(&blobs, self.destination.lanes(), |blob, stop| {
-            self.copy_blob(blob, changes.get(&blob.digest).copied(), stop)
-        })?;
+        // Compressing is parallel in itself and needs memory for it.
+        let lanes = if changes.is_empty() { self.destination.lanes() } else { self.destination.lanes().min(2) };
+        let written =
+            in_parallel(&blobs, lanes, |blob, stop| self.copy_blob(blob, changes.get(&blob.digest).copied(), stop))?;
         if planned == manifest {
             return Ok(document);
         }

@@ -124,6 +124,15 @@ impl fmt::Display for ImageName {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_read_is_written(transport in "(docker|oci|oci-archive|docker-archive|dir|store)", rest in "[/:@.a-zA-Z0-9-]{0,40}") {
+            if let Ok(name) = format!("{transport}:{rest}").parse::<ImageName>() {
+                proptest::prop_assert_eq!(name.to_string().parse::<ImageName>().unwrap(), name);
+            }
+        }
+    }
+
     #[test]
     fn names() {
         for (text, want) in [
