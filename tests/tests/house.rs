@@ -155,23 +155,31 @@ fn few_packages() {
     assert!(count < 200, "{count} packages");
 }
 
+/// The options and commands that an mdoc page names: the words of `Fl`, and of `Cm`, `Ic`, `Nm` and `Ar`. In mdoc(7) a macro
+/// holds until the next one, or the end of its line: `.Fl b , -bundle Ar dir` names -b and --bundle.
+fn named_in(page: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
+    let (mut flags, mut commands) = (BTreeSet::new(), BTreeSet::new());
+    for line in page.lines().filter_map(|line| line.strip_prefix('.')) {
+        let mut macro_name = "";
+        for word in line.split_whitespace().map(|word| word.trim_end_matches([',', ';'])) {
+            let is_macro = word.len() == 2 && word.starts_with(|c: char| c.is_ascii_uppercase());
+            match macro_name {
+                _ if is_macro => macro_name = word,
+                "Fl" => drop(flags.insert(word.split('=').next().unwrap_or(word))),
+                "Cm" | "Ic" | "Nm" | "Ar" => drop(commands.insert(word)),
+                _ => {}
+            }
+        }
+    }
+    (flags, commands)
+}
+
 #[test]
 fn each_page_has_each_option() {
     for (program, _) in PROGRAMS {
         let page = fs::read_to_string(workspace().join(format!("man/{program}.1")))
             .unwrap_or_else(|e| panic!("{program}.1: {e}"));
-        // In mdoc `.Fl -name` is --name and `.Fl n` is -n; macros may share a line.
-        let words: Vec<&str> = page.split_whitespace().map(|w| w.trim_end_matches([',', ';'])).collect();
-        let flags: BTreeSet<&str> = words
-            .windows(2)
-            .filter(|pair| pair[0].trim_start_matches('.') == "Fl")
-            .map(|pair| pair[1].split('=').next().unwrap_or(""))
-            .collect();
-        let commands: BTreeSet<&str> = words
-            .windows(2)
-            .filter(|pair| matches!(pair[0].trim_start_matches('.'), "Cm" | "Ic" | "Nm" | "Ar"))
-            .map(|pair| pair[1])
-            .collect();
+        let (flags, commands) = named_in(&page);
         let mut missing = BTreeSet::new();
         for line in Run::new(program).arg("--describe").ok().lines() {
             let Some((_, word)) = line.rsplit_once(' ') else { continue };
