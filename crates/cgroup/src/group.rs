@@ -311,6 +311,21 @@ pub fn remove(directories: &BTreeMap<String, PathBuf>, shared: &BTreeSet<String>
     failure
 }
 
+/// Removes the group `path` from every hierarchy where it is empty: one whose maker died before it was recorded.
+///
+/// # Errors
+/// Those of finding the hierarchies; a group that has processes stays.
+pub fn remove_empty(path: &Path) -> Result<()> {
+    for hierarchy in Hierarchies::detect()?.iter() {
+        let directory = hierarchy.directory(path);
+        fs::remove_dir(&directory).unwrap_or_default();
+        if let Some(parent) = directory.parent().filter(|p| p.file_name().is_some_and(|name| name == "hoy")) {
+            fs::remove_dir(parent).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
 fn remove_tree(directory: &Path) -> Result<()> {
     // A process that has just ended leaves its group a moment later.
     for attempt in 0..200 {

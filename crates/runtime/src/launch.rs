@@ -108,7 +108,7 @@ fn launch_in(
     made: &mut Option<Child>,
 ) -> Result<Launched> {
     let in_userns = config.namespace(LinuxNamespaceType::User).is_some() || is_in_user_namespace();
-    *group = make_group(container.id(), &config, in_userns, options.rootless)?;
+    *group = make_group(container, &config, in_userns, options.rootless)?;
     group.warnings.iter().for_each(|warning| program::warn(warning));
     let mut job = prepare(container, options, fifo, bundle, config, in_userns)?;
     job.state.cgroups = group.directories.clone();
@@ -191,21 +191,21 @@ pub(crate) fn send_listener(config: &Config, state: &State, listener: &OwnedFd) 
     hoy_sys::net::send_fds(&stream, text.to_string().as_bytes(), &[listener.as_fd()]).doing(doing)
 }
 
-fn make_group(id: &str, config: &Config, in_userns: bool, rootless: Option<bool>) -> Result<Group> {
+fn make_group(container: &Container, config: &Config, in_userns: bool, rootless: Option<bool>) -> Result<Group> {
     let resources = config.linux().resources().as_ref();
     let needs_none =
         resources.map_or(Ok(true), |resources| hoy_cgroup::plan(resources, true).map(|plan| plan.is_empty()));
     if rootless == Some(true) && needs_none.unwrap_or(false) {
         return Ok(Group::default());
     }
-    let group = new_group(id, config, in_userns)?;
+    let group = new_group(container, config, in_userns)?;
     if rootless == Some(false) && group.directories.is_empty() {
         return Err(Error::Invalid("no control group can be made here, and --rootless=false needs one".to_owned()));
     }
     Ok(group)
 }
 
-fn new_group(id: &str, config: &Config, in_userns: bool) -> Result<Group> {
+fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<Group> {
     let given = config.linux().cgroups_path().as_deref().filter(|path| !path.as_os_str().is_empty());
     if let Some(path) = given.filter(|path| path.components().any(|part| part == std::path::Component::ParentDir)) {
         return Err(Error::Invalid(format!("cgroupsPath \"{}\" has \"..\"", path.display())));
@@ -220,8 +220,11 @@ fn new_group(id: &str, config: &Config, in_userns: bool) -> Result<Group> {
     // The id is this state directory's; another may have it too, and its group is not for this container.
     let mut number = 0;
     loop {
-        let name = if number == 0 { id.to_owned() } else { format!("{id}-{number}") };
-        match Group::create(&hierarchies, &Path::new("/hoy").join(name), resources, rules, true) {
+        let name = if number == 0 { container.id().to_owned() } else { format!("{}-{number}", container.id()) };
+        let path = Path::new("/hoy").join(name);
+        // Noted first, so that it can be removed should this process die before the state is written.
+        container.note_group(&path)?;
+        match Group::create(&hierarchies, &path, resources, rules, true) {
             Err(hoy_cgroup::Error::Exists(_)) if number < 1000 => number += 1,
             other => return Ok(other?),
         }

@@ -163,6 +163,9 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         if !force {
             container.state("delete")?;
         }
+        if let Some(group) = container.noted_group() {
+            hoy_cgroup::remove_empty(&group)?;
+        }
         return container.remove();
     };
     if !matches!(status, Status::Stopped) {

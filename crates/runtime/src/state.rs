@@ -1,9 +1,11 @@
 //! What is kept of a container: `<root>/<id>/state.json`, a copy of its configuration, the fifo that starts it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,9 @@ use crate::{Error, Result};
 
 /// The runtime-spec version of the documents written here.
 pub const OCI_VERSION: &str = "1.2.1";
+
+/// The file that names the control group which is about to be made.
+const GROUP: &str = "cgroup";
 
 /// Status of a container (runtime-spec runtime.md "State").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,6 +234,16 @@ impl Container {
         } else {
             Status::Running
         }
+    }
+
+    /// Notes the control group that is about to be made for the container.
+    pub(crate) fn note_group(&self, path: &Path) -> Result<()> {
+        fs::write(self.dir.join(GROUP), path.as_os_str().as_bytes()).doing(|| "note the control group")
+    }
+
+    /// The control group that was about to be made when no state was written yet.
+    pub(crate) fn noted_group(&self) -> Option<PathBuf> {
+        fs::read(self.dir.join(GROUP)).ok().map(|path| PathBuf::from(OsString::from_vec(path)))
     }
 
     /// Removes the directory.
