@@ -1,56 +1,12 @@
 //! Capabilities of the container's process (capabilities(7)).
 
+use hoy_sys::capability::NAMES;
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::thread::{self, CapabilitySet, CapabilitySets};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 
 use crate::Result;
 use crate::error::Doing;
-
-/// The names, each at the place of its number (linux/capability.h).
-const NAMES: &[&str] = &[
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 /// The number of the capability `name`, with or without `CAP_`, in any case.
 pub(crate) fn number(name: &str) -> Option<usize> {

@@ -1,51 +1,8 @@
 //! Capabilities: capabilities(7).
 
-use crate::{CapabilitySets, Error, Host, Options, Result};
+use hoy_sys::capability::NAMES;
 
-/// All of them, in the kernel's order.
-const ALL: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
+use crate::{CapabilitySets, Error, Host, Options, Result};
 
 /// What a container has unless told otherwise: containers.conf(5) "default_capabilities".
 const DEFAULT: [&str; 11] = [
@@ -78,13 +35,13 @@ pub(crate) fn sets(options: &Options, uid: u32, host: &Host) -> Result<Capabilit
         explicit || (base && !dropped.names.iter().any(|n| n == name))
     };
     for name in &added.names {
-        let index = ALL.iter().position(|known| known == name).unwrap_or(usize::MAX);
+        let index = NAMES.iter().position(|known| known == name).unwrap_or(usize::MAX);
         if index >= 64 || !available(index) {
             return Err(Error::option("--cap-add", name.to_lowercase(), "this process may not have it itself"));
         }
     }
     let bounding: Vec<&str> =
-        ALL.iter().enumerate().filter(|(i, n)| wanted(n) && available(*i)).map(|(_, name)| *name).collect();
+        NAMES.iter().enumerate().filter(|(i, n)| wanted(n) && available(*i)).map(|(_, name)| *name).collect();
     let full = |names: &[&str]| names.iter().map(|name| format!("CAP_{name}")).collect::<Vec<_>>();
     if uid == 0 {
         let all = full(&bounding);
@@ -119,7 +76,7 @@ impl Given {
             let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
             match name {
                 "ALL" => given.all = true,
-                name if ALL.contains(&name) => given.names.push(name.to_owned()),
+                name if NAMES.contains(&name) => given.names.push(name.to_owned()),
                 _ => return Err(Error::option(option, text, "no capability has this name: capabilities(7)")),
             }
         }

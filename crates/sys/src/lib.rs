@@ -6,6 +6,7 @@
 pub use rustix;
 
 pub mod bpf;
+pub mod capability;
 mod error;
 pub mod mount;
 pub mod net;
