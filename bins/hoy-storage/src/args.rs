@@ -76,6 +76,9 @@ pub(crate) struct Create {
     /// The container need not survive a power cut
     #[arg(long)]
     pub(crate) volatile: bool,
+    /// Put FILE into the container's directory as NAME.json before anybody sees the container
+    #[arg(long, value_name = "NAME=FILE")]
+    pub(crate) record: Vec<String>,
     /// Image in the store, or "scratch" for an empty root file system
     pub(crate) image: String,
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use hoy_cli::{Result, Stdout, human, print_line, table};
+use hoy_cli::{Error, Result, Stdout, human, print_line, table};
 use hoy_layout::{ContainerDir, Store};
 use hoy_oci::Timestamp;
 use hoy_storage::{ChangeKind, Changes, CreateOptions};
@@ -17,7 +17,12 @@ use crate::open::{Place, explain, explain_layout, for_each, say};
 const DONE: Result<ExitCode> = Ok(ExitCode::SUCCESS);
 
 pub(crate) fn create(place: &Place, args: args::Create) -> Result<ExitCode> {
+    let record = |text: &String| match text.split_once('=') {
+        Some((name, file)) => Ok((format!("{name}.json"), file.into())),
+        None => Err(Error::msg(format!("option --record: \"{text}\" is not NAME=FILE")).with_code(2)),
+    };
     let options = CreateOptions {
+        records: args.record.iter().map(record).collect::<Result<_>>()?,
         image: (args.image != "scratch").then_some(args.image),
         bundle: args.bundle,
         name: args.name,

@@ -5,6 +5,9 @@ use hoy_layout::Lock;
 use crate::containers::LOCK;
 use crate::{Engine, Entry, Error, Result, Status};
 
+/// How long, in seconds, a `hoy run` may take from the making of a container to its lock.
+const SETTLED_SECONDS: i64 = 10;
+
 impl Engine {
     /// Removes the container that `text` means, also one that another program made, and gives its id.
     ///
@@ -49,9 +52,12 @@ impl Engine {
     /// # Errors
     /// Those of reading the store; a container that cannot be removed stays.
     pub fn reap(&self) -> Result<()> {
+        // Between the making of a container and the lock on it there is a moment without one.
+        let since = (self.clock)().unix_seconds() - SETTLED_SECONDS;
         let gone = |entry: &Entry| {
             let watched = Lock::try_exclusive(&entry.dir.path().join(LOCK)).is_ok_and(|lock| lock.is_none());
-            entry.record.auto_remove && entry.status != Status::Running && !watched
+            let is_settled = entry.status != Status::Created || entry.container.created.unix_seconds() < since;
+            entry.record.auto_remove && entry.status != Status::Running && !watched && is_settled
         };
         for entry in self.containers()?.iter().filter(|entry| gone(entry)) {
             self.remove_entry(entry, true).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use hoy_layout::{ContainerDir, Image, Lock, NamedImage, write_file};
+use hoy_layout::{ContainerDir, Image, Lock, NamedImage, write_file, write_volatile_file};
 use hoy_spec::{Generated, Host, Options, Request, Users, generate};
 use hoy_sys::relay::catch_signals;
 
@@ -64,13 +64,11 @@ impl Engine {
         let signals = catch_signals()?;
         let by_digest = || format!("sha256:{}", named.descriptor.digest.hex());
         let image_name = named.name.clone().unwrap_or_else(by_digest);
-        let mut create = vec!["create", "--name", &name];
-        create.extend(run.auto_remove.then_some("--volatile"));
-        create.push(&image_name);
-        let id = self.programs.output("hoy-storage", &create)?;
+        let record = first_record(run, &named, &image, &runtime);
+        let id = self.create(run, &name, &image_name, &record)?;
         let dir = self.store.container_dir(id.parse()?);
         let lock = Lock::exclusive(&dir.path().join(LOCK))?;
-        let prepared = self.prepare(run, &dir, &named, &image, &runtime).and_then(|made| {
+        let prepared = self.prepare(run, &dir, &image, record).and_then(|made| {
             made.warnings.iter().for_each(|warning| warn(warning));
             match &run.cidfile {
                 Some(path) => Ok(write_file(path, id.as_bytes())?),
@@ -85,6 +83,21 @@ impl Engine {
             self.programs.output("hoy-storage", &["umount", &id])?;
         }
         ended
+    }
+
+    /// Makes the container, with the engine's record in it from the first moment.
+    fn create(&self, run: &Run, name: &str, image: &str, record: &Record) -> Result<String> {
+        let me = hoy_sys::rustix::process::getpid().as_raw_nonzero();
+        let path = self.store.runroot().join(format!("{}run-{me}", hoy_layout::TEMPORARY_PREFIX));
+        let json = serde_json::to_vec(record).map_err(|e| Error::io("write", &path)(std::io::Error::from(e)))?;
+        write_volatile_file(&path, &json)?;
+        let argument = format!("hoy={}", path.display());
+        let mut args = vec!["create", "--name", name, "--record", &argument];
+        args.extend(run.auto_remove.then_some("--volatile"));
+        args.push(image);
+        let id = self.programs.output("hoy-storage", &args);
+        std::fs::remove_file(&path).unwrap_or_default();
+        id
     }
 
     fn name(&self, run: &Run) -> Result<String> {
@@ -108,14 +121,7 @@ impl Engine {
     }
 
     /// Writes what the runtime and other programs read: `config.json`, `stubs.json`, `hoy.json`.
-    fn prepare(
-        &self,
-        run: &Run,
-        dir: &ContainerDir,
-        named: &NamedImage,
-        image: &Image,
-        runtime: &Runtime,
-    ) -> Result<Generated> {
+    fn prepare(&self, run: &Run, dir: &ContainerDir, image: &Image, mut record: Record) -> Result<Generated> {
         let container = dir.container()?;
         let rootfs = container.bundle.join("rootfs");
         let root = File::open(&rootfs).map_err(Error::io("open", &rootfs))?;
@@ -138,22 +144,7 @@ impl Engine {
         made.config.process.env.extend(run.handed.environment());
         dir.write_volatile_json("stubs.json", &stubs::missing(&rootfs, &made.config.mounts)?)?;
         dir.write_volatile_json("config.json", &made.config)?;
-        let mut labels = image.config.config.labels.clone();
-        labels.extend(run.labels.clone());
-        let record = Record {
-            phase: Phase::Created,
-            command: made.config.process.args.clone(),
-            image: named.name.clone().unwrap_or_else(|| run.image.clone()),
-            image_id: image.manifest.config.digest,
-            runtime: runtime.program().display().to_string(),
-            auto_remove: run.auto_remove,
-            labels,
-            network: if host_network { "host" } else { "none" }.to_owned(),
-            started: None,
-            finished: None,
-            exit_code: None,
-            other: serde_json::Map::new(),
-        };
+        record.command.clone_from(&made.config.process.args);
         record.write(dir)?;
         Ok(made)
     }
@@ -194,5 +185,25 @@ impl Engine {
             None if code > 128 => clean().map(|()| code),
             None => Ok(code),
         }
+    }
+}
+
+/// What is recorded of a container before it is made.
+fn first_record(run: &Run, named: &NamedImage, image: &Image, runtime: &Runtime) -> Record {
+    let mut labels = image.config.config.labels.clone();
+    labels.extend(run.labels.clone());
+    Record {
+        phase: Phase::Created,
+        command: run.command.clone(),
+        image: named.name.clone().unwrap_or_else(|| run.image.clone()),
+        image_id: image.manifest.config.digest,
+        runtime: runtime.program().display().to_string(),
+        auto_remove: run.auto_remove,
+        labels,
+        network: if run.options.network.as_deref() == Some("host") { "host" } else { "none" }.to_owned(),
+        started: None,
+        finished: None,
+        exit_code: None,
+        other: serde_json::Map::new(),
     }
 }

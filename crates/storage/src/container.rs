@@ -32,6 +32,9 @@ pub struct CreateOptions {
     pub name: Option<String>,
     /// It need not survive a power cut.
     pub volatile: bool,
+    /// JSON files of other programs that are in its directory from the moment it is visible: their names there, and
+    /// where they are now.
+    pub records: Vec<(String, PathBuf)>,
     /// When it is made.
     pub now: Option<Timestamp>,
 }
@@ -93,7 +96,7 @@ fn create_as(store: &Store, cache: &Cache<'_>, options: &CreateOptions, copied: 
         other: copied.map(|reason| (COPIED.to_owned(), reason.into())).into_iter().collect(),
     };
     let unpacked = image.as_ref().map(|(_, image)| image);
-    let made = fill(store, cache, &dir, &container, unpacked, options.volatile).and_then(|()| {
+    let made = fill(store, cache, &dir, &container, unpacked, options).and_then(|()| {
         // Names are given one at a time.
         let names = lock_names(store)?;
         check_unused(store, &name)?;
@@ -147,7 +150,7 @@ fn fill(
     dir: &ContainerDir,
     container: &Container,
     image: Option<&Image>,
-    is_volatile: bool,
+    options: &CreateOptions,
 ) -> Result<()> {
     make_directory(dir.path(), 0o700)?;
     let _lock = dir.lock()?;
@@ -158,7 +161,10 @@ fn fill(
     let directory = File::open(&upper).map_err(Error::io("open", &upper))?;
     let set = hoy_layer::set_directory(directory.as_fd(), &entry);
     set.map_err(|e| Error::io("prepare", &upper)(std::io::Error::other(e)))?;
-    match is_volatile {
+    for (name, file) in &options.records {
+        put(dir, name, file)?;
+    }
+    match options.volatile {
         true => dir.write_volatile_json(CREATING, container)?,
         false => dir.write_json(CREATING, container)?,
     }
@@ -170,6 +176,15 @@ fn fill(
         Some(image) => unpack_into(store, image, &rootfs).map(drop),
         None => make_directory(&rootfs, 0o755),
     }
+}
+
+/// Copies another program's record into the container's directory.
+fn put(dir: &ContainerDir, name: &str, file: &Path) -> Result<()> {
+    let is_plain = name.ends_with(".json") && !name.starts_with('.') && !name.contains('/');
+    if !is_plain || matches!(name, CREATING | "storage.json") {
+        return Err(Error::RecordName(name.to_owned()));
+    }
+    std::fs::copy(file, dir.path().join(name)).map(drop).map_err(Error::io("copy", file))
 }
 
 /// An error's meaning without its number.

@@ -12,6 +12,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A name that no record of another program may have.
+    #[error("\"{0}\" is no name for a program's record: give a plain one that is not storage's own")]
+    RecordName(String),
     /// The files of the store.
     #[error(transparent)]
     Layout(#[from] hoy_layout::Error),
