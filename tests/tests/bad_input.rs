@@ -6,7 +6,7 @@ use std::path::Path;
 use hoy_tests::{Registry, Run, Sandbox, User, busybox_layout, free_port, need};
 use serde_json::{Value, json};
 
-const PEERS: &[&str] = &["umoci", "busybox"];
+const PEERS: &[&str] = &["umoci", "busybox", "python3"];
 
 /// A sandbox with the image `busybox` in its store, and the layout it came from.
 fn with_busybox() -> Option<Sandbox> {
