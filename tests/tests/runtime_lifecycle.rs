@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixListener;
 
-use hoy_tests::{Bundle, User, has, need};
+use hoy_tests::{Bundle, User, need, skip};
 use serde_json::{Value, json};
 
 #[test]
@@ -284,16 +284,13 @@ fn peers_run_the_same_bundle() {
     bundle.set("/ociVersion", json!("1.0.2"));
     bundle.script("id; pwd; env | sort; hostname; ls /dev | sort; grep -E 'Cap|NoNew' /proc/self/status; umask");
     let ours = bundle.hoy(&["run", "a"]).ok();
-    let mut compared = false;
-    for peer in ["runc", "crun"].into_iter().filter(|peer| has(peer)) {
+    for peer in ["runc", "crun"].into_iter().filter(|peer| need(&[peer])) {
         let out = bundle.runtime(peer, &["run", "a"]).output();
-        // crun refuses hybrid control groups.
-        if out.status == 0 {
-            assert_eq!(ours, out.stdout.trim(), "{peer}");
-            compared = true;
+        // Debian's crun knows either version of control groups, and not both at once.
+        if peer == "crun" && out.status != 0 && out.stderr.contains("cgroup") {
+            skip(&format!("crun does not run on this machine's control groups: {}", out.stderr.trim()));
+            continue;
         }
-    }
-    if !compared {
-        need(&["runc"]);
+        assert_eq!((out.status, out.stdout.trim()), (0, ours.as_str()), "{peer}: {}", out.stderr);
     }
 }
