@@ -103,7 +103,7 @@ fn unknown_things() {
     sandbox.run("hoy-storage").args(["create", "nowhere"]).fails(1, &["nowhere"]);
     sandbox.run("hoy").args(["run", "--rm", "nowhere", "true"]).fails(125, &["nowhere"]);
     sandbox.run("hoy-spec").args(["nowhere"]).fails(1, &["nowhere"]);
-    sandbox.run("hoy-build").args(["from", "--pull-never", "nowhere"]).output();
+    sandbox.run("hoy-build").args(["from", "--pull-never", "nowhere"]).fails(125, &["nowhere"]);
     sandbox.run("hoy-storage").args(["rm", "nobody"]).fails(1, &["nobody"]);
     sandbox.run("hoy-storage").args(["--no-such-flag"]).fails(2, &["--no-such-flag"]);
     sandbox.run("hoy").args(["run", "--no-such-flag", "busybox"]).fails(125, &["--no-such-flag"]);
@@ -170,6 +170,7 @@ fn bad_credentials() {
 #[test]
 fn damaged_index() {
     let Some(sandbox) = with_busybox() else { return };
+    sandbox.ok("hoy-storage", &["tag", "busybox", "second"]);
     let index = sandbox.path("root/index.json");
     let good = fs::read(&index).unwrap();
     fs::write(&index, &good[..good.len() / 2]).unwrap();
@@ -179,7 +180,12 @@ fn damaged_index() {
     assert!(sandbox.disk_kib("root/blobs") > 100, "a damaged index removes no blob");
     sandbox.run("hoy-storage").args(["check"]).fails(1, &["index.json"]);
     sandbox.run("hoy-storage").args(["check", "--repair"]).output();
-    sandbox.ok("hoy-storage", &["images"]);
+    assert!(
+        sandbox.ok("hoy-storage", &["images"]).contains("localhost/busybox"),
+        "the index before the last name is back"
+    );
+    sandbox.ok("hoy-storage", &["check"]);
+    assert_eq!(sandbox.ok("hoy", &["run", "--rm", "busybox", "echo", "afloat"]), "afloat");
 }
 
 #[test]
@@ -256,7 +262,6 @@ fn full_disk() {
     Run::new("mount").args(["-t", "tmpfs", "-o", "size=1200k", "none"]).arg(&small).ok();
     let source = format!("oci:{}:busybox:latest", sandbox.path("layout").display());
     let on_small = |name: &str| sandbox.run(name).env("HOY_ROOT", small.join("root"));
-    on_small("hoy-copy").args(["copy", &source, "store:busybox"]).output();
     let copied = on_small("hoy-copy").args(["copy", &source, "store:busybox"]).output();
     let used = match copied.status {
         // The blobs fit, the unpacked layer does not.
