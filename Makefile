@@ -18,7 +18,7 @@ SHELLS   := bash zsh fish
 SKIPS    := $(OUT)/skipped-tests
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: all help programs completions check check-long lint demo bench install uninstall dist clean
+.PHONY: all help programs completions check check-long conformance lint demo bench install uninstall dist clean
 
 all: programs completions ## build the programs and their completions
 
@@ -42,6 +42,10 @@ check: all ## run all tests; installs what they compare with where root allows i
 check-long: all ## the longer proofs: more kills, more random input
 	@sh tests/set-up
 	HOY_LONG=1 HOY_BIN_DIR=$(RELEASE) $(CARGO) test --workspace --locked --no-fail-fast -- --test-threads=2
+
+conformance: all ## the runtime held to its specification; any other one by RUNTIME=crun
+	@sh tests/set-up
+	HOY_BIN_DIR=$(RELEASE) $(CARGO) test --locked --no-fail-fast -p hoy-tests $(addprefix --test ,$(basename $(notdir $(wildcard tests/tests/conformance_*.rs)))) -- --test-threads=4
 
 lint: ## formatting and clippy
 	$(CARGO) fmt --all --check

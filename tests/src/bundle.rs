@@ -4,7 +4,21 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::{Run, Sandbox, User, busybox_root, need};
+use crate::{Run, Sandbox, User, busybox_root, need, skip};
+
+/// The runtime that the conformance suite holds to the specification: `RUNTIME`, or ours.
+pub fn runtime_under_test() -> String {
+    std::env::var("RUNTIME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "hoy-runtime".to_owned())
+}
+
+/// Whether the runtime under test is one of the named peers that cannot do what a test is about, each with its
+/// reason; the test is then recorded as skipped.
+pub fn cannot(peers: &[(&str, &str)]) -> bool {
+    let runtime = runtime_under_test();
+    let reason = peers.iter().find(|(peer, _)| runtime.rsplit('/').next() == Some(peer));
+    reason.iter().for_each(|(peer, reason)| skip(&format!("{peer}: {reason}")));
+    reason.is_some()
+}
 
 /// A bundle with a root of busybox and the configuration of `hoy-runtime spec`, and containers of their own.
 #[derive(Debug)]
@@ -66,7 +80,17 @@ impl Bundle {
         let path = self.path("config.json");
         std::fs::write(&path, self.config.to_string()).expect("write config.json");
         let root: &Path = &self.sandbox.path("run/state");
-        self.sandbox.run(program).arg("--root").arg(root).args(args)
+        if program.rsplit('/').next() != Some("crun") {
+            return self.sandbox.run(program).arg("--root").arg(root).args(args);
+        }
+        // Debian's crun refuses a hybrid hierarchy: it is given what a container would be shown, v1 alone.
+        let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" \"$@\"";
+        self.sandbox.run("unshare").args(["-m", "sh", "-c", script, program, "--root"]).arg(root).args(args)
+    }
+
+    /// The runtime under test, with the arguments of a command.
+    pub fn tested(&self, args: &[&str]) -> Run {
+        self.runtime(&runtime_under_test(), args)
     }
 
     /// `hoy-runtime ARGS`.
@@ -80,5 +104,12 @@ impl Bundle {
     pub fn leave(&self, args: &[&str]) {
         let status = self.hoy(args).spawn().wait().expect("wait for the runtime");
         assert!(status.success(), "hoy-runtime {args:?}: {status}");
+    }
+
+    /// [`Bundle::leave`] for the runtime under test.
+    #[track_caller]
+    pub fn leave_tested(&self, args: &[&str]) {
+        let status = self.tested(args).spawn().wait().expect("wait for the runtime");
+        assert!(status.success(), "{} {args:?}: {status}", runtime_under_test());
     }
 }

@@ -13,7 +13,7 @@ mod sandbox;
 mod skip;
 mod user;
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, cannot, runtime_under_test};
 pub use debian::{debian_layout, listing};
 pub use images::{busybox_layout, busybox_root};
 pub use program::{program, program_dir, workspace};

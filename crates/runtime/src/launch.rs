@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use hoy_cgroup::{Group, Hierarchies};
+use hoy_cgroup::Group;
 use hoy_sys::process::Child;
 use hoy_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 use hoy_sys::rustix::process::{
@@ -18,6 +18,7 @@ use crate::channel::{Channel, Message};
 use crate::config::Config;
 use crate::error::Doing;
 use crate::filter::Filter;
+use crate::group::{is_in_user_namespace, make_group};
 use crate::init::{self, Job};
 use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
@@ -189,50 +190,6 @@ pub(crate) fn send_listener(config: &Config, state: &State, listener: &OwnedFd) 
     });
     let stream = UnixStream::connect(path).doing(doing)?;
     hoy_sys::net::send_fds(&stream, text.to_string().as_bytes(), &[listener.as_fd()]).doing(doing)
-}
-
-fn make_group(container: &Container, config: &Config, in_userns: bool, rootless: Option<bool>) -> Result<Group> {
-    let resources = config.linux().resources().as_ref();
-    let needs_none =
-        resources.map_or(Ok(true), |resources| hoy_cgroup::plan(resources, true).map(|plan| plan.is_empty()));
-    if rootless == Some(true) && needs_none.unwrap_or(false) {
-        return Ok(Group::default());
-    }
-    let group = new_group(container, config, in_userns)?;
-    if rootless == Some(false) && group.directories.is_empty() {
-        return Err(Error::Invalid("no control group can be made here, and --rootless=false needs one".to_owned()));
-    }
-    Ok(group)
-}
-
-fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<Group> {
-    let given = config.linux().cgroups_path().as_deref().filter(|path| !path.as_os_str().is_empty());
-    if let Some(path) = given.filter(|path| path.components().any(|part| part == std::path::Component::ParentDir)) {
-        return Err(Error::Invalid(format!("cgroupsPath \"{}\" has \"..\"", path.display())));
-    }
-    let hierarchies = Hierarchies::detect()?;
-    // A new user namespace of real root has its devices limited from outside like any other container.
-    let rules = !is_in_user_namespace() && (geteuid().is_root() || !in_userns);
-    let resources = config.linux().resources().as_ref();
-    if let Some(path) = given {
-        return Ok(Group::create(&hierarchies, path, resources, rules, false)?);
-    }
-    // The id is this state directory's; another may have it too, and its group is not for this container.
-    let mut number = 0;
-    loop {
-        let name = if number == 0 { container.id().to_owned() } else { format!("{}-{number}", container.id()) };
-        let path = Path::new("/hoy").join(name);
-        // Noted first, so that it can be removed should this process die before the state is written.
-        container.note_group(&path)?;
-        match Group::create(&hierarchies, &path, resources, rules, true) {
-            Err(hoy_cgroup::Error::Exists(_)) if number < 1000 => number += 1,
-            other => return Ok(other?),
-        }
-    }
-}
-
-fn is_in_user_namespace() -> bool {
-    !hoy_sys::user::in_initial_user_namespace().unwrap_or(true)
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {

@@ -14,6 +14,7 @@ mod exec;
 mod features;
 mod filter;
 mod foreground;
+mod group;
 mod hooks;
 mod identity;
 mod init;
