@@ -93,6 +93,14 @@ impl Bundle {
         self.runtime(&runtime_under_test(), args)
     }
 
+    /// The runtime under test, started by the last of the words `wrapper`: `unshare -n …` for one.
+    pub fn tested_within(&self, wrapper: &[&str], args: &[&str]) -> Run {
+        std::fs::write(self.path("config.json"), self.config.to_string()).expect("write config.json");
+        let (first, rest) = wrapper.split_first().expect("a program is named");
+        let run = self.sandbox.run(first).args(rest).arg(runtime_under_test());
+        run.arg("--root").arg(self.sandbox.path("run/state")).args(args)
+    }
+
     /// `hoy-runtime ARGS`.
     pub fn hoy(&self, args: &[&str]) -> Run {
         self.runtime("hoy-runtime", args)

@@ -86,7 +86,6 @@ impl Config {
     fn check_supported(&self) -> Result<()> {
         let fields = [
             ("linux.intelRdt", self.linux.intel_rdt().is_some()),
-            ("linux.netDevices", self.linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
             ("linux.mountLabel", self.linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
         ];
         match fields.iter().find(|(_, given)| *given) {

@@ -36,7 +36,7 @@ pub fn features() -> Value {
             "selinux": {"enabled": false},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": false},
+            "netDevices": {"enabled": true},
             "memoryPolicy": {"modes": memory_policy::modes(), "flags": memory_policy::flags()}
         },
         "annotations": {}

@@ -23,7 +23,7 @@ use crate::init::{self, Job};
 use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
-use crate::{Error, Result, console, device, hooks, mount_plan, notify, program, userns};
+use crate::{Error, Result, console, device, hooks, mount_plan, net_device, notify, program, userns};
 
 /// What is asked for besides the bundle.
 #[derive(Debug, Clone, Default)]
@@ -139,6 +139,7 @@ fn launch_in(
     Group::add(&group.directories, pid, v2.is_some())?;
     job.state.start_time =
         process_times(pid).ok_or_else(|| Error::Init("the container's process died at once".to_owned()))?.1;
+    net_device::move_all(&job.config, &job.namespaces, pid)?;
     outer.say(b'G')?;
     let terminal = talk(&outer, &job, options.console_socket.as_deref())?;
     container.write(&job.state)?;

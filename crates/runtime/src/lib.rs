@@ -25,6 +25,8 @@ mod lifecycle;
 mod memory_policy;
 mod mount_plan;
 mod namespace;
+mod net_device;
+mod netlink;
 mod notify;
 mod personality;
 mod program;

@@ -92,6 +92,11 @@ impl Namespaces {
         self.new & flags::NEWUSER != 0
     }
 
+    /// The network namespace that is joined, if one is.
+    pub(crate) fn network(&self) -> Option<BorrowedFd<'_>> {
+        self.join_after.iter().find(|(_, kinds)| kinds & flags::NEWNET != 0).map(|(fd, _)| fd.as_fd())
+    }
+
     /// What the born process does itself.
     pub(crate) fn join_rest(&self) -> Result<()> {
         for (fd, kinds) in &self.join_after {

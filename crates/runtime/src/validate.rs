@@ -6,7 +6,7 @@ use crate::affinity::Affinity;
 use crate::config::Config;
 use crate::memory_policy::MemoryPolicy;
 use crate::scheduling::Scheduling;
-use crate::{Error, Result, personality};
+use crate::{Error, Result, net_device, personality};
 
 /// Checks everything that can be known to be wrong before anything is made.
 ///
@@ -20,6 +20,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     let linux = config.linux();
     linux.personality().as_ref().map_or(Ok(()), personality::check)?;
     linux.memory_policy().as_ref().map(MemoryPolicy::new).transpose()?;
+    net_device::plan(config)?;
     hooks(config)
 }
 
