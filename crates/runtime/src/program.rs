@@ -10,14 +10,16 @@ use hoy_sys::rustix::fs::{self, Access, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{Gid, Uid, fchdir, getcwd, umask};
 use hoy_sys::rustix::thread::{self, CapabilitySet};
-use oci_spec::runtime::{LinuxSeccomp, Process};
+use oci_spec::runtime::{Linux, Process};
 
 use crate::capability::{self, Sets};
 use crate::channel::Channel;
 use crate::error::Doing;
 use crate::filter::Filter;
+use crate::memory_policy::MemoryPolicy;
+use crate::scheduling::Scheduling;
 use crate::tree::Root;
-use crate::{Error, Result, identity};
+use crate::{Error, Result, identity, personality};
 
 /// Where programs are looked for when the container's environment does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -32,7 +34,7 @@ pub(crate) struct Program {
 /// What a process of this container is given besides its configuration.
 pub(crate) struct Setting<'a> {
     pub(crate) process: &'a Process,
-    pub(crate) seccomp: Option<&'a LinuxSeccomp>,
+    pub(crate) linux: &'a Linux,
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) sets: Option<Sets>,
     /// The caller's own /proc, known to be one.
@@ -102,7 +104,10 @@ impl Setting<'_> {
         if let Some(label) = self.process.selinux_label().as_ref().filter(|label| !label.is_empty()) {
             write_proc(self.proc, "self/attr/exec", label).doing(|| format!("set SELinux label \"{label}\""))?;
         }
-        identity::set_limits(self.process.rlimits().as_deref().unwrap_or_default(), &mut warn)
+        identity::set_limits(self.process.rlimits().as_deref().unwrap_or_default(), &mut warn)?;
+        Scheduling::new(self.process)?.apply()?;
+        self.linux.personality().as_ref().map_or(Ok(()), personality::apply)?;
+        self.linux.memory_policy().as_ref().map_or(Ok(()), |policy| MemoryPolicy::new(policy)?.apply())
     }
 
     /// Finds the program in the container: everything that can be known to fail before `start` fails here.
@@ -194,7 +199,7 @@ impl Setting<'_> {
     }
 
     fn load_filter(&self) -> Result<()> {
-        let (Some(filter), Some(_)) = (self.filter, self.seccomp) else { return Ok(()) };
+        let Some(filter) = self.filter else { return Ok(()) };
         if let Some(listener) = filter.load()? {
             self.channel.give(b'L', listener.as_fd())?;
             self.channel.wait_go()?;
