@@ -9,7 +9,7 @@ use hoy_sys::process::{cloexec_from, execve, reset_signals};
 use hoy_sys::rustix::fs::{self, Access, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{Gid, Uid, fchdir, getcwd, umask};
-use hoy_sys::rustix::thread;
+use hoy_sys::rustix::thread::{self, CapabilitySet};
 use oci_spec::runtime::{Linux, Process};
 
 use crate::capability::{self, Sets};
@@ -165,11 +165,6 @@ impl Setting<'_> {
     pub(crate) fn become_program(&self, root: &Root<'_>, program: &Program) -> Result<Infallible> {
         let process = self.process;
         cloexec_from(3 + self.preserve_fds).doing(|| "close descriptors")?;
-        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-        if !no_new_privileges {
-            // Without no_new_privs only CAP_SYS_ADMIN may load a filter, and it goes next.
-            self.load_filter()?;
-        }
         if let Some(sets) = self.sets {
             capability::limit_bounding(sets.bounding)?;
         }
@@ -182,14 +177,23 @@ impl Setting<'_> {
         // In the right order the file mode mask is the program's own from here.
         umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
         self.enter_directory(root, false)?;
-        if let Some(sets) = self.sets {
-            capability::apply(sets)?;
+        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+        let loads_by_right = self.filter.is_some() && !no_new_privileges;
+        let sets = capability::attainable(self.sets)?;
+        let also = if loads_by_right { capability::SYS_ADMIN - sets.effective } else { CapabilitySet::empty() };
+        capability::apply(&sets, also)?;
+        if let Some(asked) = self.sets {
+            capability::apply_ambient(&sets, asked.ambient)?;
         }
         if no_new_privileges {
             thread::set_no_new_privs(true).doing(|| "set no_new_privs")?;
-            self.load_filter()?;
         }
         reset_signals();
+        // From here on the filter judges this process too: what can be done before is done.
+        self.load_filter()?;
+        if !also.is_empty() {
+            capability::apply(&sets, CapabilitySet::empty())?;
+        }
         let error = execve(&program.path, &program.argv, &program.envp);
         Err(error).doing(|| format!("exec \"{}\"", program.path.to_string_lossy()))
     }
