@@ -23,7 +23,9 @@ use crate::init::{self, Job};
 use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
-use crate::{Error, Result, console, device, hooks, mount_plan, net_device, notify, program, userns};
+use crate::{
+    Error, Result, console, device, hooks, mount_plan, net_device, notify, procfs, program, resctrl, userns, validate,
+};
 
 /// What is asked for besides the bundle.
 #[derive(Debug, Clone, Default)]
@@ -95,7 +97,7 @@ fn check(config: &Config, options: &CreateOptions, fifo: bool) -> Result<()> {
         (true, None) if fifo => {
             Err(Error::Invalid("process.terminal is set: a detached container needs --console-socket".to_owned()))
         }
-        _ => init::check_sysctls(config),
+        _ => validate::check_here(config),
     }
 }
 
@@ -140,12 +142,15 @@ fn launch_in(
     job.state.start_time =
         process_times(pid).ok_or_else(|| Error::Init("the container's process died at once".to_owned()))?.1;
     net_device::move_all(&job.config, &job.namespaces, pid)?;
+    let rdt = job.config.linux().intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, &job.state.id)).transpose()?;
+    let made = rdt.map(|plan| resctrl::apply(&resctrl::root()?, &plan, pid)).transpose()?;
     outer.say(b'G')?;
     let terminal = talk(&outer, &job, options.console_socket.as_deref())?;
     container.write(&job.state)?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)?;
     }
+    made.into_iter().for_each(resctrl::Made::keep);
     Ok(Launched { child, channel: outer, state: job.state, config: job.config, terminal })
 }
 
@@ -207,7 +212,7 @@ fn prepare(
     in_userns: bool,
 ) -> Result<Job> {
     let rootfs = config.rootfs(bundle);
-    let mut mounts = config.spec.mounts().iter().flatten().map(mount_plan::plan).collect::<Result<Vec<_>>>()?;
+    let mut mounts = mount_plan::plan_all(&config)?;
     let env = config.process()?.env().as_deref().unwrap_or_default();
     let notify = notify::plan(std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
     let (notify_env, notify_mount) = notify.map_or((None, None), |(entry, mount)| (Some(entry), mount));
@@ -245,7 +250,7 @@ fn prepare(
         host_devices,
         null: opens.then(device::null).transpose()?,
         filter,
-        proc: program::open_proc()?,
+        proc: procfs::open()?,
         fifo: fifo.then(|| make_fifo(&container.fifo())).transpose()?,
         preserve_fds: options.preserve_fds + listen_fds(),
         no_pivot: options.no_pivot,

@@ -18,7 +18,7 @@ use crate::error::Doing;
 use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
 use crate::state::{Container, State, Status};
-use crate::{Error, Result, hooks, program};
+use crate::{Error, Result, hooks, program, resctrl};
 
 /// Makes a container and runs its program: the exit code, or at once 0 when it is detached.
 ///
@@ -182,6 +182,8 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         signal_all(&state, 9)?;
     }
     let groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
+    let rdt = config.as_ref().ok().and_then(|config| config.linux().intel_rdt().as_ref());
+    let shares = rdt.map_or(Ok(()), |rdt| resctrl::delete(rdt, container.id()));
     let removed = container.remove();
     if let Ok(config) = config {
         // A hook that fails after the end is only told of: runtime-spec runtime.md "Lifecycle".
@@ -189,6 +191,7 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
             .unwrap_or_else(|error| program::warn(&error.chain()));
     }
     groups?;
+    shares?;
     removed
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hoy_sys::mount::MountAttr;
 
-use crate::mount_plan::{Kind, MountPlan};
+use crate::mount_plan::{Kind, Link, MountPlan};
 
 /// Where the socket is inside the container, as runc has it.
 const INSIDE: &str = "/run/notify/notify.sock";
@@ -24,13 +24,14 @@ pub(crate) fn plan(socket: Option<&OsStr>, env: &[String]) -> Option<(String, Op
     }
     let mount = MountPlan {
         destination: PathBuf::from(INSIDE),
-        kind: Kind::Bind { source: Path::new(socket).to_owned(), recursive: false },
+        kind: Kind::Bind { source: Path::new(socket).to_owned(), recursive: false, link: Link::Follow },
         attr: MountAttr::default(),
         recursive: MountAttr::default(),
         propagation: Vec::new(),
         data: Vec::new(),
         copy_up: false,
         idmap: None,
+        is_on_link: false,
     };
     Some((format!("NOTIFY_SOCKET={INSIDE}"), Some(mount)))
 }
