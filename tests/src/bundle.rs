@@ -85,7 +85,11 @@ impl Bundle {
         }
         // Debian's crun refuses a hybrid hierarchy: it is given what a container would be shown, v1 alone.
         let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" \"$@\"";
-        self.sandbox.run("unshare").args(["-m", "sh", "-c", script, program, "--root"]).arg(root).args(args)
+        self.sandbox
+            .run("unshare")
+            .args(["-m", "--propagation", "slave", "sh", "-c", script, program, "--root"])
+            .arg(root)
+            .args(args)
     }
 
     /// The runtime under test, with the arguments of a command.
