@@ -62,8 +62,11 @@ fn attributes_of_a_new_file_system() {
         (&["nosymfollow", "symfollow"], &[], &["nosymfollow"]),
     ];
     for (options, there, absent) in cases {
-        let new =
-            |o: &&str| o.contains("symfollow") || o.contains("lazytime") || matches!(*o, "defaults" | "suid" | "atime");
+        let new = |o: &&str| {
+            o.contains("symfollow")
+                || o.contains("lazytime")
+                || matches!(*o, "defaults" | "suid" | "atime" | "diratime" | "async")
+        };
         if old && options.iter().any(new) {
             continue;
         }

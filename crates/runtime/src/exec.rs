@@ -245,7 +245,7 @@ impl Job {
             }
         };
         match signals {
-            Some(signals) => foreground::wait(child, signals, terminal),
+            Some(signals) => foreground::wait(child, signals, terminal, None),
             None => Ok(0),
         }
     }

@@ -214,9 +214,12 @@ fn prepare(
     let rootfs = config.rootfs(bundle);
     let mut mounts = mount_plan::plan_all(&config)?;
     let env = config.process()?.env().as_deref().unwrap_or_default();
-    let notify = notify::plan(std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
-    let (notify_env, notify_mount) = notify.map_or((None, None), |(entry, mount)| (Some(entry), mount));
-    mounts.extend(notify_mount);
+    let notify = notify::plan(container.dir(), std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
+    let (notify_env, notify_mount) = notify.unzip();
+    if let Some(mount) = notify_mount {
+        notify::prepare(container.dir())?;
+        mounts.push(mount);
+    }
     let namespaces = Namespaces::plan(&config)?;
     let devices = device::plan(config.linux().devices().as_deref().unwrap_or_default())?;
     // Root of a user namespace may not be allowed to walk where the caller may: the caller opens for it, when he may.

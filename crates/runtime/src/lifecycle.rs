@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::error::Doing;
 use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
+use crate::notify::Relay;
 use crate::state::{Container, State, Status};
 use crate::{Error, Result, hooks, program, resctrl};
 
@@ -35,10 +36,11 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
         }
     }
     let launched = launch(container, options, false)?;
-    let started = launched.channel.say(b'G').and_then(|()| {
+    let started = Relay::new(container.dir()).and_then(|relay| {
+        launched.channel.say(b'G')?;
         loop {
             match launched.channel.receive()? {
-                Message::Closed => break Ok(()),
+                Message::Closed => break Ok(relay),
                 Message::Listener(fd) => {
                     send_listener(&launched.config, &launched.state, &fd)?;
                     launched.channel.say(b'G')?;
@@ -47,16 +49,23 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
             }
         }
     });
-    let started = started.and_then(|()| {
+    let started = started.and_then(|relay| {
         let state = launched.state.document(Status::Running).to_string();
-        hooks::run("poststart", launched.config.hooks(|hooks| hooks.poststart()), &state)
+        hooks::run("poststart", launched.config.hooks(|hooks| hooks.poststart()), &state)?;
+        Ok(relay)
     });
-    if let Err(error) = started {
-        delete(container, true).unwrap_or_else(|e| program::warn(&e.chain()));
-        return Err(error);
-    }
-    let Some(signals) = signals else { return Ok(0) };
-    let code = foreground::wait(launched.child, signals, launched.terminal)?;
+    let relay = match started {
+        Ok(relay) => relay,
+        Err(error) => {
+            delete(container, true).unwrap_or_else(|e| program::warn(&e.chain()));
+            return Err(error);
+        }
+    };
+    let Some(signals) = signals else {
+        relay.map_or(Ok(()), |relay| relay.wait(launched.child.pidfd.as_fd(), launched.state.pid))?;
+        return Ok(0);
+    };
+    let code = foreground::wait(launched.child, signals, launched.terminal, relay)?;
     if !keep {
         delete_known(container, true, Some(launched.config))?;
     }
@@ -84,6 +93,8 @@ pub fn start(container: &Container) -> Result<()> {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => return Err(refused("it has stopped")),
         other => other.doing(|| format!("open \"{}\"", path.display()))?,
     };
+    let relay = Relay::new(container.dir())?;
+    let pidfd = state.pidfd();
     fifo.write_all(b"0").doing(|| "start the program")?;
     std::fs::remove_file(&path).doing(|| format!("remove \"{}\"", path.display()))?;
     // The last reader goes when the program begins: its descriptor closes on exec.
@@ -91,7 +102,11 @@ pub fn start(container: &Container) -> Result<()> {
     drop(lock);
     let config = container.config()?;
     hooks::run("poststart", config.hooks(|hooks| hooks.poststart()), &state.document(Status::Running).to_string())
-        .inspect_err(|_| kill_process(&state))
+        .inspect_err(|_| kill_process(&state))?;
+    match (relay, pidfd) {
+        (Some(relay), Some(pidfd)) => relay.wait(pidfd.as_fd(), state.pid),
+        _ => Ok(()),
+    }
 }
 
 fn kill_process(state: &State) {
