@@ -81,16 +81,20 @@ pub(crate) fn open_host(devices: &[Device]) -> Vec<Option<OwnedFd>> {
 /// Makes the devices, or puts the caller's there where `host` has them.
 pub(crate) fn make_all(root: &Root<'_>, devices: &[Device], host: Option<&[Option<OwnedFd>]>) -> Result<()> {
     for (at, device) in devices.iter().enumerate() {
+        // Anybody may make a fifo.
+        let host = host.filter(|_| device.kind != FileType::Fifo);
         let bound = host.map(|host| host.get(at).and_then(Option::as_ref));
         let doing = || format!("make device \"{}\"", device.path.display());
         match bound {
-            None => make(root, device)?,
-            Some(Some(tree)) => {
-                let target = root.file(&device.path)?;
-                if !same_device(target.as_fd(), device) {
-                    tree::attach(tree.as_fd(), target.as_fd()).doing(doing)?;
-                }
-            }
+            None => match make(root, device) {
+                // Root without CAP_MKNOD has what there is.
+                Err(error) if error.errno() == Some(Errno::PERM) => match tree::copy_of_path(&device.path, false) {
+                    Ok(tree) => bind(root, device, &tree)?,
+                    Err(_) => return Err(error),
+                },
+                other => other?,
+            },
+            Some(Some(tree)) => bind(root, device, tree)?,
             Some(None) => {
                 let reason = "a user namespace can only be given devices that the caller has, and there is none";
                 return Err(Error::Invalid(format!("{}: {reason}", doing())));
@@ -98,6 +102,20 @@ pub(crate) fn make_all(root: &Root<'_>, devices: &[Device], host: Option<&[Optio
         }
     }
     Ok(())
+}
+
+/// Puts the caller's device there.
+fn bind(root: &Root<'_>, device: &Device, tree: &OwnedFd) -> Result<()> {
+    let doing = || format!("make device \"{}\"", device.path.display());
+    if !same_device(tree.as_fd(), device) {
+        let numbers = format!("{}:{}", device.major, device.minor);
+        return Err(Error::Invalid(format!("{}: the caller's is not the device {numbers}", doing())));
+    }
+    let target = root.file(&device.path)?;
+    if same_device(target.as_fd(), device) {
+        return Ok(());
+    }
+    tree::attach(tree.as_fd(), target.as_fd()).doing(doing)
 }
 
 fn same_device(fd: BorrowedFd<'_>, device: &Device) -> bool {

@@ -120,7 +120,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     let propagation = linux.rootfs_propagation().as_deref();
     let root = Root(sources.root.as_fd());
     let null = job.null.as_ref().map_or_else(device::null, |null| null.try_clone().doing(|| "duplicate"))?;
-    rootfs::attach_root(root.0, propagation)?;
+    rootfs::attach_root(root.0, propagation, job.namespaces.joins_mounts())?;
     rootfs::mount_all(&root, &job.mounts, &sources.binds)?;
     let opened = (job.in_userns && job.host_devices.is_none()).then(|| device::open_host(&job.devices));
     device::make_all(&root, &job.devices, job.host_devices.as_deref().or(opened.as_deref()))?;
@@ -141,7 +141,8 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     // As every runtime does; one that cannot be made is told of when it is entered.
     root.directory(process.cwd()).map(drop).unwrap_or_default();
     sysctl::set_all(&job.config, job.proc.as_fd())?;
-    rootfs::enter(root.0, job.no_pivot)?;
+    // Others in a mount namespace that is joined keep their root.
+    rootfs::enter(root.0, job.no_pivot || job.namespaces.joins_mounts())?;
     device::make_readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
     device::mask(&root, linux.masked_paths().as_deref().unwrap_or_default(), &null)?;
     rootfs::seal(root.0, job.config.is_readonly(), propagation)?;

@@ -86,11 +86,15 @@ fn propagate(mount: BorrowedFd<'_>, kind: u64, recursive: bool) -> std::io::Resu
 /// Attaches the root over this namespace's `/`, so that it can become the root itself.
 ///
 /// Mounts made here do not reach the host, and with the default propagation the host's reach here.
-pub(crate) fn attach_root(root: BorrowedFd<'_>, rootfs_propagation: Option<&str>) -> Result<()> {
+///
+/// Others in a mount namespace that `is_joined` keep the propagation they have.
+pub(crate) fn attach_root(root: BorrowedFd<'_>, rootfs_propagation: Option<&str>, is_joined: bool) -> Result<()> {
     let (kind, recursive) = root_propagation(rootfs_propagation)?;
     let here = open_here("/")?;
     let host = if kind == propagation::PRIVATE { kind } else { propagation::SLAVE };
-    propagate(here.as_fd(), host, true).doing(|| "change propagation of \"/\"")?;
+    if !is_joined {
+        propagate(here.as_fd(), host, true).doing(|| "change propagation of \"/\"")?;
+    }
     // A shared tree would send what is mounted in it to its peers on the host.
     propagate(root, host, recursive).doing(|| "change propagation of the root")?;
     tree::attach(root, here.as_fd()).doing(|| "attach the root")
