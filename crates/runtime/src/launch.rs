@@ -10,6 +10,7 @@ use hoy_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 use hoy_sys::rustix::process::{
     DumpableBehavior, Signal, WaitOptions, geteuid, pidfd_send_signal, set_dumpable_behavior, waitpid,
 };
+use hoy_sys::rustix::thread::CapabilitySet;
 use oci_spec::runtime::LinuxNamespaceType;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -24,7 +25,8 @@ use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
 use crate::{
-    Error, Result, console, device, hooks, mount_plan, net_device, notify, procfs, program, resctrl, userns, validate,
+    Error, Result, capability, console, device, hooks, mount_plan, net_device, notify, procfs, program, resctrl,
+    userns, validate,
 };
 
 /// What is asked for besides the bundle.
@@ -223,7 +225,7 @@ fn prepare(
     let namespaces = Namespaces::plan(&config)?;
     let devices = device::plan(config.linux().devices().as_deref().unwrap_or_default())?;
     // Root of a user namespace may not be allowed to walk where the caller may: the caller opens for it, when he may.
-    let opens = geteuid().is_root();
+    let opens = geteuid().is_root() && capability::is_effective(CapabilitySet::SYS_ADMIN);
     let sources = opens.then(|| Sources::open(&rootfs, bundle, &mounts)).transpose()?;
     let host_devices = (in_userns && opens).then(|| device::open_host(&devices));
     let filter = config.linux().seccomp().as_ref().map(Filter::new).transpose()?;

@@ -201,7 +201,7 @@ pub(crate) fn spawn(
     }
     let own = plan.own_before()?;
     plan.before()?;
-    let Some(made) = clone3(plan.new, cgroup).doing(|| "make the container's process")? else {
+    let Some(made) = born(clone3(plan.new, cgroup), plan)? else {
         // Its own copy of the other end would keep it from seeing that the caller has ended.
         drop(outer);
         child(&inner);
@@ -219,6 +219,13 @@ pub(crate) fn spawn(
         maps(made.pid.as_raw_nonzero().get())?;
     }
     Ok((made, outer))
+}
+
+/// The result of a birth, with its remedy when the right to it is missing.
+fn born<T>(result: hoy_sys::Result<T>, plan: &Namespaces) -> Result<T> {
+    let is_refused = result.as_ref().is_err_and(|error| error.errno == Errno::PERM) && !plan.has_new_user();
+    let remedy = if is_refused { " without CAP_SYS_ADMIN, for which it needs a user namespace" } else { "" };
+    result.doing(|| format!("make the container's process{remedy}"))
 }
 
 fn spawn_between(
