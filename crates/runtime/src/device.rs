@@ -9,11 +9,11 @@ use hoy_sys::rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
 use hoy_sys::rustix::process::{Gid, Uid};
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 
 use crate::error::Doing;
 use crate::tree::{self, Root};
-use crate::{Error, Result};
+use crate::{Error, Result, label};
 
 /// What every container has (config-linux.md "Default Devices"): name, major, minor.
 const DEFAULT: &[(&str, u32, u32)] =
@@ -182,15 +182,16 @@ pub(crate) fn null() -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Hides `paths`: a file under the null device, a directory under one empty read-only directory that all share.
-pub(crate) fn mask(root: &Root<'_>, paths: &[String], null: &OwnedFd) -> Result<()> {
+/// Hides the masked paths: a file under the null device, a directory under one empty read-only directory that all share.
+pub(crate) fn mask(root: &Root<'_>, linux: &Linux, null: &OwnedFd) -> Result<()> {
+    let paths = linux.masked_paths().as_deref().unwrap_or_default();
     let mut empty: Option<OwnedFd> = None;
     let mut null_attached: Option<OwnedFd> = None;
     for path in paths {
         let Some(target) = root.find(Path::new(path))? else { continue };
         let doing = || format!("mask \"{path}\"");
         if tree::is_directory(&target).doing(doing)? {
-            cover(&mut empty, empty_directory, target.as_fd()).doing(doing)?;
+            cover(&mut empty, || empty_directory(linux), target.as_fd()).doing(doing)?;
         } else {
             cover(&mut null_attached, || null.try_clone(), target.as_fd()).doing(doing)?;
         }
@@ -213,10 +214,13 @@ fn cover(
     Ok(())
 }
 
-fn empty_directory() -> std::io::Result<OwnedFd> {
+fn empty_directory(linux: &Linux) -> std::io::Result<OwnedFd> {
     let context = mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     mount::fsconfig_set_string(context.as_fd(), "nr_inodes", "1")?;
     mount::fsconfig_set_string(context.as_fd(), "mode", "755")?;
+    if let Some((key, Some(label))) = label::mount_option(linux, "tmpfs") {
+        mount::fsconfig_set_string(context.as_fd(), key, label)?;
+    }
     mount::fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOSUID

@@ -144,7 +144,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     // Others in a mount namespace that is joined keep their root.
     rootfs::enter(root.0, job.no_pivot || job.namespaces.joins_mounts())?;
     device::make_readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
-    device::mask(&root, linux.masked_paths().as_deref().unwrap_or_default(), &null)?;
+    device::mask(&root, linux, &null)?;
     rootfs::seal(root.0, job.config.is_readonly(), propagation)?;
     Ok(terminal)
 }
