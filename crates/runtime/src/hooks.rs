@@ -10,6 +10,7 @@ use hoy_sys::rustix::process::{Pid, PidfdFlags, pidfd_open};
 use oci_spec::runtime::Hook;
 
 use crate::error::Doing;
+use crate::program::warn;
 use crate::{Error, Result};
 
 /// Runs `hooks` in order, each with `state` on its standard input; the first failure ends it.
@@ -17,6 +18,13 @@ use crate::{Error, Result};
 /// A hook has the environment that the configuration gives it and no other, and `/` as its working directory.
 pub(crate) fn run(kind: &str, hooks: &[Hook], state: &str) -> Result<()> {
     hooks.iter().try_for_each(|hook| run_one(kind, hook, state))
+}
+
+/// Runs `hooks` in order, every one of them: a failure is only told of.
+pub(crate) fn run_each(kind: &str, hooks: &[Hook], state: &str) {
+    for hook in hooks {
+        run_one(kind, hook, state).unwrap_or_else(|error| warn(&error.chain()));
+    }
 }
 
 fn run_one(kind: &str, hook: &Hook, state: &str) -> Result<()> {

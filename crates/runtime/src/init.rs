@@ -77,7 +77,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     let sources = match &job.sources {
         Some(sources) => sources,
         None => {
-            opened = Sources::open(&job.rootfs, &job.bundle, &job.mounts)?;
+            opened = Sources::open(&job.rootfs, &job.bundle, &[])?;
             &opened
         }
     };
@@ -121,7 +121,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     let root = Root(sources.root.as_fd());
     let null = job.null.as_ref().map_or_else(device::null, |null| null.try_clone().doing(|| "duplicate"))?;
     rootfs::attach_root(root.0, propagation)?;
-    rootfs::mount_all(&root, &job.mounts, &sources.binds)?;
+    rootfs::mount_all(&root, &job.mounts, sources, &job.bundle)?;
     let opened = (job.in_userns && job.host_devices.is_none()).then(|| device::open_host(&job.devices));
     device::make_all(&root, &job.devices, job.host_devices.as_deref().or(opened.as_deref()))?;
     device::link_all(&root)?;

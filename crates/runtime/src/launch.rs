@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use hoy_cgroup::Group;
-use hoy_sys::process::Child;
+use hoy_sys::process::{Child, flags};
 use hoy_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 use hoy_sys::rustix::process::{
     DumpableBehavior, Signal, WaitOptions, geteuid, pidfd_send_signal, set_dumpable_behavior, waitpid,
@@ -154,9 +154,11 @@ fn talk(channel: &Channel, job: &Job, console: Option<&Path>) -> Result<Option<O
     loop {
         match channel.receive()? {
             Message::Hooks => {
-                let state = job.state.document(Status::Creating).to_string();
-                hooks::run("prestart", job.config.hooks(init::prestart), &state)?;
-                hooks::run("createRuntime", job.config.hooks(|hooks| hooks.create_runtime()), &state)?;
+                let state = |status| job.state.document(status).to_string();
+                // The first kind of hook there was is told what it always was, and callers' tests ask for it.
+                hooks::run("prestart", job.config.hooks(init::prestart), &state(Status::Created))?;
+                let create = job.config.hooks(|hooks| hooks.create_runtime());
+                hooks::run("createRuntime", create, &state(Status::Creating))?;
                 channel.say(b'G')?;
             }
             Message::Terminal(master) => match console {
@@ -213,9 +215,12 @@ fn prepare(
     mounts.extend(notify_mount);
     let namespaces = Namespaces::plan(&config)?;
     let devices = device::plan(config.linux().devices().as_deref().unwrap_or_default())?;
-    // Root of a user namespace may not be allowed to walk where the caller may: the caller opens for it, when he may.
+    // Root of a user namespace may not be allowed to walk where the caller may, and in a mount namespace that is
+    // joined paths mean something else: the caller opens for it, when he may.
     let opens = geteuid().is_root();
-    let sources = opens.then(|| Sources::open(&rootfs, bundle, &mounts)).transpose()?;
+    let walks = !in_userns && namespaces.new & flags::NEWNS != 0;
+    let early = if walks { &[] } else { mounts.as_slice() };
+    let sources = opens.then(|| Sources::open(&rootfs, bundle, early)).transpose()?;
     let host_devices = (in_userns && opens).then(|| device::open_host(&devices));
     let filter = config.linux().seccomp().as_ref().map(Filter::new).transpose()?;
     let state = State {

@@ -18,12 +18,12 @@ use crate::{Error, Result, cgroup_mount};
 pub(crate) struct Sources {
     /// The root file system.
     pub(crate) root: OwnedFd,
-    /// One for each mount that is a bind, in the order of the mounts.
+    /// One for each mount that is a bind, in the order of the mounts, where they are opened before their turn.
     pub(crate) binds: Vec<Option<OwnedFd>>,
 }
 
 impl Sources {
-    /// Opens detached copies of the root and of every bind's source.
+    /// Opens detached copies of the root and of the sources of the binds among `mounts`.
     pub(crate) fn open(rootfs: &Path, bundle: &Path, mounts: &[MountPlan]) -> Result<Self> {
         let root = tree::copy_of_path(rootfs, true).doing(|| format!("open root \"{}\"", rootfs.display()))?;
         let binds = mounts.iter().map(|plan| open_bind(plan, bundle)).collect::<Result<_>>()?;
@@ -77,10 +77,13 @@ fn open_here(path: &str) -> Result<OwnedFd> {
     openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing(|| format!("open \"{path}\""))
 }
 
-/// Mounts everything, in order.
-pub(crate) fn mount_all(root: &Root<'_>, mounts: &[MountPlan], binds: &[Option<OwnedFd>]) -> Result<()> {
-    for (plan, bind) in mounts.iter().zip(binds) {
-        mount_one(root, plan, bind.as_ref())?;
+/// Mounts everything, in order: the kernel lists mounts in the order in which they were opened.
+pub(crate) fn mount_all(root: &Root<'_>, mounts: &[MountPlan], sources: &Sources, bundle: &Path) -> Result<()> {
+    for (number, plan) in mounts.iter().enumerate() {
+        match sources.binds.get(number) {
+            Some(bind) => mount_one(root, plan, bind.as_ref())?,
+            None => mount_one(root, plan, open_bind(plan, bundle)?.as_ref())?,
+        }
     }
     Ok(())
 }
