@@ -25,7 +25,7 @@ use crate::namespace::{Namespaces, spawn};
 use crate::program::{self, Setting};
 use crate::state::{Container, State, Status, write_pid_file};
 use crate::tree::Root;
-use crate::{Error, Result, foreground, identity, validate};
+use crate::{Error, Result, foreground, identity, shared_mounts, validate};
 
 /// What is to be run, and how.
 #[derive(Debug, Clone, Default)]
@@ -110,10 +110,16 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     let signals = if options.detach { None } else { Some(block_signals().doing(|| "block signals")?) };
     let pidfd = state.pidfd().ok_or_else(|| refused("container not running"))?;
     let namespaces = Namespaces::of_process(&config, pidfd.as_fd(), state.pid)?;
+    let proc = program::open_proc()?;
+    let root = shared_mounts::root_of(&state, proc.as_fd())?;
+    if !state.is_alive() {
+        return Err(refused("container not running"));
+    }
     let job = Job {
         filter: config.linux().seccomp().as_ref().map(Filter::new).transpose()?,
         sets: sets(&config, &process, options),
-        proc: program::open_proc()?,
+        proc,
+        root,
         preserve_fds: options.preserve_fds + listen_fds(),
         process,
         namespaces,
@@ -136,6 +142,8 @@ struct Job {
     namespaces: Namespaces,
     filter: Option<Filter>,
     proc: OwnedFd,
+    /// The container's root, where no mount namespace leads to it.
+    root: Option<OwnedFd>,
     preserve_fds: u32,
 }
 
@@ -271,6 +279,9 @@ impl Job {
         umask(Mode::empty());
         setsid().doing(|| "make a session")?;
         self.namespaces.join_rest()?;
+        if let Some(root) = &self.root {
+            shared_mounts::enter(root.as_fd())?;
+        }
         if self.namespaces.join_user.is_some() {
             identity::become_root();
         }

@@ -23,7 +23,7 @@ use crate::program::{Setting, write_proc};
 use crate::rootfs::{self, Sources};
 use crate::state::{State, Status};
 use crate::tree::Root;
-use crate::{Error, Result, hooks, identity};
+use crate::{Error, Result, hooks, identity, shared_mounts};
 
 /// Everything decided and opened before the process is born.
 pub(crate) struct Job {
@@ -120,7 +120,12 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     let propagation = linux.rootfs_propagation().as_deref();
     let root = Root(sources.root.as_fd());
     let null = job.null.as_ref().map_or_else(device::null, |null| null.try_clone().doing(|| "duplicate"))?;
-    rootfs::attach_root(root.0, propagation)?;
+    let is_shared = job.state.root_mount.is_some();
+    if is_shared {
+        shared_mounts::attach(root.0, &job.rootfs)?;
+    } else {
+        rootfs::attach_root(root.0, propagation)?;
+    }
     rootfs::mount_all(&root, &job.mounts, sources, &job.bundle)?;
     let opened = (job.in_userns && job.host_devices.is_none()).then(|| device::open_host(&job.devices));
     device::make_all(&root, &job.devices, job.host_devices.as_deref().or(opened.as_deref()))?;
@@ -143,7 +148,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     for (name, value) in linux.sysctl().iter().flatten() {
         sysctl(job, name, value)?;
     }
-    rootfs::enter(root.0, job.no_pivot)?;
+    rootfs::enter(root.0, job.no_pivot || is_shared)?;
     device::make_readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
     device::mask(&root, linux.masked_paths().as_deref().unwrap_or_default(), &null)?;
     rootfs::seal(root.0, job.config.is_readonly(), propagation)?;

@@ -23,7 +23,7 @@ use crate::init::{self, Job};
 use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
-use crate::{Error, Result, console, device, hooks, mount_plan, notify, program, userns};
+use crate::{Error, Result, console, device, hooks, mount_plan, notify, program, shared_mounts, userns};
 
 /// What is asked for besides the bundle.
 #[derive(Debug, Clone, Default)]
@@ -80,6 +80,7 @@ pub(crate) fn launch(container: &Container, options: &CreateOptions, fifo: bool)
             waitpid(Some(child.pid), WaitOptions::empty()).map(drop).unwrap_or_default();
         }
         hoy_cgroup::remove(&group.directories, &group.shared).unwrap_or_default();
+        container.read().ok().flatten().map_or(Ok(()), |state| shared_mounts::detach(&state)).unwrap_or_default();
         container.remove().unwrap_or_default();
     }
     made
@@ -218,9 +219,15 @@ fn prepare(
     // Root of a user namespace may not be allowed to walk where the caller may, and in a mount namespace that is
     // joined paths mean something else: the caller opens for it, when he may.
     let opens = geteuid().is_root();
-    let walks = !in_userns && namespaces.new & flags::NEWNS != 0;
+    let has_mounts = config.namespace(LinuxNamespaceType::Mount).is_some();
+    let walks = !in_userns && (!has_mounts || namespaces.new & flags::NEWNS != 0);
     let early = if walks { &[] } else { mounts.as_slice() };
     let sources = opens.then(|| Sources::open(&rootfs, bundle, early)).transpose()?;
+    let root_mount = match &sources {
+        _ if has_mounts => None,
+        Some(sources) => Some(shared_mounts::identify(sources.root.as_fd(), &rootfs)?),
+        None => return Err(Error::Invalid("a container without a mount namespace needs root".to_owned())),
+    };
     let host_devices = (in_userns && opens).then(|| device::open_host(&devices));
     let filter = config.linux().seccomp().as_ref().map(Filter::new).transpose()?;
     let state = State {
@@ -235,6 +242,7 @@ fn prepare(
         annotations: config.spec.annotations().clone().unwrap_or_default(),
         cgroups: std::collections::BTreeMap::new(),
         cgroups_shared: std::collections::BTreeSet::new(),
+        root_mount,
     };
     Ok(Job {
         state,

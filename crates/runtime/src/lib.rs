@@ -31,6 +31,7 @@ mod program;
 mod rootfs;
 mod scheduling;
 mod seal;
+mod shared_mounts;
 pub mod state;
 mod tree;
 mod userns;

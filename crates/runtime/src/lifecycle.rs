@@ -18,7 +18,7 @@ use crate::error::Doing;
 use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
 use crate::state::{Container, State, Status};
-use crate::{Error, Result, hooks, program};
+use crate::{Error, Result, hooks, program, shared_mounts};
 
 /// Makes a container and runs its program: the exit code, or at once 0 when it is detached.
 ///
@@ -182,12 +182,14 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         signal_all(&state, 9)?;
     }
     let groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
+    let unmounted = shared_mounts::detach(&state);
     let removed = container.remove();
     if let Ok(config) = config {
         // A hook that fails after the end is only told of, and the next one runs: runtime-spec runtime.md "Lifecycle".
         hooks::run_each("poststop", config.hooks(|h| h.poststop()), &state.document(Status::Stopped).to_string());
     }
     groups?;
+    unmounted?;
     removed
 }
 

@@ -83,7 +83,9 @@ impl Namespaces {
                 kind => after |= flag(kind),
             }
         }
-        plan.join_after.push((pidfd.try_clone_to_owned().doing(doing)?, after));
+        if after != 0 {
+            plan.join_after.push((pidfd.try_clone_to_owned().doing(doing)?, after));
+        }
         Ok(plan)
     }
 

@@ -12,7 +12,7 @@ use hoy_sys::rustix::process;
 use crate::error::Doing;
 use crate::mount_plan::{Kind, MountPlan};
 use crate::tree::{self, Root};
-use crate::{Error, Result, cgroup_mount};
+use crate::{Error, Result, cgroup_mount, shared_mounts};
 
 /// Trees of the caller's file system, opened where the caller's paths mean what the caller meant.
 pub(crate) struct Sources {
@@ -230,14 +230,13 @@ fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
 
 /// Makes `root` this process's `/` and lets the old one go.
 pub(crate) fn enter(root: BorrowedFd<'_>, no_pivot: bool) -> Result<()> {
-    process::fchdir(root).doing(|| "enter the root")?;
     if no_pivot {
-        process::chroot(".").doing(|| "change the root")?;
-    } else {
-        // The old root is stacked on the new one and comes off again: pivot_root(2) NOTES.
-        process::pivot_root(".", ".").doing(|| "pivot the root")?;
-        mount::unmount(".", UnmountFlags::DETACH).doing(|| "unmount the old root")?;
+        return shared_mounts::enter(root);
     }
+    process::fchdir(root).doing(|| "enter the root")?;
+    // The old root is stacked on the new one and comes off again: pivot_root(2) NOTES.
+    process::pivot_root(".", ".").doing(|| "pivot the root")?;
+    mount::unmount(".", UnmountFlags::DETACH).doing(|| "unmount the old root")?;
     process::chdir("/").doing(|| "enter \"/\"")
 }
 

@@ -81,6 +81,9 @@ pub struct State {
     /// Those of them that were there before it.
     #[serde(default)]
     pub cgroups_shared: BTreeSet<String>,
+    /// The mount that its tree hangs on, where it has no mount namespace.
+    #[serde(default)]
+    pub root_mount: Option<u64>,
 }
 
 /// The directory of one container.
@@ -349,6 +352,7 @@ mod tests {
             annotations: HashMap::new(),
             cgroups: BTreeMap::new(),
             cgroups_shared: BTreeSet::new(),
+            root_mount: None,
         };
         assert!(state.is_alive());
         state.start_time += 1;
