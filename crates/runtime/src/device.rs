@@ -168,7 +168,10 @@ pub(crate) fn null() -> Result<OwnedFd> {
 pub(crate) fn mask(root: &Root<'_>, paths: &[String], null: &OwnedFd) -> Result<()> {
     let mut empty: Option<OwnedFd> = None;
     let mut null_attached: Option<OwnedFd> = None;
-    for path in paths {
+    for (at, path) in paths.iter().enumerate() {
+        if paths.iter().take(at).any(|before| before == path) {
+            continue;
+        }
         let Some(target) = root.find(Path::new(path))? else { continue };
         let doing = || format!("mask \"{path}\"");
         if tree::is_directory(&target).doing(doing)? {

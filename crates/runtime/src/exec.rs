@@ -154,6 +154,9 @@ fn decide(config: &Config, options: &ExecOptions) -> Result<Process> {
         let json = |source| Error::Json { what: format!("\"{}\"", path.display()), source };
         let mut value: Value = serde_json::from_slice(&bytes).map_err(json)?;
         let mut warnings = Vec::new();
+        if let Some(process) = value.as_object_mut() {
+            process.entry("user").or_insert_with(|| serde_json::json!({"uid": 0, "gid": 0}));
+        }
         mend_process(Some(&mut value), &mut warnings);
         warnings.iter().for_each(|warning| program::warn(warning));
         return serde_json::from_value(value).map_err(json);
@@ -309,11 +312,10 @@ impl Job {
             notify_env: None,
         };
         setting.limit()?;
-        setting.enter_directory(&root, true)?;
         let program = setting.find(&root)?;
         channel.say(b'R')?;
         channel.wait_go()?;
-        setting.become_program(&root, &program)
+        setting.become_program(&root, &program, |_| Ok(()))
     }
 }
 

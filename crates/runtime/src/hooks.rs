@@ -1,11 +1,16 @@
 //! Hooks: programs of the host's that run at points of a container's life (runtime-spec config.md "POSIX-platform Hooks").
 
+use std::ffi::CString;
+use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hoy_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
+use hoy_sys::rustix::fs::{MemfdFlags, memfd_create};
 use hoy_sys::rustix::process::{Pid, PidfdFlags, pidfd_open};
 use oci_spec::runtime::Hook;
 
@@ -13,21 +18,26 @@ use crate::error::Doing;
 use crate::program::warn;
 use crate::{Error, Result};
 
-/// Runs `hooks` in order, each with `state` on its standard input; the first failure ends it.
+/// Runs `hooks` of the host's in order, each with `state` on its standard input; the first failure ends it.
 ///
-/// A hook has the environment that the configuration gives it and no other, and `/` as its working directory.
-pub(crate) fn run(kind: &str, hooks: &[Hook], state: &str) -> Result<()> {
-    hooks.iter().try_for_each(|hook| run_one(kind, hook, state))
+/// A hook has the environment that the configuration gives it and no other, and `bundle` as its working directory.
+pub(crate) fn run(kind: &str, hooks: &[Hook], state: &str, bundle: &Path) -> Result<()> {
+    hooks.iter().try_for_each(|hook| run_one(kind, hook, state, bundle, &[]))
 }
 
 /// Runs `hooks` in order, every one of them: a failure is only told of.
-pub(crate) fn run_each(kind: &str, hooks: &[Hook], state: &str) {
+pub(crate) fn run_each(kind: &str, hooks: &[Hook], state: &str, bundle: &Path) {
     for hook in hooks {
-        run_one(kind, hook, state).unwrap_or_else(|error| warn(&error.chain()));
+        run_one(kind, hook, state, bundle, &[]).unwrap_or_else(|error| warn(&error.chain()));
     }
 }
 
-fn run_one(kind: &str, hook: &Hook, state: &str) -> Result<()> {
+/// Runs the startContainer hooks, in the container: one without an environment has the program's, `env`.
+pub(crate) fn run_inside(hooks: &[Hook], state: &str, env: &[CString]) -> Result<()> {
+    hooks.iter().try_for_each(|hook| run_one("startContainer", hook, state, Path::new("/"), env))
+}
+
+fn run_one(kind: &str, hook: &Hook, state: &str, directory: &Path, env: &[CString]) -> Result<()> {
     let name = hook.path().display();
     let doing = || format!("run {kind} hook \"{name}\"");
     let mut command = Command::new(hook.path());
@@ -35,8 +45,17 @@ fn run_one(kind: &str, hook: &Hook, state: &str) -> Result<()> {
     if let Some((first, rest)) = args.split_first() {
         command.arg0(first).args(rest);
     }
-    command.env_clear().current_dir("/").stdin(Stdio::piped());
-    command.envs(hook.env().iter().flatten().filter_map(|entry| entry.split_once('=')));
+    // A mount namespace that is joined need not have the bundle.
+    let directory = if directory.is_dir() { directory } else { Path::new("/") };
+    command.env_clear().current_dir(directory).stdin(Stdio::piped());
+    let given = env.iter().filter(|_| hook.env().is_none()).filter_map(|entry| entry.to_str().ok());
+    let own = hook.env().iter().flatten().map(String::as_str);
+    command.envs(own.chain(given).filter_map(|entry| entry.split_once('=')));
+    // Kept aside, so that a failure says what the hook said; a pipe would end only with whatever it leaves running.
+    let said = memfd_create(c"hook", MemfdFlags::CLOEXEC).ok().map(File::from);
+    if let Some(copy) = said.as_ref().and_then(|said| said.try_clone().ok()) {
+        command.stderr(copy);
+    }
     let mut child = command.spawn().doing(doing)?;
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(state.as_bytes()) {
@@ -54,7 +73,21 @@ fn run_one(kind: &str, hook: &Hook, state: &str) -> Result<()> {
         }
     }
     let status = child.wait().doing(doing)?;
-    if status.success() { Ok(()) } else { Err(Error::Invalid(format!("{kind} hook \"{name}\" failed: {status}"))) }
+    let said = said.map(|said| last_words(&said)).filter(|said| !said.is_empty());
+    if status.success() {
+        // Standard error may be closed, and then there is nobody to tell.
+        said.map_or(Ok(()), |said| writeln!(std::io::stderr(), "{said}")).unwrap_or_default();
+        return Ok(());
+    }
+    let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+    Err(Error::Invalid(format!("{kind} hook \"{name}\" failed: {status}{said}")))
+}
+
+/// What a hook wrote, no more than an error message can hold.
+fn last_words(said: &File) -> String {
+    let mut buffer = [0; 4096];
+    let length = said.read_at(&mut buffer, 0).unwrap_or(0);
+    String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).trim().to_owned()
 }
 
 fn ends_within(pid: Pid, timeout: Duration) -> std::io::Result<bool> {
@@ -74,15 +107,17 @@ mod tests {
 
     #[test]
     fn state_comes_in_and_nothing_else() {
-        let check = "test \"$(cat)\" = state && test $A = b && test -z \"$HOME\" && test $(pwd) = /";
-        run("prestart", &[hook(check, 0)], "state").unwrap();
+        let check = "test \"$(cat)\" = state && test $A = b && test -z \"$HOME\" && test $(pwd) = /tmp";
+        run("prestart", &[hook(check, 0)], "state", Path::new("/tmp")).unwrap();
     }
 
     #[test]
     fn failures_name_the_hook() {
-        let failed = run("poststop", &[hook("exit 3", 0)], "").unwrap_err().to_string();
+        let failed = run("poststop", &[hook("exit 3", 0)], "", Path::new("/")).unwrap_err().to_string();
         assert_eq!(failed, "poststop hook \"/bin/sh\" failed: exit status: 3");
-        let slow = run("prestart", &[hook("sleep 9", 1)], "").unwrap_err().to_string();
+        let failed = run("poststop", &[hook("echo why >&2; exit 3", 0)], "", Path::new("/")).unwrap_err().to_string();
+        assert!(failed.ends_with("exit status: 3: why"), "{failed}");
+        let slow = run("prestart", &[hook("sleep 9", 1)], "", Path::new("/")).unwrap_err().to_string();
         assert_eq!(slow, "prestart hook \"/bin/sh\" did not end within 1 s");
     }
 }

@@ -102,16 +102,15 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         notify_env: job.notify_env.as_deref(),
     };
     setting.limit()?;
-    setting.enter_directory(&root, true)?;
     let program = setting.find(&root)?;
     channel.say(b'R')?;
     match &job.fifo {
         Some(fifo) => wait_for_start(fifo)?,
         None => channel.wait_go()?,
     }
+    let state = state_text(job, Status::Created);
     let start = job.config.hooks(|hooks| hooks.start_container());
-    hooks::run("startContainer", start, &state_text(job, Status::Created))?;
-    setting.become_program(&root, &program)
+    setting.become_program(&root, &program, |env| hooks::run_inside(start, &state, env))
 }
 
 /// Mounts, devices and the way into the root; gives the terminal when there is to be one.
@@ -124,7 +123,8 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     if is_shared {
         shared_mounts::attach(root.0, &job.rootfs)?;
     } else {
-        rootfs::attach_root(root.0, propagation)?;
+        let place = (!job.no_pivot).then_some(job.rootfs.as_path());
+        rootfs::attach_root(root.0, place, propagation)?;
     }
     rootfs::mount_all(&root, &job.mounts, sources, &job.bundle)?;
     let opened = (job.in_userns && job.host_devices.is_none()).then(|| device::open_host(&job.devices));
@@ -142,7 +142,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
         channel.wait_go()?;
     }
     let create = job.config.hooks(|hooks| hooks.create_container());
-    hooks::run("createContainer", create, &state_text(job, Status::Creating))?;
+    hooks::run("createContainer", create, &state_text(job, Status::Creating), &job.bundle)?;
     // As every runtime does; one that cannot be made is told of when it is entered.
     root.directory(process.cwd()).map(drop).unwrap_or_default();
     for (name, value) in linux.sysctl().iter().flatten() {
@@ -151,6 +151,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     rootfs::enter(root.0, job.no_pivot || is_shared)?;
     device::make_readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
     device::mask(&root, linux.masked_paths().as_deref().unwrap_or_default(), &null)?;
+    rootfs::seal_dev(&root, &job.mounts)?;
     rootfs::seal(root.0, job.config.is_readonly(), propagation)?;
     Ok(terminal)
 }

@@ -157,9 +157,9 @@ fn talk(channel: &Channel, job: &Job, console: Option<&Path>) -> Result<Option<O
             Message::Hooks => {
                 let state = |status| job.state.document(status).to_string();
                 // The first kind of hook there was is told what it always was, and callers' tests ask for it.
-                hooks::run("prestart", job.config.hooks(init::prestart), &state(Status::Created))?;
+                hooks::run("prestart", job.config.hooks(init::prestart), &state(Status::Created), &job.bundle)?;
                 let create = job.config.hooks(|hooks| hooks.create_runtime());
-                hooks::run("createRuntime", create, &state(Status::Creating))?;
+                hooks::run("createRuntime", create, &state(Status::Creating), &job.bundle)?;
                 channel.say(b'G')?;
             }
             Message::Terminal(master) => match console {

@@ -49,7 +49,8 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
     });
     let started = started.and_then(|()| {
         let state = launched.state.document(Status::Running).to_string();
-        hooks::run("poststart", launched.config.hooks(|hooks| hooks.poststart()), &state)
+        let hooks = launched.config.hooks(|hooks| hooks.poststart());
+        hooks::run("poststart", hooks, &state, &launched.state.bundle)
     });
     if let Err(error) = started {
         delete(container, true).unwrap_or_else(|e| program::warn(&e.chain()));
@@ -90,7 +91,8 @@ pub fn start(container: &Container) -> Result<()> {
     poll(&mut [PollFd::new(&fifo, PollFlags::empty())], None).doing(|| "wait for the program to begin")?;
     drop(lock);
     let config = container.config()?;
-    hooks::run("poststart", config.hooks(|hooks| hooks.poststart()), &state.document(Status::Running).to_string())
+    let document = state.document(Status::Running).to_string();
+    hooks::run("poststart", config.hooks(|hooks| hooks.poststart()), &document, &state.bundle)
         .inspect_err(|_| kill_process(&state))
 }
 
@@ -186,7 +188,8 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
     let removed = container.remove();
     if let Ok(config) = config {
         // A hook that fails after the end is only told of, and the next one runs: runtime-spec runtime.md "Lifecycle".
-        hooks::run_each("poststop", config.hooks(|h| h.poststop()), &state.document(Status::Stopped).to_string());
+        let document = state.document(Status::Stopped).to_string();
+        hooks::run_each("poststop", config.hooks(|h| h.poststop()), &document, &state.bundle);
     }
     groups?;
     unmounted?;
