@@ -14,6 +14,7 @@ pub mod path;
 pub mod process;
 pub mod regex;
 pub mod relay;
+pub mod sched;
 pub mod seccomp;
 pub mod user;
 pub mod userns;
