@@ -60,6 +60,8 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// Where its terminal's master is sent.
     pub console_socket: Option<PathBuf>,
+    /// Where a descriptor of it is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// Whether a paused container will do.
     pub ignore_paused: bool,
 }
@@ -92,7 +94,9 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     let config = container.config()?;
     match container.status(Some(&state)) {
         Status::Stopped => return Err(refused("container not running")),
-        Status::Paused if !options.ignore_paused => return Err(refused("it is paused")),
+        Status::Paused if !options.ignore_paused => {
+            return Err(refused("it is paused: resume it first, or use --ignore-paused"));
+        }
         _ => {}
     }
     let process = decide(&config, options)?;
@@ -239,6 +243,9 @@ impl Job {
             let terminal = self.talk(&outer, options)?;
             if let Some(path) = &options.pid_file {
                 write_pid_file(path, pid)?;
+            }
+            if let Some(socket) = &options.pidfd_socket {
+                console::send_pidfd(socket, b"setns", child.pidfd.as_fd())?;
             }
             Ok(terminal)
         });

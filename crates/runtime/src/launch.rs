@@ -30,10 +30,14 @@ use crate::{Error, Result, console, device, hooks, mount_plan, notify, program, 
 pub struct CreateOptions {
     /// The bundle.
     pub bundle: PathBuf,
+    /// The configuration, where it is not the bundle's `config.json`.
+    pub config: Option<PathBuf>,
     /// Where the terminal's master is sent.
     pub console_socket: Option<PathBuf>,
     /// Where the pid is written.
     pub pid_file: Option<PathBuf>,
+    /// Where a descriptor of the first process is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// How many descriptors from 3 on the program keeps.
     pub preserve_fds: u32,
     /// The root is changed by chroot instead.
@@ -43,6 +47,13 @@ pub struct CreateOptions {
     /// Whether control groups are left alone where no limit needs them; `Some(false)` makes it an error when they
     /// cannot be made, `None` makes them where this user may.
     pub rootless: Option<bool>,
+}
+
+impl CreateOptions {
+    /// The configuration's file.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| self.bundle.join("config.json"))
+    }
 }
 
 /// A container just made, its process waiting.
@@ -67,7 +78,7 @@ pub fn create(container: &Container, options: &CreateOptions) -> Result<()> {
 pub(crate) fn launch(container: &Container, options: &CreateOptions, fifo: bool) -> Result<Launched> {
     let bundle =
         std::fs::canonicalize(&options.bundle).doing(|| format!("open bundle \"{}\"", options.bundle.display()))?;
-    let config = Config::read(&bundle.join("config.json"))?;
+    let config = Config::read(&options.config_file())?;
     check(&config, options, fifo)?;
     container.make(&config)?;
     let mut group = Group::default();
@@ -145,6 +156,9 @@ fn launch_in(
     container.write(&job.state)?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)?;
+    }
+    if let Some(socket) = &options.pidfd_socket {
+        console::send_pidfd(socket, b"standard", child.pidfd.as_fd())?;
     }
     Ok(Launched { child, channel: outer, state: job.state, config: job.config, terminal })
 }

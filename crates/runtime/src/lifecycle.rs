@@ -28,7 +28,7 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
     // Before the process is there, so that no signal is lost between the two.
     let signals = if detach { None } else { Some(block_signals().doing(|| "block signals")?) };
     if detach {
-        let config = Config::read(&options.bundle.join("config.json"))?;
+        let config = Config::read(&options.config_file())?;
         if config.process()?.terminal().unwrap_or(false) && options.console_socket.is_none() {
             let reason = "process.terminal is set: a detached container needs --console-socket";
             return Err(Error::Invalid(reason.to_owned()));
