@@ -2,8 +2,10 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use hoy_tests::{Bundle, User};
+use hoy_tests::{Bundle, Run, User, skip};
 use serde_json::json;
 
 #[test]
@@ -99,4 +101,111 @@ fn a_process_without_a_user_is_roots() {
     fs::write(bundle.path("process.json"), r#"{"args": ["/bin/id", "-u"], "cwd": "/"}"#).unwrap();
     assert_eq!(bundle.hoy(&["exec", "-p", "process.json", "a"]).ok(), "0");
     bundle.hoy(&["delete", "-f", "a"]).ok();
+}
+
+/// Without a PID namespace of its own nothing ends with a container's first process, and a kill is for all.
+#[test]
+fn a_kill_is_for_all_where_the_first_process_is_no_init() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "pid");
+    for first_goes in [false, true] {
+        let mark = if first_goes { "7391" } else { "7392" };
+        bundle.script(&format!("sleep {mark} & exec sleep {mark}"));
+        bundle.leave(&["run", "-d", "a"]);
+        let running = || Run::new("pgrep").args(["-fx", &format!("sleep {mark}")]).output().stdout.lines().count();
+        while running() < 2 {
+            std::thread::yield_now();
+        }
+        if first_goes {
+            let state: serde_json::Value = serde_json::from_str(&bundle.hoy(&["state", "a"]).ok()).unwrap();
+            Run::new("kill").args(["-9", &state["pid"].to_string()]).ok();
+            while running() > 1 {
+                std::thread::yield_now();
+            }
+        }
+        bundle.hoy(&["kill", "a", "KILL"]).ok();
+        let end = Instant::now() + Duration::from_secs(10);
+        while running() > 0 {
+            assert!(Instant::now() < end, "processes are left, first gone: {first_goes}");
+        }
+        bundle.hoy(&["delete", "a"]).ok();
+    }
+}
+
+#[test]
+fn lists_are_in_the_known_order_and_of_what_is_there() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    bundle.script("sleep 100");
+    bundle.leave(&["run", "-d", "a"]);
+    let list = bundle.hoy(&["list", "--format", "json"]).ok();
+    let places = [
+        "\"ociVersion\":",
+        "\"id\":\"a\"",
+        "\"pid\":",
+        "\"status\":\"running\"",
+        "\"bundle\":",
+        "\"rootfs\":",
+        "\"created\":",
+    ]
+    .map(|name| list.find(name).unwrap_or_else(|| panic!("{name} is not in {list}")));
+    assert!(places.is_sorted(), "{list}");
+    bundle.hoy(&["delete", "-f", "a"]).ok();
+    Run::new("hoy-runtime").args(["--root", "/no/such", "list"]).fails(1, &["\"/no/such\" is not a directory"]);
+}
+
+/// While it waits for its start, the container's process holds nothing of the caller's open.
+#[test]
+fn who_waits_holds_nothing() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    bundle.script("true");
+    let leaked = fs::File::open("/etc/hostname").unwrap();
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+    bundle.leave(&["create", "a"]);
+    drop(leaked);
+    let state: serde_json::Value = serde_json::from_str(&bundle.hoy(&["state", "a"]).ok()).unwrap();
+    let fds = fs::read_dir(format!("/proc/{}/fd", state["pid"])).unwrap().map(|entry| entry.unwrap());
+    let open = fds.filter(|fd| !["0", "1", "2"].contains(&fd.file_name().to_str().unwrap()));
+    for fd in open {
+        let target = fs::read_link(fd.path()).unwrap().to_str().unwrap().to_owned();
+        let is_needed = ["/", "/proc"].contains(&target.as_str()) || target.starts_with("socket:");
+        assert!(is_needed || target.contains("/run/state/a/"), "{target}");
+    }
+    bundle.hoy(&["delete", "-f", "a"]).ok();
+}
+
+/// Without pivot_root the host's /proc is not to be had again through a user namespace.
+#[test]
+fn no_bare_proc_without_pivot() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    bundle.set("/process/noNewPrivileges", json!(false));
+    let all = json!(["CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP"]);
+    bundle.set("/process/capabilities", json!({"bounding": all, "effective": all, "permitted": all}));
+    bundle.script("unshare -mUrpf mount -t proc none /proc 2>&1; echo $?");
+    let with = bundle.hoy(&["run", "a"]).ok();
+    let without = bundle.hoy(&["run", "--no-pivot", "a"]).ok();
+    assert!(with.contains("ermission denied") && with.ends_with('1'), "{with}");
+    assert_eq!(with, without);
+}
+
+/// A group that has somebody else's processes, or would stop whoever enters it, is no container's.
+#[test]
+fn a_control_group_in_use_is_refused() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    let path = format!("/hoy-test-{}", std::process::id());
+    bundle.set("/linux/cgroupsPath", json!(path));
+    bundle.script("sleep 100");
+    bundle.leave(&["run", "-d", "a"]);
+    bundle.hoy(&["run", "b"]).fails(1, &["container's cgroup is not empty"]);
+    bundle.hoy(&["create", "b"]).fails(1, &["container's cgroup is not empty"]);
+    assert_eq!(bundle.hoy(&["list", "-q"]).ok(), "a");
+    bundle.hoy(&["delete", "-f", "a"]).ok();
+    let freezer = Path::new("/sys/fs/cgroup/freezer").join(path.trim_start_matches('/'));
+    if !freezer.parent().unwrap().is_dir() {
+        return skip("no freezer of version 1");
+    }
+    fs::create_dir(&freezer).unwrap();
+    fs::write(freezer.join("freezer.state"), "FROZEN").unwrap();
+    let refused = bundle.hoy(&["run", "b"]).output();
+    fs::remove_dir(&freezer).unwrap();
+    assert!(refused.status == 1 && refused.stderr.contains("container's cgroup is frozen"), "{refused:?}");
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use hoy_cli::{Context, Error, Result, Stdout, print_line};
+use hoy_runtime::document::Document;
 use hoy_runtime::state::{self, Container};
 use hoy_runtime::{
     CreateOptions, ExecOptions, create, delete, exec, features, kill, parse_user, pause, run as run_container, seal,
@@ -157,6 +158,9 @@ fn print_state(container: &Container) -> Result<()> {
 
 fn print_list(global: &Global, args: &List) -> Result<()> {
     let root = root(global);
+    if global.root.is_some() && !root.is_dir() {
+        return Err(Error::msg(format!("--root \"{}\" is not a directory", root.display())));
+    }
     let mut documents = Vec::new();
     for id in state::list(&root)? {
         let container = Container::new(&root, &id)?;
@@ -178,17 +182,15 @@ fn print_list(global: &Global, args: &List) -> Result<()> {
     print_table(&documents)
 }
 
-fn print_table(documents: &[serde_json::Value]) -> Result<()> {
-    let columns = ["id", "pid", "status", "bundle", "created", "owner"];
-    let text = |document: &serde_json::Value, column: &str| match document.get(column) {
-        Some(serde_json::Value::String(text)) => text.clone(),
-        other => other.map(ToString::to_string).unwrap_or_default(),
+fn print_table(documents: &[Document]) -> Result<()> {
+    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let row = |d: &Document| {
+        let (pid, status) = (d.pid.to_string(), d.status.as_str().to_owned());
+        [d.id.clone(), pid, status, d.bundle.display().to_string(), d.created.clone(), d.owner.clone()]
     };
-    let head: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
-    let rows = documents.iter().map(|document| columns.iter().map(|column| text(document, column)).collect());
-    let table: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let table: Vec<[String; 6]> = std::iter::once(head).chain(documents.iter().map(row)).collect();
     let width = |at: usize| table.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns.len()).map(|at| width(at).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..6).map(|at| width(at).unwrap_or(0)).collect();
     for row in &table {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         print_line(cells.collect::<Vec<_>>().join("   ").trim_end())?;

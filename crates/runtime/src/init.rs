@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use hoy_sys::process::{flags, join_session_keyring, unshare};
+use hoy_sys::process::{close_except, flags, join_session_keyring, unshare};
 use hoy_sys::rustix::fs::{Mode, readlinkat};
 use hoy_sys::rustix::io::{Errno, read};
 use hoy_sys::rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid, umask};
@@ -23,7 +23,7 @@ use crate::program::{Setting, write_proc};
 use crate::rootfs::{self, Sources};
 use crate::state::{State, Status};
 use crate::tree::Root;
-use crate::{Error, Result, hooks, identity, shared_mounts};
+use crate::{Error, Result, hooks, identity, no_pivot, shared_mounts};
 
 /// Everything decided and opened before the process is born.
 pub(crate) struct Job {
@@ -103,6 +103,11 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     };
     setting.limit()?;
     let program = setting.find(&root)?;
+    if let Some(fifo) = &job.fifo {
+        // Others may look at this process until it is started: nothing of the host's is open for longer than needed.
+        let keep = [channel.as_fd(), job.proc.as_fd(), root.0, fifo.as_fd()];
+        close_except(3 + job.preserve_fds, &keep).doing(|| "close descriptors")?;
+    }
     channel.say(b'R')?;
     match &job.fifo {
         Some(fifo) => wait_for_start(fifo)?,
@@ -147,6 +152,9 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     root.directory(process.cwd()).map(drop).unwrap_or_default();
     for (name, value) in linux.sysctl().iter().flatten() {
         sysctl(job, name, value)?;
+    }
+    if job.no_pivot && !is_shared {
+        no_pivot::hide_host()?;
     }
     rootfs::enter(root.0, job.no_pivot || is_shared)?;
     device::make_readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;

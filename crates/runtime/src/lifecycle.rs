@@ -20,6 +20,8 @@ use crate::launch::{CreateOptions, failure, launch, send_listener};
 use crate::state::{Container, State, Status};
 use crate::{Error, Result, hooks, program, shared_mounts};
 
+const KILL: i32 = 9;
+
 /// Makes a container and runs its program: the exit code, or at once 0 when it is detached.
 ///
 /// # Errors
@@ -97,7 +99,6 @@ pub fn start(container: &Container) -> Result<()> {
 }
 
 fn kill_process(state: &State) {
-    const KILL: i32 = 9;
     if let Some(pidfd) = state.pidfd() {
         // It may have ended a moment ago.
         pidfd_signal(pidfd.as_fd(), KILL).unwrap_or_default();
@@ -115,6 +116,11 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     if all {
         return signal_all(&state, signal);
     }
+    // Where its first process is not that of a PID namespace nothing else ends with it.
+    if signal == KILL && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() && !has_own_pids(container) {
+        let is_empty = hoy_cgroup::processes(&state.cgroups)?.is_empty();
+        return if is_empty && !state.is_alive() { Err(refused()) } else { signal_all(&state, signal) };
+    }
     let pidfd = state.pidfd().ok_or_else(refused)?;
     match pidfd_signal(pidfd.as_fd(), signal) {
         Err(error) if error.errno == Errno::SRCH => Err(refused()),
@@ -122,9 +128,12 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     }
 }
 
+fn has_own_pids(container: &Container) -> bool {
+    container.config().is_ok_and(|config| config.has_new(LinuxNamespaceType::Pid))
+}
+
 fn signal_all(state: &State, signal: i32) -> Result<()> {
     use hoy_sys::rustix::process::{Pid, PidfdFlags, pidfd_open};
-    const KILL: i32 = 9;
     if signal == KILL && hoy_cgroup::kill_all(&state.cgroups) {
         return Ok(());
     }
@@ -178,7 +187,7 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         end(&state)?;
     }
     let config = known.map_or_else(|| container.config(), Ok);
-    let has_pid_namespace = config.as_ref().is_ok_and(|config| config.namespace(LinuxNamespaceType::Pid).is_some());
+    let has_pid_namespace = config.as_ref().is_ok_and(|config| config.has_new(LinuxNamespaceType::Pid));
     if !has_pid_namespace && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() {
         // Nothing else ends with the first process here.
         signal_all(&state, 9)?;

@@ -280,15 +280,6 @@ impl State {
         // Opened first, compared after: the number cannot be given to another in between.
         self.is_alive().then_some(pidfd)
     }
-
-    /// The state as the specification has it, for hooks, `state` and `list`.
-    pub fn document(&self, status: Status) -> serde_json::Value {
-        let pid = if status == Status::Stopped { 0 } else { self.pid };
-        serde_json::json!({
-            "ociVersion": self.oci_version, "id": self.id, "pid": pid, "status": status, "bundle": self.bundle,
-            "rootfs": self.rootfs, "created": self.created, "annotations": self.annotations, "owner": self.owner,
-        })
-    }
 }
 
 /// The state letter and start time of process `pid`: /proc/PID/stat, proc(5).

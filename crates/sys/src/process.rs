@@ -123,6 +123,30 @@ pub fn cloexec_from(first: u32) -> Result<()> {
     check("close_range", ret).map(drop)
 }
 
+/// Closes every descriptor from `first` on but those of `keep`, for a process that will never use the others again, nor
+/// end by dropping what owns them: one that waits to be another program.
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_except(first: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| fd.as_raw_fd().try_into().ok()).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for fd in kept.into_iter().filter(|fd| *fd >= first) {
+        if fd > from {
+            close_range(from, fd - 1)?;
+        }
+        from = fd + 1;
+    }
+    close_range(from, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: no memory is touched; owners of what is closed use it no more, which `close_except` asks of its caller.
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    check("close_range", ret).map(drop)
+}
+
 /// Moves this process into the namespaces of `kinds` that `fd` names, a namespace file or a pidfd: setns(2).
 ///
 /// # Errors
