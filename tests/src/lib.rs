@@ -11,6 +11,7 @@ mod registry;
 mod run;
 mod sandbox;
 mod skip;
+mod socket;
 mod user;
 
 pub use bundle::{Bundle, cannot, runtime_under_test};
@@ -21,4 +22,5 @@ pub use registry::{Registry, free_port};
 pub use run::{Out, Run};
 pub use sandbox::Sandbox;
 pub use skip::{has, need, need_root, need_shared, skip};
+pub use socket::receive_at;
 pub use user::User;

@@ -34,6 +34,9 @@ pub(crate) struct Global {
     /// Refused: control groups are made without systemd
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
+    /// The criu program [default: criu in $PATH]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) criu: Option<PathBuf>,
     /// Whether control groups that may not be made are left out [default: auto]
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(crate) rootless: Rootless,
@@ -94,12 +97,18 @@ pub(crate) struct Create {
     /// Directory with config.json
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(crate) bundle: PathBuf,
+    /// Configuration, instead of the bundle's config.json
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Socket that the terminal's master is sent to
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
     /// File that the first process's pid is written to
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
+    /// Socket that a descriptor of the first process is sent to
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// Number of descriptors, from 3 on, that the program is given
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) preserve_fds: u32,
@@ -124,6 +133,9 @@ pub(crate) struct Run {
     /// Do not delete the container when its program has ended
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Leave orphans of a foreground container to init, as is always done
+    #[arg(long)]
+    pub(crate) no_subreaper: bool,
 }
 
 #[derive(Debug, Args)]
@@ -131,6 +143,9 @@ pub(crate) struct Kill {
     /// Send it to every process in the container
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// ID is an extended regular expression: every container where it is found
+    #[arg(long)]
+    pub(crate) regex: bool,
     /// The container
     #[arg(value_name = "ID")]
     pub(crate) id: String,
@@ -144,6 +159,9 @@ pub(crate) struct Delete {
     /// Kill it first if it runs; one that does not exist is no failure
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// ID is an extended regular expression: every container where it is found
+    #[arg(long)]
+    pub(crate) regex: bool,
     /// The container
     #[arg(value_name = "ID")]
     pub(crate) id: String,
@@ -232,6 +250,9 @@ pub(crate) struct Exec {
     /// Socket that the terminal's master is sent to
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
+    /// Socket that a descriptor of it is sent to
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// Run it although the container is paused
     #[arg(long)]
     pub(crate) ignore_paused: bool,

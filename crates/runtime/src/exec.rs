@@ -25,7 +25,7 @@ use crate::namespace::{Namespaces, spawn};
 use crate::program::{self, Setting};
 use crate::state::{Container, State, Status, write_pid_file};
 use crate::tree::Root;
-use crate::{Error, Result, foreground, identity, label, procfs, resctrl, validate};
+use crate::{Error, Result, foreground, identity, label, procfs, resctrl, shared_mounts, validate};
 
 /// What is to be run, and how.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +60,8 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// Where its terminal's master is sent.
     pub console_socket: Option<PathBuf>,
+    /// Where a descriptor of it is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// Whether a paused container will do.
     pub ignore_paused: bool,
 }
@@ -92,7 +94,9 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     let config = container.config()?;
     match container.status(Some(&state)) {
         Status::Stopped => return Err(refused("container not running")),
-        Status::Paused if !options.ignore_paused => return Err(refused("it is paused")),
+        Status::Paused if !options.ignore_paused => {
+            return Err(refused("it is paused: resume it first, or use --ignore-paused"));
+        }
         _ => {}
     }
     let process = decide(&config, options)?;
@@ -111,10 +115,16 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     let signals = if options.detach { None } else { Some(block_signals().doing(|| "block signals")?) };
     let pidfd = state.pidfd().ok_or_else(|| refused("container not running"))?;
     let namespaces = Namespaces::of_process(&config, pidfd.as_fd(), state.pid)?;
+    let proc = procfs::open()?;
+    let root = shared_mounts::root_of(&state, proc.as_fd())?;
+    if !state.is_alive() {
+        return Err(refused("container not running"));
+    }
     let job = Job {
         filter: config.linux().seccomp().as_ref().map(Filter::new).transpose()?,
         sets: sets(&config, &process, options),
-        proc: procfs::open()?,
+        proc,
+        root,
         preserve_fds: options.preserve_fds + listen_fds(),
         process,
         namespaces,
@@ -137,6 +147,8 @@ struct Job {
     namespaces: Namespaces,
     filter: Option<Filter>,
     proc: OwnedFd,
+    /// The container's root, where no mount namespace leads to it.
+    root: Option<OwnedFd>,
     preserve_fds: u32,
 }
 
@@ -147,6 +159,9 @@ fn decide(config: &Config, options: &ExecOptions) -> Result<Process> {
         let json = |source| Error::Json { what: format!("\"{}\"", path.display()), source };
         let mut value: Value = serde_json::from_slice(&bytes).map_err(json)?;
         let mut warnings = Vec::new();
+        if let Some(process) = value.as_object_mut() {
+            process.entry("user").or_insert_with(|| serde_json::json!({"uid": 0, "gid": 0}));
+        }
         mend_process(Some(&mut value), &mut warnings);
         warnings.iter().for_each(|warning| program::warn(warning));
         return serde_json::from_value(value).map_err(json);
@@ -233,6 +248,9 @@ impl Job {
             if let Some(path) = &options.pid_file {
                 write_pid_file(path, pid)?;
             }
+            if let Some(socket) = &options.pidfd_socket {
+                console::send_pidfd(socket, b"setns", child.pidfd.as_fd())?;
+            }
             Ok(terminal)
         });
         let terminal = match begun {
@@ -275,6 +293,9 @@ impl Job {
         umask(Mode::empty());
         setsid().doing(|| "make a session")?;
         self.namespaces.join_rest()?;
+        if let Some(root) = &self.root {
+            shared_mounts::enter(root.as_fd())?;
+        }
         if self.namespaces.join_user.is_some() {
             identity::become_root();
         }
@@ -302,11 +323,10 @@ impl Job {
             notify_env: None,
         };
         setting.limit()?;
-        setting.enter_directory(&root, true)?;
         let program = setting.find(&root)?;
         channel.say(b'R')?;
         channel.wait_go()?;
-        setting.become_program(&root, &program)
+        setting.become_program(&root, &program, |_| Ok(()))
     }
 }
 

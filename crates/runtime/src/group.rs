@@ -1,6 +1,7 @@
 //! The control group of a container: where it is, and whether there is one.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use hoy_cgroup::{Group, Hierarchies};
 use hoy_sys::rustix::process::geteuid;
@@ -39,7 +40,15 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
     let rules = !is_in_user_namespace() && (geteuid().is_root() || !in_userns);
     let resources = config.linux().resources().as_ref();
     if let Some(path) = given {
-        return Ok(Group::create(&hierarchies, path, resources, rules, false)?);
+        let group = Group::create(&hierarchies, path, resources, rules, false)?;
+        return match check_unused(&group) {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                // The first failure is the one to tell; what was made a moment ago is empty.
+                hoy_cgroup::remove(&group.directories, &group.shared).unwrap_or_default();
+                Err(error)
+            }
+        };
     }
     // The id is this state directory's; another may have it too, and its group is not for this container.
     let mut number = 0;
@@ -53,6 +62,25 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
             other => return Ok(other?),
         }
     }
+}
+
+/// Checks of a group that was there before that no process is in it, and none would be stopped on entering it.
+fn check_unused(group: &Group) -> Result<()> {
+    let was_there = |(controllers, _): &(&String, &PathBuf)| group.shared.contains(*controllers);
+    for (controllers, directory) in group.directories.iter().filter(was_there) {
+        let alone = BTreeMap::from([(controllers.clone(), directory.clone())]);
+        let count = hoy_cgroup::processes(&alone)?.len();
+        let refused = |reason: &str| {
+            Err(Error::Invalid(format!("container's cgroup {reason}: \"{}\" is another's", directory.display())))
+        };
+        if count > 0 {
+            return refused("is not empty");
+        }
+        if hoy_cgroup::is_frozen(&alone) {
+            return refused("is frozen");
+        }
+    }
+    Ok(())
 }
 
 /// Whether this process's root is not the machine's.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use hoy_sys::process::{flags, join_session_keyring, unshare};
+use hoy_sys::process::{close_except, flags, join_session_keyring, unshare};
 use hoy_sys::rustix::fs::{Mode, readlinkat};
 use hoy_sys::rustix::io::{Errno, read};
 use hoy_sys::rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid, umask};
@@ -23,7 +23,7 @@ use crate::program::Setting;
 use crate::rootfs::{self, Sources};
 use crate::state::{State, Status};
 use crate::tree::Root;
-use crate::{Error, Result, hooks, identity, sysctl};
+use crate::{Error, Result, hooks, identity, no_pivot, shared_mounts, sysctl};
 
 /// Everything decided and opened before the process is born.
 pub(crate) struct Job {
@@ -77,7 +77,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     let sources = match &job.sources {
         Some(sources) => sources,
         None => {
-            opened = Sources::open(&job.rootfs, &job.bundle, &job.mounts)?;
+            opened = Sources::open(&job.rootfs, &job.bundle, &[], false)?;
             &opened
         }
     };
@@ -102,16 +102,20 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         notify_env: job.notify_env.as_deref(),
     };
     setting.limit()?;
-    setting.enter_directory(&root, true)?;
     let program = setting.find(&root)?;
+    if let Some(fifo) = &job.fifo {
+        // Others may look at this process until it is started: nothing of the host's is open for longer than needed.
+        let keep = [channel.as_fd(), job.proc.as_fd(), root.0, fifo.as_fd()];
+        close_except(3 + job.preserve_fds, &keep).doing(|| "close descriptors")?;
+    }
     channel.say(b'R')?;
     match &job.fifo {
         Some(fifo) => wait_for_start(fifo)?,
         None => channel.wait_go()?,
     }
+    let state = state_text(job, Status::Created);
     let start = job.config.hooks(|hooks| hooks.start_container());
-    hooks::run("startContainer", start, &state_text(job, Status::Created))?;
-    setting.become_program(&root, &program)
+    setting.become_program(&root, &program, |env| hooks::run_inside(start, &state, env))
 }
 
 /// Mounts, devices and the way into the root; gives the terminal when there is to be one.
@@ -120,8 +124,15 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     let propagation = linux.rootfs_propagation().as_deref();
     let root = Root(sources.root.as_fd());
     let null = job.null.as_ref().map_or_else(device::null, |null| null.try_clone().doing(|| "duplicate"))?;
-    rootfs::attach_root(root.0, propagation, job.namespaces.joins_mounts())?;
-    rootfs::mount_all(&root, &job.mounts, &sources.binds)?;
+    let is_shared = job.state.root_mount.is_some();
+    let is_joined = job.namespaces.joins_mounts();
+    if is_shared {
+        shared_mounts::attach(root.0, &job.rootfs)?;
+    } else {
+        let place = (!job.no_pivot).then_some(job.rootfs.as_path());
+        rootfs::attach_root(root.0, place, propagation, is_joined)?;
+    }
+    rootfs::mount_all(&root, &job.mounts, sources, &job.bundle)?;
     let opened = (job.in_userns && job.host_devices.is_none()).then(|| device::open_host(&job.devices));
     device::make_all(&root, &job.devices, job.host_devices.as_deref().or(opened.as_deref()))?;
     device::link_all(&root)?;
@@ -137,14 +148,18 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
         channel.wait_go()?;
     }
     let create = job.config.hooks(|hooks| hooks.create_container());
-    hooks::run("createContainer", create, &state_text(job, Status::Creating))?;
+    hooks::run("createContainer", create, &state_text(job, Status::Creating), &job.bundle)?;
     // As every runtime does; one that cannot be made is told of when it is entered.
     root.directory(process.cwd()).map(drop).unwrap_or_default();
     sysctl::set_all(&job.config, job.proc.as_fd())?;
-    // Others in a mount namespace that is joined keep their root.
-    rootfs::enter(root.0, job.no_pivot || job.namespaces.joins_mounts())?;
+    if job.no_pivot && !is_shared && !is_joined {
+        no_pivot::hide_host()?;
+    }
+    // Others in a mount namespace that is not this container's own keep their root.
+    rootfs::enter(root.0, job.no_pivot || is_shared || is_joined)?;
     device::make_readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
     device::mask(&root, linux, &null)?;
+    rootfs::seal_dev(&root, &job.mounts)?;
     rootfs::seal(root.0, job.config.is_readonly(), propagation)?;
     Ok(terminal)
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use hoy_cgroup::Group;
-use hoy_sys::process::Child;
+use hoy_sys::process::{Child, flags};
 use hoy_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 use hoy_sys::rustix::process::{
     DumpableBehavior, Signal, WaitOptions, geteuid, pidfd_send_signal, set_dumpable_behavior, waitpid,
@@ -26,7 +26,7 @@ use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
 use crate::{
     Error, Result, capability, console, device, hooks, mount_plan, net_device, notify, procfs, program, resctrl,
-    userns, validate,
+    shared_mounts, userns, validate,
 };
 
 /// What is asked for besides the bundle.
@@ -34,10 +34,14 @@ use crate::{
 pub struct CreateOptions {
     /// The bundle.
     pub bundle: PathBuf,
+    /// The configuration, where it is not the bundle's `config.json`.
+    pub config: Option<PathBuf>,
     /// Where the terminal's master is sent.
     pub console_socket: Option<PathBuf>,
     /// Where the pid is written.
     pub pid_file: Option<PathBuf>,
+    /// Where a descriptor of the first process is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// How many descriptors from 3 on the program keeps.
     pub preserve_fds: u32,
     /// The root is changed by chroot instead.
@@ -47,6 +51,13 @@ pub struct CreateOptions {
     /// Whether control groups are left alone where no limit needs them; `Some(false)` makes it an error when they
     /// cannot be made, `None` makes them where this user may.
     pub rootless: Option<bool>,
+}
+
+impl CreateOptions {
+    /// The configuration's file.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| self.bundle.join("config.json"))
+    }
 }
 
 /// A container just made, its process waiting.
@@ -71,7 +82,7 @@ pub fn create(container: &Container, options: &CreateOptions) -> Result<()> {
 pub(crate) fn launch(container: &Container, options: &CreateOptions, fifo: bool) -> Result<Launched> {
     let bundle =
         std::fs::canonicalize(&options.bundle).doing(|| format!("open bundle \"{}\"", options.bundle.display()))?;
-    let config = Config::read(&bundle.join("config.json"))?;
+    let config = Config::read(&options.config_file())?;
     check(&config, options, fifo)?;
     container.make(&config)?;
     let mut group = Group::default();
@@ -84,6 +95,7 @@ pub(crate) fn launch(container: &Container, options: &CreateOptions, fifo: bool)
             waitpid(Some(child.pid), WaitOptions::empty()).map(drop).unwrap_or_default();
         }
         hoy_cgroup::remove(&group.directories, &group.shared).unwrap_or_default();
+        container.read().ok().flatten().map_or(Ok(()), |state| shared_mounts::detach(&state)).unwrap_or_default();
         container.remove().unwrap_or_default();
     }
     made
@@ -153,6 +165,9 @@ fn launch_in(
         write_pid_file(path, pid)?;
     }
     made.into_iter().for_each(resctrl::Made::keep);
+    if let Some(socket) = &options.pidfd_socket {
+        console::send_pidfd(socket, b"standard", child.pidfd.as_fd())?;
+    }
     Ok(Launched { child, channel: outer, state: job.state, config: job.config, terminal })
 }
 
@@ -162,9 +177,11 @@ fn talk(channel: &Channel, job: &Job, console: Option<&Path>) -> Result<Option<O
     loop {
         match channel.receive()? {
             Message::Hooks => {
-                let state = job.state.document(Status::Creating).to_string();
-                hooks::run("prestart", job.config.hooks(init::prestart), &state)?;
-                hooks::run("createRuntime", job.config.hooks(|hooks| hooks.create_runtime()), &state)?;
+                let state = |status| job.state.document(status).to_string();
+                // The first kind of hook there was is told what it always was, and callers' tests ask for it.
+                hooks::run("prestart", job.config.hooks(init::prestart), &state(Status::Created), &job.bundle)?;
+                let create = job.config.hooks(|hooks| hooks.create_runtime());
+                hooks::run("createRuntime", create, &state(Status::Creating), &job.bundle)?;
                 channel.say(b'G')?;
             }
             Message::Terminal(master) => match console {
@@ -224,9 +241,17 @@ fn prepare(
     }
     let namespaces = Namespaces::plan(&config)?;
     let devices = device::plan(config.linux().devices().as_deref().unwrap_or_default())?;
-    // Root of a user namespace may not be allowed to walk where the caller may: the caller opens for it, when he may.
+    // Root of a user namespace may not be allowed to walk where the caller may, and in a mount namespace that is
+    // joined paths mean something else: the caller opens for it, when he may.
     let opens = geteuid().is_root() && capability::is_effective(CapabilitySet::SYS_ADMIN);
-    let sources = opens.then(|| Sources::open(&rootfs, bundle, &mounts)).transpose()?;
+    let has_mounts = config.namespace(LinuxNamespaceType::Mount).is_some();
+    let walks = !in_userns && (!has_mounts || namespaces.new & flags::NEWNS != 0);
+    let sources = opens.then(|| Sources::open(&rootfs, bundle, &mounts, !walks)).transpose()?;
+    let root_mount = match &sources {
+        _ if has_mounts => None,
+        Some(sources) => Some(shared_mounts::identify(sources.root.as_fd(), &rootfs)?),
+        None => return Err(Error::Invalid("a container without a mount namespace needs root".to_owned())),
+    };
     let host_devices = (in_userns && opens).then(|| device::open_host(&devices));
     let filter = config.linux().seccomp().as_ref().map(Filter::new).transpose()?;
     let state = State {
@@ -241,6 +266,7 @@ fn prepare(
         annotations: config.spec.annotations().clone().unwrap_or_default(),
         cgroups: std::collections::BTreeMap::new(),
         cgroups_shared: std::collections::BTreeSet::new(),
+        root_mount,
     };
     Ok(Job {
         state,

@@ -29,6 +29,8 @@ pub(crate) struct Program {
     path: CString,
     argv: Vec<CString>,
     envp: Vec<CString>,
+    /// The working directory is entered already.
+    is_inside: bool,
 }
 
 /// What a process of this container is given besides its configuration.
@@ -85,7 +87,9 @@ impl Setting<'_> {
         let args = self.process.args().as_deref().unwrap_or_default();
         let first = args.first().filter(|arg| !arg.is_empty());
         let first = first.ok_or_else(|| Error::Invalid("process.args is empty".to_owned()))?;
-        let mut env: Vec<String> = self.process.env().clone().unwrap_or_default();
+        let mut env = last_of_each(self.process.env().as_deref().unwrap_or_default());
+        // A home that is empty is none.
+        env.retain(|entry| entry != "HOME=");
         // The descriptors are the container's first process's, whoever held them before.
         if env.iter().any(|e| e.starts_with("LISTEN_FDS=")) || std::env::var_os("LISTEN_FDS").is_some() {
             env.retain(|e| !e.starts_with("LISTEN_PID="));
@@ -99,18 +103,22 @@ impl Setting<'_> {
         if !env.iter().any(|e| starts(e, "HOME")) {
             env.push(format!("HOME={}", identity::home(root, self.process.user().uid())));
         }
+        let is_inside = self.enter_directory(root, true)?;
         let search = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(PATH).to_owned();
         let text = |s: &String| CString::new(s.as_str()).map_err(|_| Error::Invalid(format!("{s:?} has a NUL byte")));
         Ok(Program {
             path: text(&look_up(first, &search, self.process.cwd())?)?,
             argv: args.iter().map(text).collect::<Result<_>>()?,
             envp: env.iter().map(text).collect::<Result<_>>()?,
+            is_inside,
         })
     }
 
     /// Enters the working directory, which must be inside the root: a descriptor of the host's, leaked or named by
     /// the image, would lead out of it.
-    pub(crate) fn enter_directory(&self, root: &Root<'_>, may_fail: bool) -> Result<()> {
+    ///
+    /// With `may_fail` one that this process may not enter is left for the container's user to try: `false`.
+    fn enter_directory(&self, root: &Root<'_>, may_fail: bool) -> Result<bool> {
         let cwd = self.process.cwd();
         if !cwd.is_absolute() {
             return Err(Error::Invalid(format!("process.cwd \"{}\" is not absolute", cwd.display())));
@@ -120,19 +128,25 @@ impl Setting<'_> {
             .map_err(|error| error.errno)
             .and_then(fchdir);
         match entered {
-            // Only the user himself may enter it, perhaps; he tries again.
-            Err(Errno::ACCESS) if may_fail => return Ok(()),
+            Err(Errno::ACCESS) if may_fail => return Ok(false),
             other => other.doing(|| format!("enter working directory \"{}\"", cwd.display()))?,
         }
         let here = getcwd(Vec::new()).doing(|| "read the working directory")?;
         if !here.to_bytes().starts_with(b"/") {
             return Err(Error::Invalid(format!("working directory \"{}\" is outside of the root", cwd.display())));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Gives up every right and descriptor that the program is not to have, and becomes it.
-    pub(crate) fn become_program(&self, root: &Root<'_>, program: &Program) -> Result<Infallible> {
+    ///
+    /// `last` is run when everything is given up, with the program's environment.
+    pub(crate) fn become_program(
+        &self,
+        root: &Root<'_>,
+        program: &Program,
+        last: impl FnOnce(&[CString]) -> Result<()>,
+    ) -> Result<Infallible> {
         let process = self.process;
         cloexec_from(3 + self.preserve_fds).doing(|| "close descriptors")?;
         if let Some(sets) = self.sets {
@@ -146,7 +160,9 @@ impl Setting<'_> {
         thread::set_keep_capabilities(false).doing(|| "keep capabilities")?;
         // In the right order the file mode mask is the program's own from here.
         umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
-        self.enter_directory(root, false)?;
+        if !program.is_inside {
+            self.enter_directory(root, false)?;
+        }
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
         let loads_by_right = self.filter.is_some() && !no_new_privileges;
         let sets = capability::attainable(self.sets)?;
@@ -164,6 +180,7 @@ impl Setting<'_> {
         if !also.is_empty() {
             capability::apply(&sets, CapabilitySet::empty())?;
         }
+        last(&program.envp)?;
         let error = execve(&program.path, &program.argv, &program.envp);
         Err(error).doing(|| format!("exec \"{}\"", program.path.to_string_lossy()))
     }
@@ -176,6 +193,15 @@ impl Setting<'_> {
         }
         Ok(())
     }
+}
+
+/// The environment with the last of the entries of each name.
+fn last_of_each(env: &[String]) -> Vec<String> {
+    let name = |entry: &String| entry.split('=').next().map(str::to_owned);
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<String> = env.iter().rev().filter(|entry| seen.insert(name(entry))).cloned().collect();
+    kept.reverse();
+    kept
 }
 
 fn starts(entry: &str, name: &str) -> bool {
@@ -234,5 +260,11 @@ mod tests {
         assert!(missing.contains("executable file not found in $PATH"), "{missing}");
         assert!(look_up("/etc", "", root).unwrap_err().chain().contains("ermission denied"));
         assert!(look_up("/none", "", root).unwrap_err().chain().contains("o such file or directory"));
+    }
+
+    #[test]
+    fn the_last_of_a_name_counts() {
+        let env = ["A=1", "B=2", "A=", "C=x=y"].map(str::to_owned);
+        assert_eq!(last_of_each(&env), ["B=2", "A=", "C=x=y"]);
     }
 }
