@@ -287,6 +287,7 @@ impl Job {
             sets: self.sets,
             proc: self.proc.as_fd(),
             channel,
+            fifo: None,
             preserve_fds: self.preserve_fds,
             is_terminal,
             notify_env: None,
@@ -296,7 +297,7 @@ impl Job {
         let program = setting.find(&root)?;
         channel.say(b'R')?;
         channel.wait_go()?;
-        setting.become_program(&root, &program)
+        setting.become_program(&root, &program, || Ok(()))
     }
 }
 

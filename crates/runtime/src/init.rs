@@ -97,6 +97,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         sets: process.capabilities().as_ref().map(Sets::new),
         proc: job.proc.as_fd(),
         channel,
+        fifo: job.fifo.as_ref().map(AsFd::as_fd),
         preserve_fds: job.preserve_fds,
         is_terminal,
         notify_env: job.notify_env.as_deref(),
@@ -110,8 +111,8 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         None => channel.wait_go()?,
     }
     let start = job.config.hooks(|hooks| hooks.start_container());
-    hooks::run("startContainer", start, &state_text(job, Status::Created))?;
-    setting.become_program(&root, &program)
+    let state = state_text(job, Status::Created);
+    setting.become_program(&root, &program, || hooks::run("startContainer", start, &state))
 }
 
 /// Mounts, devices and the way into the root; gives the terminal when there is to be one.

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use hoy_sys::process::{cloexec_from, execve, reset_signals};
+use hoy_sys::process::{close_before_exec, execve, exit_now, reset_signals};
 use hoy_sys::rustix::fs::{self, Access, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{Gid, Uid, fchdir, getcwd, umask};
@@ -38,6 +38,8 @@ pub(crate) struct Setting<'a> {
     /// The caller's own /proc, known to be one.
     pub(crate) proc: BorrowedFd<'a>,
     pub(crate) channel: &'a Channel,
+    /// What `start` sees closing when the program begins.
+    pub(crate) fifo: Option<BorrowedFd<'a>>,
     /// Descriptors from 3 on that the program keeps.
     pub(crate) preserve_fds: u32,
     pub(crate) is_terminal: bool,
@@ -156,10 +158,23 @@ impl Setting<'_> {
         Ok(())
     }
 
-    /// Gives up every right and descriptor that the program is not to have, and becomes it.
-    pub(crate) fn become_program(&self, root: &Root<'_>, program: &Program) -> Result<Infallible> {
+    /// Lets go of every descriptor that the program is not to have, does what comes `before` it, gives up every right
+    /// that it is not to have, and becomes it. A failure is told, and ends this process.
+    pub(crate) fn become_program(&self, root: &Root<'_>, program: &Program, before: impl FnOnce() -> Result<()>) -> ! {
+        // Closed now and not only on exec: the image says what is executed, and `/proc/self/fd/N/..` of a directory
+        // of the host's would lead there.
+        let keep: Vec<BorrowedFd<'_>> = [root.0, self.channel.as_fd()].into_iter().chain(self.fifo).collect();
+        let Err(error) = close_before_exec(3 + self.preserve_fds, &keep)
+            .doing(|| "close descriptors")
+            .and_then(|()| before())
+            .and_then(|()| self.exec(root, program));
+        self.channel.tell(b'E', &error.chain()).unwrap_or_else(|_| warn(&error.chain()));
+        // Not by returning: owners of what was closed would close it again.
+        exit_now(1)
+    }
+
+    fn exec(&self, root: &Root<'_>, program: &Program) -> Result<Infallible> {
         let process = self.process;
-        cloexec_from(3 + self.preserve_fds).doing(|| "close descriptors")?;
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
         if !no_new_privileges {
             // Without no_new_privs only CAP_SYS_ADMIN may load a filter, and it goes next.
