@@ -172,11 +172,11 @@ fn the_runtime_is_out_of_reach() {
         bundle.set("/process/capabilities", json!({"bounding": all, "effective": all, "permitted": all}));
         bundle.script(
             "echo ready > /seen; while [ ! -e /stop ]; do for p in /proc/[0-9]*; do \
-            case $(readlink $p/exe) in /bin/busybox | '') ;; *) { exec 3< $p/exe; } || continue; \
+            case $(readlink $p/exe) in /bin/busybox | '') ;; *) ( exec 3< $p/exe; \
             echo held >> /seen; kill -9 ${p#/proc/}; sleep 0.2; \
             { echo x > /proc/self/fd/3; } && echo WRITTEN >> /seen; { echo x >> /proc/self/fd/3; } && echo WRITTEN >> /seen; \
             mount -o remount,rw /proc/self/fd/3 && echo REMOUNTED >> /seen; \
-            exec 3<&-; esac; done; done 2>/dev/null; echo done >> /seen; sleep 1000",
+            ); esac; done; done 2>/dev/null; echo done >> /seen; sleep 1000",
         );
         let runtime = copy.to_str().unwrap();
         let started = bundle.runtime(runtime, &["run", "-d", "a"]).spawn().wait().unwrap();
