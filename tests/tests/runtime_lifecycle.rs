@@ -283,7 +283,8 @@ fn peers_run_the_same_bundle() {
     let Some(mut bundle) = Bundle::new(User::Root) else { return };
     bundle.set("/ociVersion", json!("1.0.2"));
     // Where the kernel has no /proc/kcore, peers link /dev/core to nothing.
-    bundle.script("id; pwd; env | sort; hostname; ls /dev | grep -vx core; grep -E 'Cap|NoNew' /proc/self/status; umask");
+    bundle
+        .script("id; pwd; env | sort; hostname; ls /dev | grep -vx core; grep -E 'Cap|NoNew' /proc/self/status; umask");
     let ours = bundle.hoy(&["run", "a"]).ok();
     for peer in ["runc", "crun"].into_iter().filter(|peer| need(&[peer])) {
         let out = bundle.runtime(peer, &["run", "a"]).output();
