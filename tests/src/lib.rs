@@ -6,19 +6,23 @@
 mod bundle;
 mod debian;
 mod images;
+mod leftovers;
 mod program;
 mod registry;
 mod run;
 mod sandbox;
 mod skip;
+mod traced;
 mod user;
 
 pub use bundle::{Bundle, cannot, runtime_under_test};
 pub use debian::{debian_layout, listing};
 pub use images::{busybox_layout, busybox_root};
+pub use leftovers::Machine;
 pub use program::{program, program_dir, workspace};
 pub use registry::{Registry, free_port};
 pub use run::{Out, Run};
 pub use sandbox::Sandbox;
 pub use skip::{has, need, need_root, need_shared, skip};
+pub use traced::{At, Seen, traced};
 pub use user::User;

@@ -311,19 +311,10 @@ pub fn remove(directories: &BTreeMap<String, PathBuf>, shared: &BTreeSet<String>
     failure
 }
 
-/// Removes the group `path` from every hierarchy where it is empty: one whose maker died before it was recorded.
-///
-/// # Errors
-/// Those of finding the hierarchies; a group that has processes stays.
-pub fn remove_empty(path: &Path) -> Result<()> {
-    for hierarchy in Hierarchies::detect()?.iter() {
-        let directory = hierarchy.directory(path);
-        fs::remove_dir(&directory).unwrap_or_default();
-        if let Some(parent) = directory.parent().filter(|p| p.file_name().is_some_and(|name| name == "hoy")) {
-            fs::remove_dir(parent).unwrap_or_default();
-        }
-    }
-    Ok(())
+/// Where the group `path` is not there yet, as [`Group::directories`]: what making it would make.
+pub fn missing(hierarchies: &Hierarchies, path: &Path) -> BTreeMap<String, PathBuf> {
+    let directories = hierarchies.iter().map(|h| (h.controllers.clone(), h.directory(path)));
+    directories.filter(|(_, directory)| !directory.exists()).collect()
 }
 
 fn remove_tree(directory: &Path) -> Result<()> {

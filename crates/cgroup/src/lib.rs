@@ -9,6 +9,6 @@ mod hierarchy;
 mod limits;
 
 pub use error::{Error, Result};
-pub use group::{Group, freeze, is_frozen, kill_all, processes, remove, remove_empty};
+pub use group::{Group, freeze, is_frozen, kill_all, missing, processes, remove};
 pub use hierarchy::{Hierarchies, Hierarchy};
 pub use limits::{Write, plan};

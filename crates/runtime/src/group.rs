@@ -39,6 +39,7 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
     let rules = !is_in_user_namespace() && (geteuid().is_root() || !in_userns);
     let resources = config.linux().resources().as_ref();
     if let Some(path) = given {
+        container.note_groups(&hoy_cgroup::missing(&hierarchies, path))?;
         return Ok(Group::create(&hierarchies, path, resources, rules, false)?);
     }
     // The id is this state directory's; another may have it too, and its group is not for this container.
@@ -47,7 +48,7 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
         let name = if number == 0 { container.id().to_owned() } else { format!("{}-{number}", container.id()) };
         let path = Path::new("/hoy").join(name);
         // Noted first, so that it can be removed should this process die before the state is written.
-        container.note_group(&path)?;
+        container.note_groups(&hoy_cgroup::missing(&hierarchies, &path))?;
         match Group::create(&hierarchies, &path, resources, rules, true) {
             Err(hoy_cgroup::Error::Exists(_)) if number < 1000 => number += 1,
             other => return Ok(other?),

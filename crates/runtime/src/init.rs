@@ -105,9 +105,10 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     setting.enter_directory(&root, true)?;
     let program = setting.find(&root)?;
     channel.say(b'R')?;
-    match &job.fifo {
-        Some(fifo) => wait_for_start(fifo)?,
-        None => channel.wait_go()?,
+    // Nobody would know of a process that waits for `start` when its maker died before the state was written.
+    channel.wait_go()?;
+    if let Some(fifo) = &job.fifo {
+        wait_for_start(fifo)?;
     }
     let start = job.config.hooks(|hooks| hooks.start_container());
     hooks::run("startContainer", start, &state_text(job, Status::Created))?;

@@ -114,8 +114,6 @@ fn launch_in(
     let mut job = prepare(container, options, fifo, bundle, config, in_userns)?;
     job.state.cgroups = group.directories.clone();
     job.state.cgroups_shared = group.shared.clone();
-    // Should this process be killed now, `delete --force` knows what there is to remove.
-    container.write(&job.state)?;
     let v2 = group.directories.get("").map(|directory| open_directory(directory)).transpose()?;
     let maps = |pid| {
         let linux = job.config.linux();
@@ -139,11 +137,18 @@ fn launch_in(
     Group::add(&group.directories, pid, v2.is_some())?;
     job.state.start_time =
         process_times(pid).ok_or_else(|| Error::Init("the container's process died at once".to_owned()))?.1;
+    // Should this process be killed, the other ends at its next question, or `delete --force` ends it.
+    job.state.creating = true;
+    container.write(&job.state)?;
     outer.say(b'G')?;
     let terminal = talk(&outer, &job, options.console_socket.as_deref())?;
+    job.state.creating = false;
     container.write(&job.state)?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)?;
+    }
+    if fifo {
+        outer.say(b'G')?;
     }
     Ok(Launched { child, channel: outer, state: job.state, config: job.config, terminal })
 }
@@ -223,6 +228,7 @@ fn prepare(
         id: container.id().to_owned(),
         pid: 0,
         start_time: 0,
+        creating: false,
         bundle: bundle.to_owned(),
         rootfs: rootfs.clone(),
         created: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),

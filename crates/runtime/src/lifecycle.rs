@@ -1,9 +1,11 @@
 //! `run`, `start`, `kill`, `delete`, `pause`, `resume`: a container's life after it was made.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hoy_sys::process::{block_signals, pidfd_signal};
@@ -19,6 +21,8 @@ use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
 use crate::state::{Container, State, Status};
 use crate::{Error, Result, hooks, program};
+
+const KILL: i32 = 9;
 
 /// Makes a container and runs its program: the exit code, or at once 0 when it is detached.
 ///
@@ -95,7 +99,6 @@ pub fn start(container: &Container) -> Result<()> {
 }
 
 fn kill_process(state: &State) {
-    const KILL: i32 = 9;
     if let Some(pidfd) = state.pidfd() {
         // It may have ended a moment ago.
         pidfd_signal(pidfd.as_fd(), KILL).unwrap_or_default();
@@ -111,7 +114,7 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     let refused =
         || Error::State { doing: "kill", id: container.id().to_owned(), reason: "container not running".to_owned() };
     if all {
-        return signal_all(&state, signal);
+        return signal_all(&state.cgroups, state.is_alive().then_some(state.pid), signal);
     }
     let pidfd = state.pidfd().ok_or_else(refused)?;
     match pidfd_signal(pidfd.as_fd(), signal) {
@@ -120,16 +123,13 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     }
 }
 
-fn signal_all(state: &State, signal: i32) -> Result<()> {
+fn signal_all(groups: &BTreeMap<String, PathBuf>, first: Option<i32>, signal: i32) -> Result<()> {
     use hoy_sys::rustix::process::{Pid, PidfdFlags, pidfd_open};
-    const KILL: i32 = 9;
-    if signal == KILL && hoy_cgroup::kill_all(&state.cgroups) {
+    if signal == KILL && hoy_cgroup::kill_all(groups) {
         return Ok(());
     }
-    let mut pids = hoy_cgroup::processes(&state.cgroups)?;
-    if state.is_alive() {
-        pids.insert(state.pid);
-    }
+    let mut pids = hoy_cgroup::processes(groups)?;
+    pids.extend(first);
     for pid in pids.into_iter().filter_map(Pid::from_raw) {
         let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
         match pidfd_signal(pidfd.as_fd(), signal) {
@@ -163,10 +163,10 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         if !force {
             container.state("delete")?;
         }
-        if let Some(group) = container.noted_group() {
-            hoy_cgroup::remove_empty(&group)?;
-        }
-        return container.remove();
+        let groups = container.noted_groups();
+        end_groups(&groups)?;
+        let removed = hoy_cgroup::remove(&groups, &BTreeSet::new());
+        return container.remove().and(Ok(removed?));
     };
     if !matches!(status, Status::Stopped) {
         if !force && status != Status::Created {
@@ -174,12 +174,18 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
             return Err(Error::State { doing: "delete", id: container.id().to_owned(), reason });
         }
         end(&state)?;
+        if state.creating {
+            // A hook of it may go on.
+            let own = |(controllers, _): &(&String, _)| !state.cgroups_shared.contains(*controllers);
+            let groups = state.cgroups.iter().filter(own);
+            end_groups(&groups.map(|(controllers, directory)| (controllers.clone(), directory.clone())).collect())?;
+        }
     }
     let config = known.map_or_else(|| container.config(), Ok);
     let has_pid_namespace = config.as_ref().is_ok_and(|config| config.namespace(LinuxNamespaceType::Pid).is_some());
     if !has_pid_namespace && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() {
         // Nothing else ends with the first process here.
-        signal_all(&state, 9)?;
+        signal_all(&state.cgroups, None, KILL)?;
     }
     let groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
     let removed = container.remove();
@@ -190,6 +196,14 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
     }
     groups?;
     removed
+}
+
+/// Kills all processes of groups that are one container's alone.
+fn end_groups(groups: &BTreeMap<String, PathBuf>) -> Result<()> {
+    if hoy_cgroup::is_frozen(groups) {
+        hoy_cgroup::freeze(groups, false)?;
+    }
+    signal_all(groups, None, KILL)
 }
 
 /// Kills the first process and waits until it has gone.
