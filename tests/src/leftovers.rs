@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone)]
 pub struct Machine {
     directory: PathBuf,
+    ignored: Option<PathBuf>,
     id: String,
 }
 
@@ -19,7 +20,14 @@ impl Machine {
     /// For containers whose bundle and state are below `directory`, with ids that begin with `id`.
     #[must_use]
     pub fn new(directory: &Path, id: &str) -> Self {
-        Self { directory: fs::canonicalize(directory).expect("the directory is there"), id: id.to_owned() }
+        let directory = fs::canonicalize(directory).expect("the directory is there");
+        Self { directory, ignored: None, id: id.to_owned() }
+    }
+
+    /// Does not look at the files below `name` of the directory: mount points that stay in a root file system.
+    #[must_use]
+    pub fn without(self, name: &str) -> Self {
+        Self { ignored: Some(self.directory.join(name)), ..self }
     }
 
     /// Everything there is now, one line each, sorted.
@@ -31,7 +39,7 @@ impl Machine {
         let is_ours = |line: &&str| line.contains(&*self.directory.to_string_lossy());
         found.extend(mounts.lines().filter(is_ours).map(|line| format!("mount {line}")));
         self.groups(Path::new("/sys/fs/cgroup"), &mut found);
-        files(&self.directory, &mut found);
+        self.files(&self.directory, &mut found);
         for place in ["/tmp", "/run", "/dev/shm"] {
             let names = fs::read_dir(place).into_iter().flatten().flatten().map(|e| e.path());
             let is_ours = |path: &PathBuf| path.to_string_lossy().contains(&self.id);
@@ -85,13 +93,13 @@ impl Machine {
             }
         }
     }
-}
 
-fn files(directory: &Path, found: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        found.insert(format!("file {}", entry.path().display()));
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            files(&entry.path(), found);
+    fn files(&self, directory: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            found.insert(format!("file {}", entry.path().display()));
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && self.ignored.as_ref() != Some(&entry.path()) {
+                self.files(&entry.path(), found);
+            }
         }
     }
 }

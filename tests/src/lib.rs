@@ -3,6 +3,7 @@
 //! Nothing here is mocked: programs, kernel, registry and foreign tools are the real ones. What the machine lacks is
 //! skipped with its reason, and counted.
 
+mod broken;
 mod bundle;
 mod debian;
 mod images;
@@ -15,6 +16,7 @@ mod skip;
 mod traced;
 mod user;
 
+pub use broken::{broken, cases, damaged, full_config};
 pub use bundle::{Bundle, cannot, runtime_under_test};
 pub use debian::{debian_layout, listing};
 pub use images::{busybox_layout, busybox_root};

@@ -132,6 +132,28 @@ impl Run {
         self.command.spawn().unwrap_or_else(|e| panic!("start {}: {e}", self.shown))
     }
 
+    /// Runs it to its end: its exit code, or 128 and the signal's number. What it and those it leaves behind say on
+    /// standard error is added to the file `stderr`.
+    ///
+    /// # Panics
+    /// When it takes longer than `limit`.
+    pub fn status(mut self, stderr: &Path, limit: Duration) -> i32 {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(stderr).expect("open a file");
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let mut child = self.command.spawn().unwrap_or_else(|e| panic!("start {}: {e}", self.shown));
+        let start = std::time::Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("wait for a program") {
+                return status.code().or_else(|| status.signal().map(|s| 128 + s)).expect("it ended");
+            }
+            if start.elapsed() > limit {
+                child.kill().and_then(|()| child.wait()).expect("kill a hanging program");
+                panic!("{} takes more than {limit:?}", self.shown);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Runs it to its end.
     pub fn output(mut self) -> Out {
         self.command.stdin(Stdio::piped());

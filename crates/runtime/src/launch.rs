@@ -252,7 +252,7 @@ fn prepare(
         filter,
         proc: program::open_proc()?,
         fifo: fifo.then(|| make_fifo(&container.fifo())).transpose()?,
-        preserve_fds: options.preserve_fds + listen_fds(),
+        preserve_fds: options.preserve_fds.saturating_add(listen_fds()),
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         config,

@@ -16,6 +16,8 @@ mod exec;
 mod features;
 mod filter;
 mod foreground;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod hooks;
 mod identity;

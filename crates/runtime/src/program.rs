@@ -164,7 +164,7 @@ impl Setting<'_> {
     /// Gives up every right and descriptor that the program is not to have, and becomes it.
     pub(crate) fn become_program(&self, root: &Root<'_>, program: &Program) -> Result<Infallible> {
         let process = self.process;
-        cloexec_from(3 + self.preserve_fds).doing(|| "close descriptors")?;
+        cloexec_from(self.preserve_fds.saturating_add(3)).doing(|| "close descriptors")?;
         if let Some(sets) = self.sets {
             capability::limit_bounding(sets.bounding)?;
         }
