@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::update::Update;
+
 /// OCI runtime: makes the process that a bundle describes
 #[derive(Debug, Parser)]
 #[command(name = "hoy-runtime", version = VERSION, disable_help_subcommand = true)]
@@ -76,6 +78,8 @@ pub(crate) enum Command {
     Resume(Id),
     /// List the processes in a container
     Ps(Ps),
+    /// Change a container's limits
+    Update(Update),
     /// Write a new config.json
     Spec(Spec),
     /// Print what this runtime can do, as JSON

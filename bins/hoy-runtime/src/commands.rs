@@ -9,7 +9,7 @@ use hoy_cli::{Context, Error, Result, Stdout, print_line};
 use hoy_runtime::state::{self, Container};
 use hoy_runtime::{
     CreateOptions, ExecOptions, create, delete, exec, features, kill, parse_user, pause, run as run_container, seal,
-    start,
+    start, update,
 };
 
 use crate::args::{Cli, Command, Create, Exec, Format, Global, List, Rootless};
@@ -55,6 +55,7 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
         Command::List(args) => print_list(global, &args)?,
         Command::Pause(args) => pause(&container(&args.id)?, true)?,
         Command::Resume(args) => pause(&container(&args.id)?, false)?,
+        Command::Update(args) => update(&container(&args.id)?, &args.changes()?, &args.schemata())?,
         Command::Spec(args) => spec::write(&args.bundle, args.rootless)?,
         Command::Exec(args) => {
             let container = container(&args.id)?;

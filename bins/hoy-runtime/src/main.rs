@@ -8,6 +8,7 @@ mod log;
 mod ps;
 mod signal;
 mod spec;
+mod update;
 
 fn main() -> ExitCode {
     hoy_cli::main("hoy-runtime", || commands::run(hoy_cli::parse()))

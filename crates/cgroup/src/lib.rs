@@ -2,13 +2,24 @@
 //!
 //! It never changes a limit, and never removes a group, that it did not make itself.
 
+mod apply;
+mod block;
+mod delegate;
 mod device;
 mod error;
+mod freezer;
 mod group;
 mod hierarchy;
 mod limits;
+mod memory;
+mod processes;
+mod removal;
 
+pub use apply::update;
 pub use error::{Error, Result};
-pub use group::{Group, freeze, is_frozen, kill_all, processes, remove, remove_empty};
+pub use freezer::{freeze, is_frozen};
+pub use group::Group;
 pub use hierarchy::{Hierarchies, Hierarchy};
 pub use limits::{Write, plan};
+pub use processes::{kill_all, processes};
+pub use removal::{remove, remove_empty};

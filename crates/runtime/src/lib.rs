@@ -28,6 +28,7 @@ mod rootfs;
 mod seal;
 pub mod state;
 mod tree;
+mod update;
 mod userns;
 
 pub use error::{Error, Result};
@@ -36,3 +37,4 @@ pub use features::features;
 pub use launch::{CreateOptions, create};
 pub use lifecycle::{delete, kill, pause, processes, run, start};
 pub use seal::seal;
+pub use update::update;
