@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::events::Events;
 use crate::update::Update;
 
 /// OCI runtime: makes the process that a bundle describes
@@ -78,6 +79,8 @@ pub(crate) enum Command {
     Resume(Id),
     /// List the processes in a container
     Ps(Ps),
+    /// Print what a container uses, and when it lacks memory, as lines of JSON
+    Events(Events),
     /// Change a container's limits
     Update(Update),
     /// Write a new config.json

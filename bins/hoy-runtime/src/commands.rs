@@ -13,7 +13,7 @@ use hoy_runtime::{
 };
 
 use crate::args::{Cli, Command, Create, Exec, Format, Global, List, Rootless};
-use crate::{log, ps, signal, spec};
+use crate::{events, log, ps, signal, spec};
 
 /// Does what the command line says. A failure is also written to the log.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
@@ -55,6 +55,7 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
         Command::List(args) => print_list(global, &args)?,
         Command::Pause(args) => pause(&container(&args.id)?, true)?,
         Command::Resume(args) => pause(&container(&args.id)?, false)?,
+        Command::Events(args) => events::print(&container(&args.id)?, &args)?,
         Command::Update(args) => update(&container(&args.id)?, &args.changes()?, &args.schemata())?,
         Command::Spec(args) => spec::write(&args.bundle, args.rootless)?,
         Command::Exec(args) => {

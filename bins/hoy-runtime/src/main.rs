@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 mod args;
 mod commands;
+mod events;
 mod log;
 mod ps;
 mod signal;

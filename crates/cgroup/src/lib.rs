@@ -12,8 +12,10 @@ mod group;
 mod hierarchy;
 mod limits;
 mod memory;
+mod oom;
 mod processes;
 mod removal;
+mod stats;
 
 pub use apply::update;
 pub use error::{Error, Result};
@@ -21,5 +23,7 @@ pub use freezer::{freeze, is_frozen};
 pub use group::Group;
 pub use hierarchy::{Hierarchies, Hierarchy};
 pub use limits::{Write, plan};
+pub use oom::OomWatch;
 pub use processes::{kill_all, processes};
 pub use removal::{remove, remove_empty};
+pub use stats::stats;

@@ -10,6 +10,7 @@ pub mod config;
 mod console;
 mod device;
 mod error;
+mod events;
 mod exec;
 mod features;
 mod filter;
@@ -32,6 +33,7 @@ mod update;
 mod userns;
 
 pub use error::{Error, Result};
+pub use events::{stats, watch};
 pub use exec::{ExecOptions, exec, parse_user};
 pub use features::features;
 pub use launch::{CreateOptions, create};
