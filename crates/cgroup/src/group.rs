@@ -14,6 +14,17 @@ use crate::limits::Write;
 use crate::removal::remove;
 use crate::{Error, Result, apply, delegate, device, limits};
 
+/// What becomes of a group that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It is an error.
+    Refuse,
+    /// The container joins it, and it stays when the container goes.
+    Join,
+    /// It was made for this container: it is limited, and removed with it.
+    Own,
+}
+
 /// The group of one container in every hierarchy where it has one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group {
@@ -28,9 +39,8 @@ pub struct Group {
 impl Group {
     /// Makes the group `path` in every hierarchy and sets the limits of `resources`.
     ///
-    /// Where this user may not make groups there is none, unless a limit was asked for. With `must_be_new` a group that
-    /// is there is an error; otherwise it is joined, and stays when the container goes. With `device_rules` false
-    /// device rules are left out: in a user namespace nobody may set them, and nobody can make devices.
+    /// Where this user may not make groups there is none, unless a limit was asked for. With `device_rules` false device
+    /// rules are left out: in a user namespace nobody may set them, and nobody can make devices.
     ///
     /// # Errors
     /// [`Error::Unavailable`] for a limit whose controller is missing or may not be used; nothing is left behind.
@@ -39,12 +49,12 @@ impl Group {
         path: &Path,
         resources: Option<&LinuxResources>,
         device_rules: bool,
-        must_be_new: bool,
+        existing: Existing,
     ) -> Result<Self> {
         let v2 = hierarchies.is_unified();
         let writes = resources.map_or(Ok(Vec::new()), |resources| limits::plan(resources, v2))?;
         let mut group = Self::default();
-        let made = group.make(hierarchies, path, &writes, must_be_new).and_then(|()| {
+        let made = group.make(hierarchies, path, &writes, existing).and_then(|()| {
             group.warnings = apply::write_all(&group.directories, &writes)?;
             if device_rules { group.devices(hierarchies, resources) } else { Ok(()) }
         });
@@ -58,13 +68,14 @@ impl Group {
         }
     }
 
-    fn make(&mut self, hierarchies: &Hierarchies, path: &Path, writes: &[Write], must_be_new: bool) -> Result<()> {
+    fn make(&mut self, hierarchies: &Hierarchies, path: &Path, writes: &[Write], existing: Existing) -> Result<()> {
         for hierarchy in hierarchies.iter() {
             let directory = hierarchy.directory(path);
             let made = make_directory(hierarchy, &directory);
             match made.and_then(|made| may_join(made, &directory)) {
                 Ok(true) => {}
-                Ok(false) if must_be_new => return Err(Error::Exists(directory)),
+                Ok(false) if existing == Existing::Refuse => return Err(Error::Exists(directory)),
+                Ok(false) if existing == Existing::Own => {}
                 Ok(false) => {
                     self.shared.insert(hierarchy.controllers.clone());
                 }

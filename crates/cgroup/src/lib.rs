@@ -4,6 +4,7 @@
 
 mod apply;
 mod block;
+mod dbus;
 mod delegate;
 mod device;
 mod error;
@@ -14,16 +15,21 @@ mod limits;
 mod memory;
 mod oom;
 mod processes;
+mod property;
 mod removal;
 mod stats;
+mod systemd;
+mod unit;
 
 pub use apply::update;
 pub use error::{Error, Result};
 pub use freezer::{freeze, is_frozen};
-pub use group::Group;
+pub use group::{Existing, Group};
 pub use hierarchy::{Hierarchies, Hierarchy};
 pub use limits::{Write, plan};
 pub use oom::OomWatch;
 pub use processes::{kill_all, processes};
 pub use removal::{remove, remove_empty};
 pub use stats::stats;
+pub use systemd::{Settings, Systemd};
+pub use unit::Unit;
