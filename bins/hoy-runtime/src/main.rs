@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 mod args;
 mod commands;
+mod events;
 mod log;
 mod ps;
 mod signal;
 mod spec;
+mod update;
 
 fn main() -> ExitCode {
     hoy_cli::main("hoy-runtime", || commands::run(hoy_cli::parse()))

@@ -63,9 +63,37 @@ impl Rule {
         Self { allow: rule.allow(), kind, major: number(rule.major()), minor: number(rule.minor()), access }
     }
 
+    /// What `DeviceAllow=` takes for it; a kind of device goes by its name in /proc/devices. Nothing when it has none.
+    pub(crate) fn for_systemd(&self, proc_devices: &str) -> Vec<(String, String)> {
+        let letters: String = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')]
+            .iter()
+            .filter(|(bit, _)| self.access & bit != 0)
+            .map(|(_, c)| c)
+            .collect();
+        let kinds: &[&str] = match self.kind {
+            'b' => &["block"],
+            'c' => &["char"],
+            _ => &["block", "char"],
+        };
+        let name = |kind: &str| match (self.major, self.minor) {
+            (Some(major), Some(minor)) => Some(format!("/dev/{kind}/{major}:{minor}")),
+            (Some(major), None) => driver(proc_devices, kind, major).map(|name| format!("{kind}-{name}")),
+            (None, _) => Some(format!("{kind}-*")),
+        };
+        kinds.iter().filter_map(|kind| Some((name(kind)?, letters.clone()))).collect()
+    }
+
     fn is_everything(&self) -> bool {
         *self == Self::everything(self.allow)
     }
+}
+
+/// The name that /proc/devices gives the devices of a kind with this major number.
+fn driver(proc_devices: &str, kind: &str, major: u32) -> Option<String> {
+    let heading = if kind == "block" { "Block devices:" } else { "Character devices:" };
+    let lines = proc_devices.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.is_empty());
+    let mut fields = lines.filter_map(|line| line.trim().split_once(' '));
+    fields.find(|(number, _)| number.parse() == Ok(major)).map(|(_, name)| name.to_owned())
 }
 
 /// As devices.allow and devices.deny take it.

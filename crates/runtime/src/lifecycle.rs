@@ -20,7 +20,7 @@ use crate::error::Doing;
 use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
 use crate::state::{Container, State, Status};
-use crate::{Error, Result, hooks, program};
+use crate::{Error, Result, group, hooks, program};
 
 const KILL: i32 = 9;
 
@@ -187,6 +187,7 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         // Nothing else ends with the first process here.
         signal_all(&state.cgroups, None, KILL)?;
     }
+    let unit = state.systemd_unit.as_deref().map_or(Ok(()), group::stop_unit);
     let groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
     let removed = container.remove();
     if let Ok(config) = config {
@@ -194,6 +195,7 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         hooks::run("poststop", config.hooks(|h| h.poststop()), &state.document(Status::Stopped).to_string())
             .unwrap_or_else(|error| program::warn(&error.chain()));
     }
+    unit?;
     groups?;
     removed
 }
