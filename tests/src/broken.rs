@@ -215,8 +215,8 @@ fn process() -> Value {
 fn linux() -> Value {
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 1000}]);
     json!({
-        "namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "network", "path": "/proc/self/ns/net"}, {"type": "ipc"},
-            {"type": "uts"}, {"type": "user"}, {"type": "cgroup"}, {"type": "time"}],
+        "namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "network"}, {"type": "ipc"},
+            {"type": "uts"}, {"type": "user"}, {"type": "cgroup", "path": "/proc/self/ns/cgroup"}, {"type": "time"}],
         "uidMappings": map, "gidMappings": map,
         "timeOffsets": {"boottime": {"secs": 1, "nanosecs": 2}, "monotonic": {"secs": 3}},
         "devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": 438, "uid": 0, "gid": 0}],

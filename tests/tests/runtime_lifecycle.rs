@@ -242,7 +242,6 @@ fn the_log_has_one_object() {
     let log: Value = serde_json::from_slice(&fs::read(bundle.path("log")).unwrap()).unwrap();
     assert_eq!(log["level"], "error");
     assert!(log["msg"].as_str().unwrap().contains("/no/such") && log["time"].is_string(), "{log}");
-    bundle.hoy(&["--systemd-cgroup", "run", "a"]).fails(1, &["--systemd-cgroup is not supported"]);
 }
 
 #[test]
@@ -282,7 +281,10 @@ fn a_terminal_for_who_asks() {
 fn peers_run_the_same_bundle() {
     let Some(mut bundle) = Bundle::new(User::Root) else { return };
     bundle.set("/ociVersion", json!("1.0.2"));
-    bundle.script("id; pwd; env | sort; hostname; ls /dev | sort; grep -E 'Cap|NoNew' /proc/self/status; umask");
+    // Whether there is a /dev/core where there is no /proc/kcore is each runtime's own affair.
+    bundle.script(
+        "id; pwd; env | sort; hostname; ls /dev | grep -v core | sort; grep -E 'Cap|NoNew' /proc/self/status; umask",
+    );
     let ours = bundle.hoy(&["run", "a"]).ok();
     for peer in ["runc", "crun"].into_iter().filter(|peer| need(&[peer])) {
         let out = bundle.runtime(peer, &["run", "a"]).output();

@@ -25,7 +25,7 @@ use crate::namespace::{Namespaces, spawn};
 use crate::program::{self, Setting};
 use crate::state::{Container, State, Status, write_pid_file};
 use crate::tree::Root;
-use crate::{Error, Result, foreground, identity, validate};
+use crate::{Error, Result, foreground, identity, label, procfs, resctrl, validate};
 
 /// What is to be run, and how.
 #[derive(Debug, Clone, Default)]
@@ -97,6 +97,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     }
     let process = decide(&config, options)?;
     validate::check_process(&process)?;
+    label::check_process(&process)?;
     let terminal = process.terminal().unwrap_or(false);
     match (&options.console_socket, terminal) {
         (Some(_), false) => {
@@ -113,7 +114,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     let job = Job {
         filter: config.linux().seccomp().as_ref().map(Filter::new).transpose()?,
         sets: sets(&config, &process, options),
-        proc: program::open_proc()?,
+        proc: procfs::open()?,
         preserve_fds: options.preserve_fds.saturating_add(listen_fds()),
         process,
         namespaces,
@@ -230,6 +231,9 @@ impl Job {
         program::set_oom_score(self.proc.as_fd(), own_score)?;
         let pid = child.pid.as_raw_nonzero().get();
         let begun = Group::add(&self.state.cgroups, pid, v2.is_some()).map_err(Error::from).and_then(|()| {
+            if let Some(rdt) = self.config.linux().intel_rdt() {
+                resctrl::join(&resctrl::root()?, &resctrl::plan(rdt, &self.state.id)?, pid)?;
+            }
             outer.say(b'G')?;
             let terminal = self.talk(&outer, options)?;
             if let Some(path) = &options.pid_file {
@@ -247,7 +251,7 @@ impl Job {
             }
         };
         match signals {
-            Some(signals) => foreground::wait(child, signals, terminal),
+            Some(signals) => foreground::wait(child, signals, terminal, None),
             None => Ok(0),
         }
     }

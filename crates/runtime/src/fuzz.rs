@@ -9,20 +9,21 @@ use crate::config::Config;
 use crate::exec::parse_process;
 use crate::filter::Filter;
 use crate::validate::check_process;
-use crate::{Error, Result, device, init, mount_plan, namespace, notify};
+use crate::{Error, Result, device, mount_plan, namespace, net_device, notify, resctrl};
 
 /// Decides all that a container of this configuration would be.
 fn decide(bytes: Vec<u8>) -> Result<()> {
     let config = Config::parse(bytes)?;
     let linux = config.linux();
-    init::check_sysctls(&config)?;
     let process = config.process()?;
-    notify::plan(Some("/s".as_ref()), process.env().as_deref().unwrap_or_default());
+    notify::plan("/c".as_ref(), Some("/s".as_ref()), process.env().as_deref().unwrap_or_default());
     process.capabilities().as_ref().map(Sets::new);
-    config.spec.mounts().iter().flatten().try_for_each(|mount| mount_plan::plan(mount).map(drop))?;
+    mount_plan::plan_all(&config)?;
+    linux.intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, "id")).transpose()?;
     device::plan(linux.devices().as_deref().unwrap_or_default())?;
     linux.seccomp().as_ref().map(Filter::new).transpose()?;
     namespace::Namespaces::plan(&config)?;
+    net_device::plan(&config)?;
     // Neither version of control groups has everything.
     let plan = |v2| linux.resources().as_ref().map_or(Ok(Vec::new()), |resources| hoy_cgroup::plan(resources, v2));
     plan(false).or(plan(true))?;
@@ -32,9 +33,7 @@ fn decide(bytes: Vec<u8>) -> Result<()> {
 /// A configuration with all that this runtime has, on control groups of version 1.
 fn base() -> Value {
     let mut config = full_config();
-    for (parent, name) in [("/linux", "intelRdt"), ("/linux", "netDevices"), ("/linux/resources", "unified")] {
-        config.pointer_mut(parent).and_then(Value::as_object_mut).map(|object| object.remove(name));
-    }
+    config.pointer_mut("/linux/resources").and_then(Value::as_object_mut).map(|object| object.remove("unified"));
     config
 }
 

@@ -10,6 +10,7 @@ use hoy_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 use hoy_sys::rustix::process::{
     DumpableBehavior, Signal, WaitOptions, geteuid, pidfd_send_signal, set_dumpable_behavior, waitpid,
 };
+use hoy_sys::rustix::thread::CapabilitySet;
 use oci_spec::runtime::LinuxNamespaceType;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -23,7 +24,10 @@ use crate::init::{self, Job};
 use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
-use crate::{Error, Result, console, device, hooks, mount_plan, notify, program, userns};
+use crate::{
+    Error, Result, capability, console, device, hooks, mount_plan, net_device, notify, procfs, program, resctrl,
+    userns, validate,
+};
 
 /// What is asked for besides the bundle.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +113,7 @@ fn check(config: &Config, options: &CreateOptions, fifo: bool) -> Result<()> {
         (true, None) if fifo => {
             Err(Error::Invalid("process.terminal is set: a detached container needs --console-socket".to_owned()))
         }
-        _ => init::check_sysctls(config),
+        _ => validate::check_here(config),
     }
 }
 
@@ -165,6 +169,9 @@ fn launch_in(
         process_times(pid).ok_or_else(|| Error::Init("the container's process died at once".to_owned()))?.1;
     // Should this process be killed, the other ends at its next question, or `delete --force` ends it.
     container.write(&job.state)?;
+    net_device::move_all(&job.config, &job.namespaces, pid)?;
+    let rdt = job.config.linux().intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, &job.state.id)).transpose()?;
+    let made = rdt.map(|plan| resctrl::apply(&resctrl::root()?, &plan, pid)).transpose()?;
     outer.say(b'G')?;
     let terminal = talk(&outer, &job, options.console_socket.as_deref())?;
     job.state.creating = false;
@@ -175,6 +182,7 @@ fn launch_in(
     if fifo {
         outer.say(b'G')?;
     }
+    made.into_iter().for_each(resctrl::Made::keep);
     Ok(Launched { child, channel: outer, state: job.state, config: job.config, terminal })
 }
 
@@ -236,15 +244,18 @@ fn prepare(
     in_userns: bool,
 ) -> Result<Job> {
     let rootfs = config.rootfs(bundle);
-    let mut mounts = config.spec.mounts().iter().flatten().map(mount_plan::plan).collect::<Result<Vec<_>>>()?;
+    let mut mounts = mount_plan::plan_all(&config)?;
     let env = config.process()?.env().as_deref().unwrap_or_default();
-    let notify = notify::plan(std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
-    let (notify_env, notify_mount) = notify.map_or((None, None), |(entry, mount)| (Some(entry), mount));
-    mounts.extend(notify_mount);
+    let notify = notify::plan(container.dir(), std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
+    let (notify_env, notify_mount) = notify.unzip();
+    if let Some(mount) = notify_mount {
+        notify::prepare(container.dir())?;
+        mounts.push(mount);
+    }
     let namespaces = Namespaces::plan(&config)?;
     let devices = device::plan(config.linux().devices().as_deref().unwrap_or_default())?;
     // Root of a user namespace may not be allowed to walk where the caller may: the caller opens for it, when he may.
-    let opens = geteuid().is_root();
+    let opens = geteuid().is_root() && capability::is_effective(CapabilitySet::SYS_ADMIN);
     let sources = opens.then(|| Sources::open(&rootfs, bundle, &mounts)).transpose()?;
     let host_devices = (in_userns && opens).then(|| device::open_host(&devices));
     let filter = config.linux().seccomp().as_ref().map(Filter::new).transpose()?;
@@ -276,7 +287,7 @@ fn prepare(
         host_devices,
         null: opens.then(device::null).transpose()?,
         filter,
-        proc: program::open_proc()?,
+        proc: procfs::open()?,
         fifo: fifo.then(|| make_fifo(&container.fifo())).transpose()?,
         preserve_fds: options.preserve_fds.saturating_add(listen_fds()),
         no_pivot: options.no_pivot,
