@@ -121,6 +121,7 @@ fn exec_options(args: Exec) -> Result<ExecOptions> {
         detach: args.detach,
         pid_file: args.pid_file,
         console_socket: args.console_socket,
+        cgroup: args.cgroup,
         ignore_paused: args.ignore_paused,
     })
 }

@@ -33,9 +33,8 @@ impl Freezer {
 
 /// Whether the processes of the group are frozen, or are being frozen.
 pub fn is_frozen(directories: &BTreeMap<String, PathBuf>) -> bool {
-    let reads = |path: PathBuf, states: [&str; 2]| {
-        fs::read_to_string(path).is_ok_and(|state| states.contains(&state.trim()))
-    };
+    let reads =
+        |path: PathBuf, states: [&str; 2]| fs::read_to_string(path).is_ok_and(|state| states.contains(&state.trim()));
     match Freezer::of(directories) {
         Some(Freezer::V1(group)) => reads(group.join("freezer.state"), ["FROZEN", "FREEZING"]),
         Some(Freezer::V2(group)) => reads(group.join("cgroup.freeze"), ["1", "1"]),
