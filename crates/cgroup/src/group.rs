@@ -111,7 +111,7 @@ impl Group {
                 Ok((path, file))
             };
             let (allow, deny) = (open("devices.allow")?, open("devices.deny")?);
-            for rule in rules {
+            for rule in device::plan_v1(&rules)? {
                 let (path, file) = if rule.allow { &allow } else { &deny };
                 (&mut &*file).write_all(rule.to_string().as_bytes()).at("write", path)?;
             }
