@@ -123,6 +123,9 @@ fn life(user: User, path: &str, name: &str, slice: &str) {
     unit.has(&[("memory.max", "134217728"), ("memory.swap.max", "134217728"), ("pids.max", "60")]);
     let event: Value = serde_json::from_str(&unit.hoy(&["events", "--stats", "a"]).ok()).unwrap();
     assert_eq!(event["data"]["memory"]["usage"]["limit"], 134_217_728);
+    // With a cgroup namespace its root is the unit.
+    let inside = unit.hoy(&["exec", "a", "sh", "-c", "echo $$; cat /proc/self/cgroup"]).ok();
+    assert!(inside.ends_with("0::/"), "{inside}");
     unit.hoy(&["pause", "a"]).ok();
     assert!(unit.hoy(&["state", "a"]).ok().contains("paused"));
     unit.hoy(&["resume", "a"]).ok();

@@ -249,6 +249,9 @@ pub(crate) struct Exec {
     /// Socket that the terminal's master is sent to
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
+    /// Group below the container's own that it is put into
+    #[arg(long, value_name = "[CONTROLLERS:]PATH")]
+    pub(crate) cgroup: Vec<String>,
     /// Run it although the container is paused
     #[arg(long)]
     pub(crate) ignore_paused: bool,

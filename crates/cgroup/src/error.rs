@@ -48,7 +48,7 @@ pub enum Error {
         reason: String,
     },
     /// A name in the configuration would lead out of the group.
-    #[error("\"{0}\" is not a file of a control group")]
+    #[error("\"{0}\" is not in the control group")]
     Name(String),
 }
 

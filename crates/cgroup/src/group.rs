@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -105,9 +105,15 @@ impl Group {
         };
         if let Some(hierarchy) = hierarchies.v1("devices") {
             let Some(directory) = own(hierarchy) else { return Ok(()) };
-            for rule in rules {
-                let path = directory.join(if rule.allow { "devices.allow" } else { "devices.deny" });
-                fs::write(&path, rule.to_string()).at("write", &path)?;
+            let open = |name: &str| {
+                let path = directory.join(name);
+                let file = fs::File::options().write(true).open(&path).at("open", &path)?;
+                Ok((path, file))
+            };
+            let (allow, deny) = (open("devices.allow")?, open("devices.deny")?);
+            for rule in device::plan_v1(&rules)? {
+                let (path, file) = if rule.allow { &allow } else { &deny };
+                (&mut &*file).write_all(rule.to_string().as_bytes()).at("write", path)?;
             }
             return Ok(());
         }
@@ -160,8 +166,7 @@ fn make_directory(hierarchy: &Hierarchy, directory: &Path) -> Result<bool> {
         match fs::create_dir(directory) {
             Ok(()) => {
                 if has(hierarchy, "cpuset") {
-                    inherit(directory, "cpuset.cpus")?;
-                    inherit(directory, "cpuset.mems")?;
+                    ["cpuset.cpus", "cpuset.mems"].iter().try_for_each(|file| inherit(directory, file).map(drop))?;
                 }
                 return Ok(true);
             }
@@ -177,15 +182,15 @@ fn make_directory(hierarchy: &Hierarchy, directory: &Path) -> Result<bool> {
     Err(io::Error::from(ErrorKind::NotFound)).at("make", directory)
 }
 
-/// Gives a group of v1's cpuset, which has no processors and no memory until it is told, those of the group above.
+/// Gives a group of v1's cpuset that has no processors, or no memory, those of the group above.
 fn inherit(directory: &Path, file: &str) -> Result<String> {
-    let path = directory.join(file);
-    let own = fs::read_to_string(&path).at("read", &path)?.trim_end().to_owned();
-    if !own.is_empty() {
-        return Ok(own);
+    let Some(parent) = directory.parent() else { return Ok(String::new()) };
+    let from = parent.join(file);
+    let mut inherited = fs::read_to_string(&from).at("read", &from)?;
+    if inherited.trim_end().is_empty() {
+        inherited = inherit(parent, file)?;
     }
-    let Some(parent) = directory.parent() else { return Ok(own) };
-    let inherited = inherit(parent, file)?;
-    fs::write(&path, &inherited).at("write", &path)?;
+    let path = directory.join(file);
+    fs::write(&path, inherited.trim_end()).at("write", &path)?;
     Ok(inherited)
 }

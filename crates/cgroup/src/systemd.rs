@@ -130,6 +130,19 @@ impl Systemd {
         Ok(PathBuf::from(group))
     }
 
+    /// Puts the process `pid` into the unit, where this user may not do that himself.
+    ///
+    /// # Errors
+    /// [`Error::Bus`] with the reason that systemd gives.
+    pub fn attach(&mut self, name: &str, pid: i32) -> Result<()> {
+        let call = with(manager("AttachProcessesToUnit"), "ssau", |w| {
+            w.text(name);
+            w.text("");
+            w.array(4, &[pid.unsigned_abs()], |w, pid| w.u32(*pid));
+        });
+        self.ask(call).map(drop)
+    }
+
     /// Changes the limits of a unit, until it ends.
     ///
     /// # Errors
@@ -256,11 +269,8 @@ mod tests {
                 lines.read_line(&mut line).unwrap();
                 assert_eq!(line, want);
             };
-            line("\0AUTH EXTERNAL\r\n");
-            stream.write_all(b"DATA\r\n").unwrap();
-            line("DATA\r\n");
-            stream.write_all(b"OK 0123456789abcdef\r\n").unwrap();
-            line("BEGIN\r\n");
+            ["\0AUTH EXTERNAL\r\n", "DATA\r\n", "BEGIN\r\n"].iter().for_each(|want| line(want));
+            stream.write_all(b"DATA\r\nOK 0123456789abcdef\r\n").unwrap();
             let mut input = lines.buffer().to_vec();
             let mut calls = Vec::new();
             loop {

@@ -1,6 +1,8 @@
 //! The control group of a container: where it is, and whether there is one.
 
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use hoy_cgroup::{Existing, Group, Hierarchies, Settings, Systemd, Unit};
 use hoy_sys::rustix::process::geteuid;
@@ -34,7 +36,7 @@ pub(crate) fn plan_unit(container: &Container, config: &Config, manager: CgroupM
 pub(crate) fn start_unit(unit: &Unit, container: &Container, config: &Config, pid: i32) -> Result<Group> {
     let hierarchies = Hierarchies::detect()?;
     let resources = config.linux().resources().as_ref();
-    let none = std::collections::HashMap::new();
+    let none = HashMap::new();
     let device_rules = !is_users();
     let v2 = hierarchies.is_unified();
     let annotations = config.spec.annotations().as_ref().unwrap_or(&none);
@@ -42,6 +44,17 @@ pub(crate) fn start_unit(unit: &Unit, container: &Container, config: &Config, pi
     let path = Systemd::connect(is_users())?.start(unit, container.id(), pid, &settings)?;
     container.note_groups(&hoy_cgroup::missing(&hierarchies, &path))?;
     Ok(Group::create(&hierarchies, &path, resources, device_rules, Existing::Own)?)
+}
+
+/// Puts another process of the unit `unit` into its groups.
+pub(crate) fn join(directories: &BTreeMap<String, PathBuf>, unit: &str, pid: i32) -> Result<()> {
+    match Group::add(directories, pid, false) {
+        // Between two groups of a user is one that is not his: systemd may move a process all the same.
+        Err(hoy_cgroup::Error::File { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
+            Ok(Systemd::connect(is_users())?.attach(unit, pid)?)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Stops the unit `name`, if it is still there.

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use hoy_cgroup::{Group, Unit};
+use hoy_cgroup::{Door, Group, Unit};
 use hoy_sys::process::Child;
 use hoy_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 use hoy_sys::rustix::process::{
@@ -139,6 +139,7 @@ fn launch_in(
         container.write(&job.state)?;
     }
     let v2 = begun.group.directories.get("").map(|directory| open_directory(directory)).transpose()?;
+    let door = Door::open(&begun.group.directories, v2.is_some())?;
     let maps = |pid| {
         let linux = job.config.linux();
         let of = |maps: &'_ Option<Vec<_>>| maps.clone().unwrap_or_default();
@@ -151,7 +152,7 @@ fn launch_in(
     }
     let own_score = program::set_oom_score(job.proc.as_fd(), job.config.process()?.oom_score_adj())?;
     let (child, outer) = spawn(&job.namespaces, v2.as_ref().map(AsFd::as_fd), maps, |inner| {
-        let Err(error) = init::run(&job, inner);
+        let Err(error) = door.enter().map_err(Error::from).and_then(|()| init::run(&job, inner));
         inner.tell(b'E', &error.chain()).unwrap_or_else(|_| program::warn(&error.chain()));
     })?;
     program::set_oom_score(job.proc.as_fd(), own_score)?;
@@ -161,10 +162,10 @@ fn launch_in(
     if let Some(unit) = &begun.unit {
         begun.group = start_unit(unit, container, &job.config, pid)?;
         job.state.take_group(&begun.group);
+        // systemd has put it into the unit's group of version 2.
+        Group::add(&begun.group.directories, pid, true)?;
     }
     begun.group.warnings.iter().for_each(|warning| program::warn(warning));
-    // systemd has put it into the unit's group of version 2.
-    Group::add(&begun.group.directories, pid, v2.is_some() || begun.unit.is_some())?;
     job.state.start_time =
         process_times(pid).ok_or_else(|| Error::Init("the container's process died at once".to_owned()))?.1;
     // Should this process be killed, the other ends at its next question, or `delete --force` ends it.

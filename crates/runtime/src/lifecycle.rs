@@ -135,7 +135,16 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     match pidfd_signal(pidfd.as_fd(), signal) {
         Err(error) if error.errno == Errno::SRCH => Err(refused()),
         other => other.doing(|| format!("send signal {signal}")),
+    }?;
+    if signal == KILL { thaw(&state.cgroups) } else { Ok(()) }
+}
+
+/// Lets frozen processes go on, to their end: on version 1 not even SIGKILL reaches them before.
+fn thaw(groups: &BTreeMap<String, PathBuf>) -> Result<()> {
+    if hoy_cgroup::is_frozen(groups) {
+        hoy_cgroup::freeze(groups, false)?;
     }
+    Ok(())
 }
 
 fn signal_all(groups: &BTreeMap<String, PathBuf>, first: Option<i32>, signal: i32) -> Result<()> {
@@ -152,7 +161,7 @@ fn signal_all(groups: &BTreeMap<String, PathBuf>, first: Option<i32>, signal: i3
             other => other.doing(|| format!("send signal {signal}"))?,
         }
     }
-    Ok(())
+    if signal == KILL { thaw(groups) } else { Ok(()) }
 }
 
 /// Removes a stopped container; with `force` kills it first, and one that is not there is no failure.
@@ -179,7 +188,10 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
             container.state("delete")?;
         }
         let groups = container.noted_groups();
-        end_groups(&groups)?;
+        if groups.is_empty() && container.has_state() {
+            program::warn("its state cannot be read: a process of it may be left");
+        }
+        signal_all(&groups, None, KILL)?;
         let removed = hoy_cgroup::remove(&groups, &BTreeSet::new());
         return container.remove().and(Ok(removed?));
     };
@@ -191,9 +203,7 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         end(&state)?;
         if state.creating {
             // A hook of it may go on.
-            let own = |(controllers, _): &(&String, _)| !state.cgroups_shared.contains(*controllers);
-            let groups = state.cgroups.iter().filter(own);
-            end_groups(&groups.map(|(controllers, directory)| (controllers.clone(), directory.clone())).collect())?;
+            signal_all(&state.own_groups(), None, KILL)?;
         }
     }
     let config = known.map_or_else(|| container.config(), Ok);
@@ -203,7 +213,12 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         signal_all(&state.cgroups, None, KILL)?;
     }
     let unit = state.systemd_unit.as_deref().map_or(Ok(()), group::stop_unit);
-    let groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
+    let mut groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
+    if force && groups.is_err() {
+        // Somebody else has changed the state, or put a process there.
+        signal_all(&state.own_groups(), None, KILL)?;
+        groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
+    }
     let rdt = config.as_ref().ok().and_then(|config| config.linux().intel_rdt().as_ref());
     let shares = rdt.map_or(Ok(()), |rdt| resctrl::delete(rdt, container.id()));
     let removed = container.remove();
@@ -218,20 +233,10 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
     removed
 }
 
-/// Kills all processes of groups that are one container's alone.
-fn end_groups(groups: &BTreeMap<String, PathBuf>) -> Result<()> {
-    if hoy_cgroup::is_frozen(groups) {
-        hoy_cgroup::freeze(groups, false)?;
-    }
-    signal_all(groups, None, KILL)
-}
-
 /// Kills the first process and waits until it has gone.
 fn end(state: &State) -> Result<()> {
     let Some(pidfd) = state.pidfd() else { return Ok(()) };
-    if hoy_cgroup::is_frozen(&state.cgroups) {
-        hoy_cgroup::freeze(&state.cgroups, false)?;
-    }
+    thaw(&state.cgroups)?;
     kill_process(state);
     let timeout = Timespec::try_from(Duration::from_secs(10)).ok();
     let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.as_ref()).doing(|| "wait for the container")?;

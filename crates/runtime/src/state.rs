@@ -199,6 +199,11 @@ impl Container {
             .doing(|| format!("write \"{}/state.json\"", self.dir.display()))
     }
 
+    /// Whether something is written of its state.
+    pub(crate) fn has_state(&self) -> bool {
+        self.dir.join("state.json").exists()
+    }
+
     /// Reads the state; `None` while the container is being made.
     ///
     /// # Errors
@@ -278,6 +283,13 @@ impl State {
         self.cgroups_shared.clone_from(&group.shared);
     }
 
+    /// The control groups that were made for it: nobody else's process is in them.
+    pub(crate) fn own_groups(&self) -> BTreeMap<String, PathBuf> {
+        let mut groups = self.cgroups.clone();
+        groups.retain(|controllers, _| !self.cgroups_shared.contains(controllers));
+        groups
+    }
+
     /// Whether the first process is there and not a zombie.
     pub fn is_alive(&self) -> bool {
         process_times(self.pid).is_some_and(|(state, start)| start == self.start_time && !matches!(state, 'Z' | 'X'))
@@ -285,7 +297,8 @@ impl State {
 
     /// A descriptor of the first process; `None` when it has ended.
     pub fn pidfd(&self) -> Option<OwnedFd> {
-        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        let pid = Pid::from_raw(self.pid).filter(|_| self.pid > 0)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // Opened first, compared after: the number cannot be given to another in between.
         self.is_alive().then_some(pidfd)
     }

@@ -38,16 +38,15 @@ impl Connection {
         let stream = stream.map_err(|error| failure(doing(), &error))?;
         let mut connection = Self { stream, input: Vec::new(), serial: 0, signals: Vec::new() };
         // No user is named: the server takes the one that the kernel tells it, which is right in a user namespace too.
-        connection.send(b"\0AUTH EXTERNAL\r\n")?;
-        let mut line = connection.line()?;
-        if line == "DATA" {
-            connection.send(b"DATA\r\n")?;
-            line = connection.line()?;
+        // All at once, so that the server has begun when it has answered: systemd forgets a call that it reads in one go
+        // with what begins the conversation.
+        connection.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+        for want in ["DATA", "OK"] {
+            let line = connection.line()?;
+            if !line.starts_with(want) {
+                return Err(Error::Systemd { doing: doing(), reason: format!("it answers \"{line}\"") });
+            }
         }
-        if !line.starts_with("OK") {
-            return Err(Error::Systemd { doing: doing(), reason: format!("it answers \"{line}\"") });
-        }
-        connection.send(b"BEGIN\r\n")?;
         Ok(connection)
     }
 
