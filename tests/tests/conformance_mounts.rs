@@ -382,6 +382,28 @@ fn propagation_of_the_root() {
 }
 
 #[test]
+fn options_of_any_length() {
+    let Some(mut bundle) = bundle() else { return };
+    // A name of 200 bytes twice is more than the newer interface of the kernel takes.
+    let lower = bundle.path(&format!("{0}/{0}", "d".repeat(200)));
+    for directory in [lower.clone(), bundle.path("upper"), bundle.path("work")] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    fs::write(lower.join("file"), "below").unwrap();
+    let option = |name: &str, path: &std::path::Path| format!("{name}={}", path.display());
+    let options = json!([
+        option("lowerdir", &lower),
+        option("upperdir", &bundle.path("upper")),
+        option("workdir", &bundle.path("work")),
+        "nosuid"
+    ]);
+    bundle.push("/mounts", json!({"destination": "/over", "type": "overlay", "source": "overlay", "options": options}));
+    bundle.script(&format!("cat /over/file; echo; touch /over/new; {} | cut -d, -f1-2", look("/over")));
+    assert_eq!(bundle.tested(&["run", "a"]).ok(), "below\nrw,nosuid");
+    assert!(bundle.path("upper/new").exists());
+}
+
+#[test]
 fn a_root_that_is_read_only() {
     let Some(mut bundle) = bundle() else { return };
     bundle.set("/root/readonly", json!(true));

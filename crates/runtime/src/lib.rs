@@ -7,6 +7,7 @@ mod affinity;
 mod capability;
 mod cgroup_mount;
 mod channel;
+mod classic_mount;
 pub mod config;
 mod console;
 mod cpu_list;

@@ -14,7 +14,7 @@ use hoy_sys::rustix::process;
 use crate::error::Doing;
 use crate::mount_plan::{Kind, Link, Mapping, MountPlan, SOMETIMES};
 use crate::tree::{self, Root};
-use crate::{Error, Result, cgroup_mount, shared_mounts};
+use crate::{Error, Result, cgroup_mount, classic_mount, shared_mounts};
 
 /// Trees of the caller's file system, opened where the caller's paths mean what the caller meant.
 pub(crate) struct Sources {
@@ -158,6 +158,13 @@ fn mount_one(root: &Root<'_>, plan: &MountPlan, source: &Source) -> Result<()> {
             } else {
                 root.directory(destination)?
             };
+            if classic_mount::is_needed(plan) {
+                let doing = || format!("mount {fstype} on \"{}\"", destination.display());
+                classic_mount::mount_on(target.as_fd(), fstype, source, plan).doing(doing)?;
+                let there = root.directory(destination)?;
+                tree::set_attributes(there.as_fd(), false, plan.attr).doing(doing)?;
+                return finish(there.as_fd(), plan, false).doing(doing);
+            }
             let plan = &at_first(plan, was_there.then_some(target.as_fd())).doing(doing)?;
             let made = match new_filesystem(fstype, source, plan) {
                 Err(error) if may_be_bound(fstype, &error) => bound_instead(fstype, plan).map_err(|_| error),
