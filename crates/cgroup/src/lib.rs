@@ -6,6 +6,7 @@ mod apply;
 mod block;
 mod delegate;
 mod device;
+mod entry;
 mod error;
 mod freezer;
 mod group;
@@ -18,6 +19,7 @@ mod removal;
 mod stats;
 
 pub use apply::update;
+pub use entry::entry;
 pub use error::{Error, Result};
 pub use freezer::{freeze, is_frozen};
 pub use group::Group;

@@ -207,7 +207,8 @@ fn sets(config: &Config, process: &Process, options: &ExecOptions) -> Option<Set
 
 impl Job {
     fn start(&self, options: &ExecOptions, signals: Option<OwnedFd>) -> Result<u8> {
-        let v2 = self.state.cgroups.get("").and_then(|directory| {
+        let groups = hoy_cgroup::entry(&self.state.cgroups, self.state.pid)?;
+        let v2 = groups.get("").and_then(|directory| {
             openat(CWD, directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
         });
         let no_maps = |_| Ok(());
@@ -223,7 +224,7 @@ impl Job {
         })?;
         program::set_oom_score(self.proc.as_fd(), own_score)?;
         let pid = child.pid.as_raw_nonzero().get();
-        let begun = Group::add(&self.state.cgroups, pid, v2.is_some()).map_err(Error::from).and_then(|()| {
+        let begun = Group::add(&groups, pid, v2.is_some()).map_err(Error::from).and_then(|()| {
             outer.say(b'G')?;
             let terminal = self.talk(&outer, options)?;
             if let Some(path) = &options.pid_file {
