@@ -22,6 +22,18 @@ pub fn in_user_unit(user: User, mut run: Run) -> Run {
     let words = std::iter::once(command.get_program()).chain(command.get_args()).map(ToOwned::to_owned);
     let words: Vec<_> = words.collect();
     let machine = format!("{}@", user.name());
-    let options = ["--user", "-M", &machine, "--pipe", "--wait", "--quiet", "--collect", "-p", "Delegate=yes"];
+    let options = [
+        "--user",
+        "-M",
+        &machine,
+        "--pipe",
+        "--wait",
+        "--quiet",
+        "--collect",
+        "-p",
+        "Delegate=yes",
+        "-p",
+        "KillSignal=KILL",
+    ];
     Run::new("systemd-run").args(options).arg("--working-directory").arg(directory).arg("--").args(words)
 }

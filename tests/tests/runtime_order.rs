@@ -18,7 +18,8 @@ fn the_runtime_is_not_in_the_way_of_a_filter() {
                 json!({"defaultAction": "SCMP_ACT_ALLOW",
                     "syscalls": [{"names": denied, "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}),
             );
-            bundle.set("/process/args", json!(["/bin/busybox", "grep", "-E", "^(CapEff|Seccomp):", "/proc/self/status"]));
+            bundle
+                .set("/process/args", json!(["/bin/busybox", "grep", "-E", "^(CapEff|Seccomp):", "/proc/self/status"]));
             let out = bundle.hoy(&["run", "a"]).ok();
             let effective = if uid == 0 { "0000000020000420" } else { "0000000000000000" };
             assert_eq!(out, format!("CapEff:\t{effective}\nSeccomp:\t2"), "{uid} {no_new_privileges}");
