@@ -3,8 +3,9 @@
 use hoy_tests::{Bundle, Run, User, need_vm};
 use serde_json::json;
 
-/// Loads two profiles that allow anything but reading /secret.
-fn load(names: [&str; 2]) {
+/// Loads profiles that allow anything but reading /secret. Each test has its own: one that is replaced while a program is
+/// executed under it refuses that.
+fn load(names: &[&str]) {
     let profile = |name: &&str| {
         format!(
             "profile {name} flags=(attach_disconnected, mediate_deleted) {{\n file,\n capability,\n network,\n mount,\n \
@@ -19,7 +20,7 @@ fn load(names: [&str; 2]) {
 fn a_profile_holds_for_run_and_exec() {
     let Some(mut bundle) = Bundle::new(User::Root).filter(|_| need_vm()) else { return };
     let names = ["hoy-test-one", "hoy-test-two"];
-    load(names);
+    load(&names);
     std::fs::write(bundle.path("rootfs/secret"), "secret").unwrap();
     bundle.set("/ociVersion", json!("1.0.2"));
     bundle.set("/process/apparmorProfile", json!(names[0]));
@@ -43,13 +44,13 @@ fn a_profile_holds_for_run_and_exec() {
 #[test]
 fn a_profile_holds_with_no_new_privileges() {
     let Some(mut bundle) = Bundle::new(User::Root).filter(|_| need_vm()) else { return };
-    load(["hoy-test-one", "hoy-test-two"]);
+    load(&["hoy-test-new"]);
     bundle.set("/ociVersion", json!("1.0.2"));
-    bundle.set("/process/apparmorProfile", json!("hoy-test-one"));
+    bundle.set("/process/apparmorProfile", json!("hoy-test-new"));
     bundle.script("cat /proc/self/attr/current");
     for no_new_privileges in [true, false] {
         bundle.set("/process/noNewPrivileges", json!(no_new_privileges));
-        assert_eq!(bundle.tested(&["run", "a"]).ok(), "hoy-test-one (enforce)");
+        assert_eq!(bundle.tested(&["run", "a"]).ok(), "hoy-test-new (enforce)");
     }
 }
 
@@ -67,8 +68,8 @@ fn a_profile_that_is_not_loaded_is_an_error() {
 #[test]
 fn an_ordinary_users_container_has_its_profile() {
     let Some(mut bundle) = Bundle::new(User::Sub).filter(|_| need_vm()) else { return };
-    load(["hoy-test-one", "hoy-test-two"]);
-    bundle.set("/process/apparmorProfile", json!("hoy-test-one"));
+    load(&["hoy-test-user"]);
+    bundle.set("/process/apparmorProfile", json!("hoy-test-user"));
     bundle.script("cat /proc/self/attr/current");
-    assert_eq!(bundle.hoy(&["run", "a"]).ok(), "hoy-test-one (enforce)");
+    assert_eq!(bundle.hoy(&["run", "a"]).ok(), "hoy-test-user (enforce)");
 }
