@@ -34,9 +34,12 @@ pub(crate) struct Global {
     /// Say on standard error which command works on which state, and how long it took
     #[arg(long)]
     pub(crate) debug: bool,
-    /// Refused: control groups are made without systemd
+    /// Have systemd make control groups; the same as --cgroup-manager systemd
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
+    /// Who makes control groups: this program, systemd, or nobody
+    #[arg(long, value_enum, default_value = "cgroupfs", value_name = "MANAGER")]
+    pub(crate) cgroup_manager: Manager,
     /// Whether control groups that may not be made are left out [default: auto]
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(crate) rootless: Rootless,
@@ -53,6 +56,13 @@ pub(crate) enum Rootless {
     Auto,
     True,
     False,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Manager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
 }
 
 #[derive(Debug, Subcommand)]
@@ -239,6 +249,9 @@ pub(crate) struct Exec {
     /// Socket that the terminal's master is sent to
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
+    /// Group below the container's own that it is put into
+    #[arg(long, value_name = "[CONTROLLERS:]PATH")]
+    pub(crate) cgroup: Vec<String>,
     /// Run it although the container is paused
     #[arg(long)]
     pub(crate) ignore_paused: bool,

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use hoy_cli::{Context, Error, Result, Stdout, print_line};
+use hoy_cli::{Context, Result, Stdout, print_line};
 use hoy_runtime::state::{self, Container};
 use hoy_runtime::{
-    CreateOptions, ExecOptions, create, delete, exec, features, kill, parse_user, pause, run as run_container, seal,
-    start, update,
+    CgroupManager, CreateOptions, ExecOptions, create, delete, exec, features, kill, parse_user, pause,
+    run as run_container, seal, start, update,
 };
 
-use crate::args::{Cli, Command, Create, Exec, Format, Global, List, Rootless};
+use crate::args::{Cli, Command, Create, Exec, Format, Global, List, Manager, Rootless};
 use crate::{events, log, ps, signal, spec};
 
 /// Does what the command line says. A failure is also written to the log.
@@ -34,9 +34,6 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
-    if global.systemd_cgroup {
-        return Err(Error::msg("--systemd-cgroup is not supported: control groups are made without systemd"));
-    }
     let container = |id: &str| Container::new(&root(global), id);
     if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
         seal()?;
@@ -98,6 +95,12 @@ fn options(global: &Global, args: Create) -> CreateOptions {
             Rootless::True => Some(true),
             Rootless::False => Some(false),
         },
+        cgroup_manager: match global.cgroup_manager {
+            Manager::Disabled => CgroupManager::Disabled,
+            Manager::Systemd => CgroupManager::Systemd,
+            Manager::Cgroupfs if global.systemd_cgroup => CgroupManager::Systemd,
+            Manager::Cgroupfs => CgroupManager::Cgroupfs,
+        },
     }
 }
 
@@ -118,6 +121,7 @@ fn exec_options(args: Exec) -> Result<ExecOptions> {
         detach: args.detach,
         pid_file: args.pid_file,
         console_socket: args.console_socket,
+        cgroup: args.cgroup,
         ignore_paused: args.ignore_paused,
     })
 }

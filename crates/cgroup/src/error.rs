@@ -29,8 +29,26 @@ pub enum Error {
     /// A group that was to be new is there already.
     #[error("control group \"{0}\" exists")]
     Exists(PathBuf),
+    /// systemd could not be asked, or did not do it.
+    #[error("ask systemd: {doing}: {reason}")]
+    Systemd {
+        /// What was asked.
+        doing: String,
+        /// Why it was not done.
+        reason: String,
+    },
+    /// systemd, or the bus, answered with an error.
+    #[error("ask systemd: {doing}: {reason}")]
+    Bus {
+        /// What was asked: the method.
+        doing: String,
+        /// The error's name.
+        name: String,
+        /// What it says.
+        reason: String,
+    },
     /// A name in the configuration would lead out of the group.
-    #[error("\"{0}\" is not a file of a control group")]
+    #[error("\"{0}\" is not in the control group")]
     Name(String),
 }
 

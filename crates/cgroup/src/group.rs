@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,17 @@ use crate::hierarchy::{Hierarchies, Hierarchy};
 use crate::limits::Write;
 use crate::removal::remove;
 use crate::{Error, Result, apply, delegate, device, limits};
+
+/// What becomes of a group that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It is an error.
+    Refuse,
+    /// The container joins it, and it stays when the container goes.
+    Join,
+    /// It was made for this container: it is limited, and removed with it.
+    Own,
+}
 
 /// The group of one container in every hierarchy where it has one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,9 +39,8 @@ pub struct Group {
 impl Group {
     /// Makes the group `path` in every hierarchy and sets the limits of `resources`.
     ///
-    /// Where this user may not make groups there is none, unless a limit was asked for. With `must_be_new` a group that
-    /// is there is an error; otherwise it is joined, and stays when the container goes. With `device_rules` false
-    /// device rules are left out: in a user namespace nobody may set them, and nobody can make devices.
+    /// Where this user may not make groups there is none, unless a limit was asked for. With `device_rules` false device
+    /// rules are left out: in a user namespace nobody may set them, and nobody can make devices.
     ///
     /// # Errors
     /// [`Error::Unavailable`] for a limit whose controller is missing or may not be used; nothing is left behind.
@@ -39,12 +49,12 @@ impl Group {
         path: &Path,
         resources: Option<&LinuxResources>,
         device_rules: bool,
-        must_be_new: bool,
+        existing: Existing,
     ) -> Result<Self> {
         let v2 = hierarchies.is_unified();
         let writes = resources.map_or(Ok(Vec::new()), |resources| limits::plan(resources, v2))?;
         let mut group = Self::default();
-        let made = group.make(hierarchies, path, &writes, must_be_new).and_then(|()| {
+        let made = group.make(hierarchies, path, &writes, existing).and_then(|()| {
             group.warnings = apply::write_all(&group.directories, &writes)?;
             if device_rules { group.devices(hierarchies, resources) } else { Ok(()) }
         });
@@ -58,13 +68,14 @@ impl Group {
         }
     }
 
-    fn make(&mut self, hierarchies: &Hierarchies, path: &Path, writes: &[Write], must_be_new: bool) -> Result<()> {
+    fn make(&mut self, hierarchies: &Hierarchies, path: &Path, writes: &[Write], existing: Existing) -> Result<()> {
         for hierarchy in hierarchies.iter() {
             let directory = hierarchy.directory(path);
             let made = make_directory(hierarchy, &directory);
             match made.and_then(|made| may_join(made, &directory)) {
                 Ok(true) => {}
-                Ok(false) if must_be_new => return Err(Error::Exists(directory)),
+                Ok(false) if existing == Existing::Refuse => return Err(Error::Exists(directory)),
+                Ok(false) if existing == Existing::Own => {}
                 Ok(false) => {
                     self.shared.insert(hierarchy.controllers.clone());
                 }
@@ -95,9 +106,15 @@ impl Group {
         };
         if let Some(hierarchy) = hierarchies.v1("devices") {
             let Some(directory) = own(hierarchy) else { return Ok(()) };
-            for rule in rules {
-                let path = directory.join(if rule.allow { "devices.allow" } else { "devices.deny" });
-                fs::write(&path, rule.to_string()).at("write", &path)?;
+            let open = |name: &str| {
+                let path = directory.join(name);
+                let file = fs::File::options().write(true).open(&path).at("open", &path)?;
+                Ok((path, file))
+            };
+            let (allow, deny) = (open("devices.allow")?, open("devices.deny")?);
+            for rule in device::plan_v1(&rules)? {
+                let (path, file) = if rule.allow { &allow } else { &deny };
+                (&mut &*file).write_all(rule.to_string().as_bytes()).at("write", path)?;
             }
             return Ok(());
         }
@@ -150,8 +167,7 @@ fn make_directory(hierarchy: &Hierarchy, directory: &Path) -> Result<bool> {
         match fs::create_dir(directory) {
             Ok(()) => {
                 if has(hierarchy, "cpuset") {
-                    inherit(directory, "cpuset.cpus")?;
-                    inherit(directory, "cpuset.mems")?;
+                    ["cpuset.cpus", "cpuset.mems"].iter().try_for_each(|file| inherit(directory, file).map(drop))?;
                 }
                 return Ok(true);
             }
@@ -167,15 +183,15 @@ fn make_directory(hierarchy: &Hierarchy, directory: &Path) -> Result<bool> {
     Err(io::Error::from(ErrorKind::NotFound)).at("make", directory)
 }
 
-/// Gives a group of v1's cpuset, which has no processors and no memory until it is told, those of the group above.
+/// Gives a group of v1's cpuset that has no processors, or no memory, those of the group above.
 fn inherit(directory: &Path, file: &str) -> Result<String> {
-    let path = directory.join(file);
-    let own = fs::read_to_string(&path).at("read", &path)?.trim_end().to_owned();
-    if !own.is_empty() {
-        return Ok(own);
+    let Some(parent) = directory.parent() else { return Ok(String::new()) };
+    let from = parent.join(file);
+    let mut inherited = fs::read_to_string(&from).at("read", &from)?;
+    if inherited.trim_end().is_empty() {
+        inherited = inherit(parent, file)?;
     }
-    let Some(parent) = directory.parent() else { return Ok(own) };
-    let inherited = inherit(parent, file)?;
-    fs::write(&path, &inherited).at("write", &path)?;
+    let path = directory.join(file);
+    fs::write(&path, inherited.trim_end()).at("write", &path)?;
     Ok(inherited)
 }

@@ -236,9 +236,9 @@ mod tests {
     fn no_name_leads_out_of_the_group() {
         for key in ["../../x.y", "a/b.c", "..", ".x", "x"] {
             let json = format!(r#"{{"unified":{{"{key}":"1"}}}}"#);
-            assert_eq!(lines(&json, true), [format!("\"{key}\" is not a file of a control group")]);
+            assert_eq!(lines(&json, true), [format!("\"{key}\" is not in the control group")]);
         }
         let json = r#"{"hugepageLimits":[{"pageSize":"../x","limit":9}]}"#;
-        assert!(lines(json, false).concat().ends_with("is not a file of a control group"));
+        assert!(lines(json, false).concat().ends_with("is not in the control group"));
     }
 }

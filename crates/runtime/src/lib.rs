@@ -42,6 +42,7 @@ pub use error::{Error, Result};
 pub use events::{stats, watch};
 pub use exec::{ExecOptions, exec, parse_user};
 pub use features::features;
+pub use group::CgroupManager;
 pub use launch::{CreateOptions, create};
 pub use lifecycle::{delete, kill, pause, processes, run, start};
 pub use seal::seal;

@@ -81,6 +81,9 @@ pub struct State {
     /// Those of them that were there before it.
     #[serde(default)]
     pub cgroups_shared: BTreeSet<String>,
+    /// The unit of systemd that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub systemd_unit: Option<String>,
 }
 
 /// The directory of one container.
@@ -266,6 +269,11 @@ impl Container {
 }
 
 impl State {
+    pub(crate) fn take_group(&mut self, group: &hoy_cgroup::Group) {
+        self.cgroups.clone_from(&group.directories);
+        self.cgroups_shared.clone_from(&group.shared);
+    }
+
     /// Whether the first process is there and not a zombie.
     pub fn is_alive(&self) -> bool {
         process_times(self.pid).is_some_and(|(state, start)| start == self.start_time && !matches!(state, 'Z' | 'X'))
@@ -349,6 +357,7 @@ mod tests {
             annotations: HashMap::new(),
             cgroups: BTreeMap::new(),
             cgroups_shared: BTreeSet::new(),
+            systemd_unit: None,
         };
         assert!(state.is_alive());
         state.start_time += 1;

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use hoy_cgroup::{Hierarchies, Systemd};
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 use crate::error::Doing;
+use crate::group::is_users;
 use crate::program;
 use crate::state::{Container, Status};
 use crate::{Error, Result};
@@ -41,6 +43,10 @@ pub fn update(container: &Container, changes: &Value, schemata: &[&str]) -> Resu
     }
     if state.cgroups.is_empty() {
         return Err(Error::Invalid(format!("container \"{}\" has no control group to limit", state.id)));
+    }
+    if let Some(unit) = &state.systemd_unit {
+        // systemd writes what it knows again whenever it likes: it has to know.
+        Systemd::connect(is_users())?.update(unit, &resources, Hierarchies::detect()?.is_unified())?;
     }
     for warning in hoy_cgroup::update(&state.cgroups, &resources)? {
         program::warn(&warning);
