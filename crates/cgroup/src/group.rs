@@ -89,10 +89,11 @@ impl Group {
                 }
                 Err(error) => return Err(error),
             }
+            // Known before anything else can fail: what was made is removed then.
+            self.directories.insert(hierarchy.controllers.clone(), directory.clone());
             if hierarchy.is_v2() && hierarchies.is_unified() {
                 delegate::hand_down(&hierarchy.mount, &directory, &delegate::controllers(writes))?;
             }
-            self.directories.insert(hierarchy.controllers.clone(), directory);
         }
         Ok(())
     }
