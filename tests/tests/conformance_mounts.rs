@@ -261,6 +261,11 @@ fn ids_are_mapped() {
     if !maps_ids(&bundle, &path) {
         return;
     }
+    // A tmpfs cannot have its ids mapped before Linux 6.3.
+    Run::new("umount").arg(format!("{path}/below")).ok();
+    fs::create_dir(bundle.path("other")).unwrap();
+    fs::write(bundle.path("other/file"), "other").unwrap();
+    Run::new("mount").arg("--bind").arg(bundle.path("other")).arg(format!("{path}/below")).ok();
     for name in ["file", "below/file"] {
         chown(format!("{path}/{name}"), Some(1000), Some(2000)).unwrap();
     }
