@@ -209,3 +209,36 @@ fn a_control_group_in_use_is_refused() {
     fs::remove_dir(&freezer).unwrap();
     assert!(refused.status == 1 && refused.stderr.contains("container's cgroup is frozen"), "{refused:?}");
 }
+
+/// What a program writes to its terminal comes out of a pipe as it wrote it.
+#[test]
+fn lines_of_a_terminal_end_as_they_were_written() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    bundle.set("/process/terminal", json!(true));
+    bundle.script("tty; echo one");
+    assert_eq!(bundle.hoy(&["run", "a"]).output().stdout, "/dev/pts/0\none\n");
+    bundle.set("/process/terminal", json!(false));
+    bundle.script("sleep 100");
+    bundle.leave(&["run", "-d", "a"]);
+    assert_eq!(bundle.hoy(&["exec", "-t", "a", "echo", "two"]).output().stdout, "two\n");
+    bundle.hoy(&["delete", "-f", "a"]).ok();
+}
+
+/// An ambient capability that cannot be is told of, and one that is added by hand joins those it can.
+#[test]
+fn ambient_capabilities_need_the_inheritable() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    let three = json!(["CAP_KILL", "CAP_CHOWN", "CAP_SYSLOG"]);
+    let sets = json!({"bounding": three, "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"],
+        "inheritable": ["CAP_KILL", "CAP_SYSLOG"], "ambient": ["CAP_KILL", "CAP_CHOWN"]});
+    bundle.set("/process/capabilities", sets);
+    bundle.script("grep ^CapAmb /proc/self/status");
+    let out = bundle.hoy(&["run", "a"]).output();
+    assert_eq!(out.stdout, "CapAmb:\t0000000000000020\n");
+    assert!(out.stderr.contains("can't raise ambient capability CAP_CHOWN: "), "{out:?}");
+    bundle.script("sleep 100");
+    bundle.leave(&["run", "-d", "a"]);
+    let exec = ["exec", "--cap", "CAP_SYSLOG", "a", "grep", "^CapAmb", "/proc/self/status"];
+    assert_eq!(bundle.hoy(&exec).output().stdout, "CapAmb:\t0000000400000020\n");
+    bundle.hoy(&["delete", "-f", "a"]).ok();
+}

@@ -217,6 +217,7 @@ fn sets(config: &Config, process: &Process, options: &ExecOptions) -> Option<Set
     });
     let add = known.fold(0, |bits, number| bits | 1 << number);
     sets.add(add, of_container.map_or(0, |caps| Sets::new(caps).bounding));
+    sets.warn();
     Some(sets)
 }
 
@@ -270,7 +271,10 @@ impl Job {
             match channel.receive()? {
                 Message::Terminal(master) => match &options.console_socket {
                     Some(socket) => console::send(socket, master.as_fd())?,
-                    None => terminal = Some(master),
+                    None => {
+                        foreground::plain_lines(master.as_fd())?;
+                        terminal = Some(master);
+                    }
                 },
                 Message::Ready => channel.say(b'G')?,
                 Message::Listener(fd) => {

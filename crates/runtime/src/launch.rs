@@ -14,6 +14,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::capability::Sets;
 use crate::channel::{Channel, Message};
 use crate::config::Config;
 use crate::error::Doing;
@@ -23,7 +24,7 @@ use crate::init::{self, Job};
 use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
-use crate::{Error, Result, console, device, hooks, mount_plan, notify, program, shared_mounts, userns};
+use crate::{Error, Result, console, device, foreground, hooks, mount_plan, notify, program, shared_mounts, userns};
 
 /// What is asked for besides the bundle.
 #[derive(Debug, Clone, Default)]
@@ -99,6 +100,7 @@ pub(crate) fn launch(container: &Container, options: &CreateOptions, fifo: bool)
 
 fn check(config: &Config, options: &CreateOptions, fifo: bool) -> Result<()> {
     config.warnings.iter().for_each(|warning| program::warn(warning));
+    config.process()?.capabilities().as_ref().map(Sets::new).iter().for_each(Sets::warn);
     let terminal = config.process()?.terminal().unwrap_or(false);
     match (terminal, &options.console_socket) {
         (false, Some(_)) => {
@@ -178,7 +180,10 @@ fn talk(channel: &Channel, job: &Job, console: Option<&Path>) -> Result<Option<O
             }
             Message::Terminal(master) => match console {
                 Some(socket) => console::send(socket, master.as_fd())?,
-                None => terminal = Some(master),
+                None => {
+                    foreground::plain_lines(master.as_fd())?;
+                    terminal = Some(master);
+                }
             },
             Message::Ready => return Ok(terminal),
             other => return Err(failure(other)),
