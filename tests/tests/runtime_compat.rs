@@ -242,3 +242,23 @@ fn ambient_capabilities_need_the_inheritable() {
     assert_eq!(bundle.hoy(&exec).output().stdout, "CapAmb:\t0000000400000020\n");
     bundle.hoy(&["delete", "-f", "a"]).ok();
 }
+
+/// The processors that the caller happens to be bound to are not the container's.
+#[test]
+fn a_container_is_not_bound_where_its_caller_is() {
+    let own = |status: &str| status.lines().find(|l| l.starts_with("Cpus_allowed_list:")).unwrap().to_owned();
+    let all = own(&fs::read_to_string("/proc/self/status").unwrap());
+    if all.ends_with("\t0") {
+        return skip("one processor alone");
+    }
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    let arguments = ["grep", "Cpus_allowed_list:", "/proc/self/status"];
+    bundle.set("/process/args", json!(arguments));
+    let bound = ["taskset", "-c", "0"];
+    assert_eq!(bundle.tested_within(&bound, &["run", "a"]).ok(), all);
+    bundle.script("sleep 100");
+    bundle.leave(&["run", "-d", "a"]);
+    let exec = [&["exec", "a"], &arguments[..]].concat();
+    assert_eq!(bundle.tested_within(&bound, &exec).ok(), all);
+    bundle.hoy(&["delete", "-f", "a"]).ok();
+}

@@ -22,7 +22,7 @@ pub(crate) fn write(bundle: &Path, rootless: bool) -> Result<()> {
 fn document(user: Option<(u32, u32)>) -> Value {
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mut document = json!({
-        "ociVersion": "1.2.1",
+        "ociVersion": "1.3.0",
         "process": {
             "terminal": true,
             "user": {"uid": 0, "gid": 0},

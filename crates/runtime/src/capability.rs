@@ -71,6 +71,11 @@ fn bits(set: Option<&Capabilities>) -> u64 {
     set.into_iter().flatten().filter_map(|cap| number(&cap.to_string())).fold(0, |bits, n| bits | 1 << n)
 }
 
+/// Whether this process may use them all.
+pub(crate) fn is_effective(wanted: CapabilitySet) -> bool {
+    thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(wanted))
+}
+
 /// Takes from the bounding set what is not in `bounding`; needs CAP_SETPCAP, so it comes before the ids change.
 pub(crate) fn limit_bounding(bounding: u64) -> Result<()> {
     for n in (0..64).filter(|n| bounding & (1_u64 << n) == 0) {

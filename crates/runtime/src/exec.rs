@@ -25,7 +25,7 @@ use crate::namespace::{Namespaces, spawn};
 use crate::program::{self, Setting};
 use crate::state::{Container, State, Status, write_pid_file};
 use crate::tree::Root;
-use crate::{Error, Result, foreground, identity, shared_mounts, validate};
+use crate::{Error, Result, foreground, identity, label, procfs, resctrl, shared_mounts, validate};
 
 /// What is to be run, and how.
 #[derive(Debug, Clone, Default)]
@@ -101,6 +101,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     }
     let process = decide(&config, options)?;
     validate::check_process(&process)?;
+    label::check_process(&process)?;
     let terminal = process.terminal().unwrap_or(false);
     match (&options.console_socket, terminal) {
         (Some(_), false) => {
@@ -114,7 +115,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     let signals = if options.detach { None } else { Some(block_signals().doing(|| "block signals")?) };
     let pidfd = state.pidfd().ok_or_else(|| refused("container not running"))?;
     let namespaces = Namespaces::of_process(&config, pidfd.as_fd(), state.pid)?;
-    let proc = program::open_proc()?;
+    let proc = procfs::open()?;
     let root = shared_mounts::root_of(&state, proc.as_fd())?;
     if !state.is_alive() {
         return Err(refused("container not running"));
@@ -240,6 +241,9 @@ impl Job {
         program::set_oom_score(self.proc.as_fd(), own_score)?;
         let pid = child.pid.as_raw_nonzero().get();
         let begun = Group::add(&self.state.cgroups, pid, v2.is_some()).map_err(Error::from).and_then(|()| {
+            if let Some(rdt) = self.config.linux().intel_rdt() {
+                resctrl::join(&resctrl::root()?, &resctrl::plan(rdt, &self.state.id)?, pid)?;
+            }
             outer.say(b'G')?;
             let terminal = self.talk(&outer, options)?;
             if let Some(path) = &options.pid_file {
@@ -260,7 +264,7 @@ impl Job {
             }
         };
         match signals {
-            Some(signals) => foreground::wait(child, signals, terminal),
+            Some(signals) => foreground::wait(child, signals, terminal, None),
             None => Ok(0),
         }
     }

@@ -13,8 +13,9 @@ use hoy_sys::rustix::termios::{
     OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
-use crate::Result;
 use crate::error::Doing;
+use crate::notify::Relay;
+use crate::{Result, program};
 
 const SIGCHLD: u32 = 17;
 const SIGWINCH: u32 = 28;
@@ -58,7 +59,7 @@ pub(crate) fn plain_lines(terminal: BorrowedFd<'_>) -> Result<()> {
 ///
 /// # Errors
 /// Those of waiting.
-pub(crate) fn wait(child: Child, signals: OwnedFd, terminal: Option<OwnedFd>) -> Result<u8> {
+pub(crate) fn wait(child: Child, signals: OwnedFd, terminal: Option<OwnedFd>, mut relay: Option<Relay>) -> Result<u8> {
     let raw = terminal.as_ref().and_then(|_| Raw::new());
     let mut terminal = terminal.map(File::from);
     resize(terminal.as_ref());
@@ -74,12 +75,19 @@ pub(crate) fn wait(child: Child, signals: OwnedFd, terminal: Option<OwnedFd>) ->
         if input_is_open {
             fds.push(PollFd::from_borrowed_fd(input, PollFlags::IN));
         }
+        let count = fds.len();
+        if let Some(relay) = &relay {
+            fds.push(PollFd::new(relay, PollFlags::IN));
+        }
         match poll(&mut fds, None) {
             Err(Errno::INTR) => continue,
             other => other.doing(|| "wait for the container")?,
         };
         let ready: Vec<bool> = fds.iter().map(|fd| fd.revents() != nothing).collect();
         let is_ready = |at: usize| ready.get(at).copied().unwrap_or(false);
+        if relay.as_ref().is_some_and(|relay| is_ready(count) && is_done(relay)) {
+            relay = None;
+        }
         if terminal.is_some() && is_ready(1) && !copy_out(terminal.as_mut()) {
             // Nobody has the other side open any more.
             terminal = None;
@@ -98,6 +106,14 @@ pub(crate) fn wait(child: Child, signals: OwnedFd, terminal: Option<OwnedFd>) ->
     while terminal.is_some() && has_more(terminal.as_ref()) && copy_out(terminal.as_mut()) {}
     drop(raw);
     Ok(code)
+}
+
+/// Passes the container's readiness on; a caller that cannot be told is no reason to end.
+fn is_done(relay: &Relay) -> bool {
+    relay.pass_on(None).unwrap_or_else(|error| {
+        program::warn(&error.chain());
+        true
+    })
 }
 
 fn has_more(terminal: Option<&File>) -> bool {

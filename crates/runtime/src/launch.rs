@@ -10,6 +10,7 @@ use hoy_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 use hoy_sys::rustix::process::{
     DumpableBehavior, Signal, WaitOptions, geteuid, pidfd_send_signal, set_dumpable_behavior, waitpid,
 };
+use hoy_sys::rustix::thread::CapabilitySet;
 use oci_spec::runtime::LinuxNamespaceType;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -24,7 +25,10 @@ use crate::init::{self, Job};
 use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
-use crate::{Error, Result, console, device, foreground, hooks, mount_plan, notify, program, shared_mounts, userns};
+use crate::{
+    Error, Result, capability, console, device, foreground, hooks, mount_plan, net_device, notify, procfs, program,
+    resctrl, shared_mounts, userns, validate,
+};
 
 /// What is asked for besides the bundle.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +113,7 @@ fn check(config: &Config, options: &CreateOptions, fifo: bool) -> Result<()> {
         (true, None) if fifo => {
             Err(Error::Invalid("process.terminal is set: a detached container needs --console-socket".to_owned()))
         }
-        _ => init::check_sysctls(config),
+        _ => validate::check_here(config),
     }
 }
 
@@ -153,12 +157,16 @@ fn launch_in(
     Group::add(&group.directories, pid, v2.is_some())?;
     job.state.start_time =
         process_times(pid).ok_or_else(|| Error::Init("the container's process died at once".to_owned()))?.1;
+    net_device::move_all(&job.config, &job.namespaces, pid)?;
+    let rdt = job.config.linux().intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, &job.state.id)).transpose()?;
+    let made = rdt.map(|plan| resctrl::apply(&resctrl::root()?, &plan, pid)).transpose()?;
     outer.say(b'G')?;
     let terminal = talk(&outer, &job, options.console_socket.as_deref())?;
     container.write(&job.state)?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)?;
     }
+    made.into_iter().for_each(resctrl::Made::keep);
     if let Some(socket) = &options.pidfd_socket {
         console::send_pidfd(socket, b"standard", child.pidfd.as_fd())?;
     }
@@ -228,20 +236,22 @@ fn prepare(
     in_userns: bool,
 ) -> Result<Job> {
     let rootfs = config.rootfs(bundle);
-    let mut mounts = config.spec.mounts().iter().flatten().map(mount_plan::plan).collect::<Result<Vec<_>>>()?;
+    let mut mounts = mount_plan::plan_all(&config)?;
     let env = config.process()?.env().as_deref().unwrap_or_default();
-    let notify = notify::plan(std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
-    let (notify_env, notify_mount) = notify.map_or((None, None), |(entry, mount)| (Some(entry), mount));
-    mounts.extend(notify_mount);
+    let notify = notify::plan(container.dir(), std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
+    let (notify_env, notify_mount) = notify.unzip();
+    if let Some(mount) = notify_mount {
+        notify::prepare(container.dir())?;
+        mounts.push(mount);
+    }
     let namespaces = Namespaces::plan(&config)?;
     let devices = device::plan(config.linux().devices().as_deref().unwrap_or_default())?;
     // Root of a user namespace may not be allowed to walk where the caller may, and in a mount namespace that is
     // joined paths mean something else: the caller opens for it, when he may.
-    let opens = geteuid().is_root();
+    let opens = geteuid().is_root() && capability::is_effective(CapabilitySet::SYS_ADMIN);
     let has_mounts = config.namespace(LinuxNamespaceType::Mount).is_some();
     let walks = !in_userns && (!has_mounts || namespaces.new & flags::NEWNS != 0);
-    let early = if walks { &[] } else { mounts.as_slice() };
-    let sources = opens.then(|| Sources::open(&rootfs, bundle, early)).transpose()?;
+    let sources = opens.then(|| Sources::open(&rootfs, bundle, &mounts, !walks)).transpose()?;
     let root_mount = match &sources {
         _ if has_mounts => None,
         Some(sources) => Some(shared_mounts::identify(sources.root.as_fd(), &rootfs)?),
@@ -276,7 +286,7 @@ fn prepare(
         host_devices,
         null: opens.then(device::null).transpose()?,
         filter,
-        proc: program::open_proc()?,
+        proc: procfs::open()?,
         fifo: fifo.then(|| make_fifo(&container.fifo())).transpose()?,
         preserve_fds: options.preserve_fds + listen_fds(),
         no_pivot: options.no_pivot,

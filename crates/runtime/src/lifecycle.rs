@@ -17,8 +17,9 @@ use crate::config::Config;
 use crate::error::Doing;
 use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
+use crate::notify::Relay;
 use crate::state::{Container, State, Status};
-use crate::{Error, Result, hooks, program, shared_mounts};
+use crate::{Error, Result, hooks, program, resctrl, shared_mounts};
 
 const KILL: i32 = 9;
 
@@ -37,10 +38,11 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
         }
     }
     let launched = launch(container, options, false)?;
-    let started = launched.channel.say(b'G').and_then(|()| {
+    let started = Relay::new(container.dir()).and_then(|relay| {
+        launched.channel.say(b'G')?;
         loop {
             match launched.channel.receive()? {
-                Message::Closed => break Ok(()),
+                Message::Closed => break Ok(relay),
                 Message::Listener(fd) => {
                     send_listener(&launched.config, &launched.state, &fd)?;
                     launched.channel.say(b'G')?;
@@ -49,17 +51,24 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
             }
         }
     });
-    let started = started.and_then(|()| {
+    let started = started.and_then(|relay| {
         let state = launched.state.document(Status::Running).to_string();
         let hooks = launched.config.hooks(|hooks| hooks.poststart());
-        hooks::run("poststart", hooks, &state, &launched.state.bundle)
+        hooks::run("poststart", hooks, &state, &launched.state.bundle)?;
+        Ok(relay)
     });
-    if let Err(error) = started {
-        delete(container, true).unwrap_or_else(|e| program::warn(&e.chain()));
-        return Err(error);
-    }
-    let Some(signals) = signals else { return Ok(0) };
-    let code = foreground::wait(launched.child, signals, launched.terminal)?;
+    let relay = match started {
+        Ok(relay) => relay,
+        Err(error) => {
+            delete(container, true).unwrap_or_else(|e| program::warn(&e.chain()));
+            return Err(error);
+        }
+    };
+    let Some(signals) = signals else {
+        relay.map_or(Ok(()), |relay| relay.wait(launched.child.pidfd.as_fd(), launched.state.pid))?;
+        return Ok(0);
+    };
+    let code = foreground::wait(launched.child, signals, launched.terminal, relay)?;
     if !keep {
         delete_known(container, true, Some(launched.config))?;
     }
@@ -87,6 +96,8 @@ pub fn start(container: &Container) -> Result<()> {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => return Err(refused("it has stopped")),
         other => other.doing(|| format!("open \"{}\"", path.display()))?,
     };
+    let relay = Relay::new(container.dir())?;
+    let pidfd = state.pidfd();
     fifo.write_all(b"0").doing(|| "start the program")?;
     std::fs::remove_file(&path).doing(|| format!("remove \"{}\"", path.display()))?;
     // The last reader goes when the program begins: its descriptor closes on exec.
@@ -95,7 +106,11 @@ pub fn start(container: &Container) -> Result<()> {
     let config = container.config()?;
     let document = state.document(Status::Running).to_string();
     hooks::run("poststart", config.hooks(|hooks| hooks.poststart()), &document, &state.bundle)
-        .inspect_err(|_| kill_process(&state))
+        .inspect_err(|_| kill_process(&state))?;
+    match (relay, pidfd) {
+        (Some(relay), Some(pidfd)) => relay.wait(pidfd.as_fd(), state.pid),
+        _ => Ok(()),
+    }
 }
 
 fn kill_process(state: &State) {
@@ -193,6 +208,8 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         signal_all(&state, 9)?;
     }
     let groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
+    let rdt = config.as_ref().ok().and_then(|config| config.linux().intel_rdt().as_ref());
+    let shares = rdt.map_or(Ok(()), |rdt| resctrl::delete(rdt, container.id()));
     let unmounted = shared_mounts::detach(&state);
     let removed = container.remove();
     if let Ok(config) = config {
@@ -201,6 +218,7 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         hooks::run_each("poststop", config.hooks(|h| h.poststop()), &document, &state.bundle);
     }
     groups?;
+    shares?;
     unmounted?;
     removed
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use hoy_sys::process::{cloexec_from, execve, reset_signals};
@@ -19,7 +19,7 @@ use crate::filter::Filter;
 use crate::memory_policy::MemoryPolicy;
 use crate::scheduling::Scheduling;
 use crate::tree::Root;
-use crate::{Error, Result, identity, personality};
+use crate::{Error, Result, identity, label, personality, procfs};
 
 /// Where programs are looked for when the container's environment does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -39,7 +39,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) linux: &'a Linux,
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) sets: Option<Sets>,
-    /// The caller's own /proc, known to be one.
+    /// A proc file system of the caller's.
     pub(crate) proc: BorrowedFd<'a>,
     pub(crate) channel: &'a Channel,
     /// Descriptors from 3 on that the program keeps.
@@ -47,28 +47,6 @@ pub(crate) struct Setting<'a> {
     pub(crate) is_terminal: bool,
     /// `NOTIFY_SOCKET=…`, where the caller has one.
     pub(crate) notify_env: Option<&'a str>,
-}
-
-/// Opens the caller's /proc, and checks that it is one.
-pub(crate) fn open_proc() -> Result<OwnedFd> {
-    /// PROC_SUPER_MAGIC
-    const PROC_MAGIC: fs::FsWord = 0x9fa0;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let proc = fs::openat(fs::CWD, "/proc", flags, Mode::empty()).doing(|| "open \"/proc\"")?;
-    if fs::fstatfs(&proc).doing(|| "look at \"/proc\"")?.f_type != PROC_MAGIC {
-        return Err(Error::Invalid("\"/proc\" is not a proc file system".to_owned()));
-    }
-    Ok(proc)
-}
-
-/// Writes `value` to `path` below the proc file system `proc`, refusing whatever is mounted over a part of it.
-pub(crate) fn write_proc(proc: BorrowedFd<'_>, path: &str, value: &str) -> std::io::Result<()> {
-    use hoy_sys::rustix::fs::ResolveFlags;
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = fs::openat2(proc, path, flags, Mode::empty(), how)?;
-    hoy_sys::rustix::io::write(file, value.as_bytes())?;
-    Ok(())
 }
 
 /// Says something on standard error.
@@ -84,8 +62,8 @@ pub(crate) fn warn(message: &str) {
 pub(crate) fn set_oom_score(proc: BorrowedFd<'_>, score: Option<i32>) -> Result<Option<i32>> {
     let Some(score) = score else { return Ok(None) };
     let doing = || format!("set oom_score_adj to {score}");
-    let before = std::fs::read_to_string("/proc/self/oom_score_adj").doing(doing)?;
-    match write_proc(proc, "self/oom_score_adj", &score.to_string()) {
+    let before = procfs::read(proc, "self/oom_score_adj").doing(doing)?;
+    match procfs::write(proc, "self/oom_score_adj", &score.to_string()) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             warn(&format!("oomScoreAdj may not be lowered to {score}: it stays as it is"));
         }
@@ -97,15 +75,7 @@ pub(crate) fn set_oom_score(proc: BorrowedFd<'_>, score: Option<i32>) -> Result<
 impl Setting<'_> {
     /// What needs the rights that the program will not have: labels and limits.
     pub(crate) fn limit(&self) -> Result<()> {
-        if let Some(profile) = self.process.apparmor_profile().as_ref().filter(|name| !name.is_empty()) {
-            let write = |path| write_proc(self.proc, path, &format!("exec {profile}"));
-            write("self/attr/apparmor/exec")
-                .or_else(|_| write("self/attr/exec"))
-                .doing(|| format!("set AppArmor profile \"{profile}\""))?;
-        }
-        if let Some(label) = self.process.selinux_label().as_ref().filter(|label| !label.is_empty()) {
-            write_proc(self.proc, "self/attr/exec", label).doing(|| format!("set SELinux label \"{label}\""))?;
-        }
+        label::apply(self.process, self.proc)?;
         identity::set_limits(self.process.rlimits().as_deref().unwrap_or_default(), &mut warn)?;
         Scheduling::new(self.process)?.apply()?;
         self.linux.personality().as_ref().map_or(Ok(()), personality::apply)?;
@@ -296,14 +266,5 @@ mod tests {
     fn the_last_of_a_name_counts() {
         let env = ["A=1", "B=2", "A=", "C=x=y"].map(str::to_owned);
         assert_eq!(last_of_each(&env), ["B=2", "A=", "C=x=y"]);
-    }
-
-    #[test]
-    fn proc_is_written_only_where_it_is_itself() {
-        let proc = open_proc().unwrap();
-        assert!(write_proc(proc.as_fd(), "self/oom_score_adj", "1000").is_ok());
-        for outside in ["../etc/x", "/etc/x", "self/root/etc/x", "self/cwd/x"] {
-            assert!(write_proc(proc.as_fd(), outside, "0").is_err(), "{outside}");
-        }
     }
 }

@@ -18,7 +18,7 @@ use crate::error::Doing;
 use crate::{Error, Result};
 
 /// The runtime-spec version of the documents written here.
-pub const OCI_VERSION: &str = "1.2.1";
+pub const OCI_VERSION: &str = "1.3.0";
 
 /// The file that names the control group which is about to be made.
 const GROUP: &str = "cgroup";

@@ -7,6 +7,7 @@ pub use rustix;
 
 pub mod bpf;
 pub mod capability;
+pub mod command;
 mod error;
 pub mod mount;
 pub mod net;

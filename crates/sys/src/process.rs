@@ -158,6 +158,17 @@ pub fn setns(fd: BorrowedFd<'_>, kinds: u64) -> Result<()> {
     check("setns", ret.into()).map(drop)
 }
 
+/// The flag of the kind of namespace that `fd` is open on: ioctl_nsfs(2) NS_GET_NSTYPE, Linux 4.11.
+///
+/// # Errors
+/// `ENOTTY` for what is no namespace.
+pub fn namespace_kind(fd: BorrowedFd<'_>) -> Result<u64> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the request has no argument; where it is not known the kernel answers ENOTTY.
+    let ret = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
+    check("ioctl NS_GET_NSTYPE", ret.into()).map(|kind| kind as u64)
+}
+
 /// Gives this process namespaces of its own: unshare(2).
 ///
 /// # Errors
