@@ -241,7 +241,6 @@ fn the_log_has_one_object() {
     let log: Value = serde_json::from_slice(&fs::read(bundle.path("log")).unwrap()).unwrap();
     assert_eq!(log["level"], "error");
     assert!(log["msg"].as_str().unwrap().contains("/no/such") && log["time"].is_string(), "{log}");
-    bundle.hoy(&["--systemd-cgroup", "run", "a"]).fails(1, &["--systemd-cgroup is not supported"]);
 }
 
 #[test]

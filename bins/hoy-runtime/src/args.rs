@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::events::Events;
+use crate::update::Update;
+
 /// OCI runtime: makes the process that a bundle describes
 #[derive(Debug, Parser)]
 #[command(name = "hoy-runtime", version = VERSION, disable_help_subcommand = true)]
@@ -31,12 +34,15 @@ pub(crate) struct Global {
     /// Say on standard error which command works on which state, and how long it took
     #[arg(long)]
     pub(crate) debug: bool,
-    /// Refused: control groups are made without systemd
+    /// Have systemd make control groups; the same as --cgroup-manager systemd
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
     /// The criu program [default: criu in $PATH]
     #[arg(long, value_name = "FILE")]
     pub(crate) criu: Option<PathBuf>,
+    /// Who makes control groups: this program, systemd, or nobody
+    #[arg(long, value_enum, default_value = "cgroupfs", value_name = "MANAGER")]
+    pub(crate) cgroup_manager: Manager,
     /// Whether control groups that may not be made are left out [default: auto]
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(crate) rootless: Rootless,
@@ -53,6 +59,13 @@ pub(crate) enum Rootless {
     Auto,
     True,
     False,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Manager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,6 +92,10 @@ pub(crate) enum Command {
     Resume(Id),
     /// List the processes in a container
     Ps(Ps),
+    /// Print what a container uses, and when it lacks memory, as lines of JSON
+    Events(Events),
+    /// Change a container's limits
+    Update(Update),
     /// Write a new config.json
     Spec(Spec),
     /// Print what this runtime can do, as JSON
@@ -253,6 +270,9 @@ pub(crate) struct Exec {
     /// Socket that a descriptor of it is sent to
     #[arg(long, value_name = "SOCKET")]
     pub(crate) pidfd_socket: Option<PathBuf>,
+    /// Group below the container's own that it is put into
+    #[arg(long, value_name = "[CONTROLLERS:]PATH")]
+    pub(crate) cgroup: Vec<String>,
     /// Run it although the container is paused
     #[arg(long)]
     pub(crate) ignore_paused: bool,

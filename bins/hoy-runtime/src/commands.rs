@@ -10,14 +10,14 @@ use hoy_cli::{Context, Error, Result, Stdout, print_line};
 use hoy_runtime::document::Document;
 use hoy_runtime::state::{self, Container};
 use hoy_runtime::{
-    CreateOptions, ExecOptions, create, delete, exec, features, kill, parse_user, pause, run as run_container, seal,
-    start,
+    CgroupManager, CreateOptions, ExecOptions, create, delete, exec, features, kill, parse_user, pause,
+    run as run_container, seal, start, update,
 };
 
 use hoy_sys::regex::Regex;
 
-use crate::args::{Cli, Command, Create, Exec, Format, Global, List, Rootless};
-use crate::{log, ps, signal, spec};
+use crate::args::{Cli, Command, Create, Exec, Format, Global, List, Manager, Rootless};
+use crate::{events, log, ps, signal, spec};
 
 /// Does what the command line says. A failure is also written to the log.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
@@ -38,9 +38,6 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
-    if global.systemd_cgroup {
-        return Err(Error::msg("--systemd-cgroup is not supported: control groups are made without systemd"));
-    }
     let container = |id: &str| Container::new(&root(global), id);
     if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
         seal()?;
@@ -62,6 +59,8 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
         Command::List(args) => print_list(global, &args)?,
         Command::Pause(args) => pause(&container(&args.id)?, true)?,
         Command::Resume(args) => pause(&container(&args.id)?, false)?,
+        Command::Events(args) => events::print(&container(&args.id)?, &args)?,
+        Command::Update(args) => update(&container(&args.id)?, &args.changes()?, &args.schemata())?,
         Command::Spec(args) => spec::write(&args.bundle, args.rootless)?,
         Command::Exec(args) => {
             let container = container(&args.id)?;
@@ -122,6 +121,12 @@ fn options(global: &Global, args: Create) -> CreateOptions {
             Rootless::True => Some(true),
             Rootless::False => Some(false),
         },
+        cgroup_manager: match global.cgroup_manager {
+            Manager::Disabled => CgroupManager::Disabled,
+            Manager::Systemd => CgroupManager::Systemd,
+            Manager::Cgroupfs if global.systemd_cgroup => CgroupManager::Systemd,
+            Manager::Cgroupfs => CgroupManager::Cgroupfs,
+        },
     }
 }
 
@@ -143,6 +148,7 @@ fn exec_options(args: Exec) -> Result<ExecOptions> {
         pid_file: args.pid_file,
         console_socket: args.console_socket,
         pidfd_socket: args.pidfd_socket,
+        cgroup: args.cgroup,
         ignore_paused: args.ignore_paused,
     })
 }

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 mod args;
 mod commands;
+mod events;
 mod log;
 mod ps;
 mod signal;
 mod spec;
+mod update;
 mod words;
 
 fn main() -> ExitCode {

@@ -1,10 +1,11 @@
 //! `exec`: another program in a running container.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use hoy_cgroup::Group;
+use hoy_cgroup::Door;
 use hoy_sys::process::block_signals;
 use hoy_sys::rustix::fs::{CWD, Mode, OFlags, openat};
 use hoy_sys::rustix::process::{
@@ -25,7 +26,7 @@ use crate::namespace::{Namespaces, spawn};
 use crate::program::{self, Setting};
 use crate::state::{Container, State, Status, write_pid_file};
 use crate::tree::Root;
-use crate::{Error, Result, foreground, identity, label, procfs, resctrl, shared_mounts, validate};
+use crate::{Error, Result, foreground, group, identity, label, procfs, resctrl, shared_mounts, validate};
 
 /// What is to be run, and how.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +63,8 @@ pub struct ExecOptions {
     pub console_socket: Option<PathBuf>,
     /// Where a descriptor of it is sent.
     pub pidfd_socket: Option<PathBuf>,
+    /// Groups below the container's, each a path or `CONTROLLERS:PATH`.
+    pub cgroup: Vec<String>,
     /// Whether a paused container will do.
     pub ignore_paused: bool,
 }
@@ -126,6 +129,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
         proc,
         root,
         preserve_fds: options.preserve_fds + listen_fds(),
+        cgroups: hoy_cgroup::place(&state.cgroups, &options.cgroup, state.pid)?,
         process,
         namespaces,
         config,
@@ -142,6 +146,8 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
 struct Job {
     config: Config,
     state: State,
+    /// The groups it goes into.
+    cgroups: BTreeMap<String, PathBuf>,
     process: Process,
     sets: Option<Sets>,
     namespaces: Namespaces,
@@ -224,9 +230,12 @@ fn sets(config: &Config, process: &Process, options: &ExecOptions) -> Option<Set
 
 impl Job {
     fn start(&self, options: &ExecOptions, signals: Option<OwnedFd>) -> Result<u8> {
-        let v2 = self.state.cgroups.get("").and_then(|directory| {
+        // Who may not move a process into a unit asks systemd to do it.
+        let unit = self.state.systemd_unit.as_deref().filter(|_| group::is_users());
+        let v2 = self.cgroups.get("").filter(|_| unit.is_none()).and_then(|directory| {
             openat(CWD, directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
         });
+        let door = if unit.is_none() { Door::open(&self.cgroups, v2.is_some())? } else { Door::default() };
         let no_maps = |_| Ok(());
         let affinity = Affinity::new(&self.process)?;
         // The process is born bound, and bound anew when it is in the container's group.
@@ -235,12 +244,12 @@ impl Job {
         set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
         let own_score = program::set_oom_score(self.proc.as_fd(), self.process.oom_score_adj())?;
         let (child, outer) = spawn(&self.namespaces, v2.as_ref().map(AsFd::as_fd), no_maps, |inner| {
-            let Err(error) = self.run(inner, &affinity);
+            let Err(error) = door.enter().map_err(Error::from).and_then(|()| self.run(inner, &affinity));
             inner.tell(b'E', &error.chain()).unwrap_or_else(|_| program::warn(&error.chain()));
         })?;
         program::set_oom_score(self.proc.as_fd(), own_score)?;
         let pid = child.pid.as_raw_nonzero().get();
-        let begun = Group::add(&self.state.cgroups, pid, v2.is_some()).map_err(Error::from).and_then(|()| {
+        let begun = unit.map_or(Ok(()), |unit| group::join(&self.cgroups, unit, pid)).and_then(|()| {
             if let Some(rdt) = self.config.linux().intel_rdt() {
                 resctrl::join(&resctrl::root()?, &resctrl::plan(rdt, &self.state.id)?, pid)?;
             }

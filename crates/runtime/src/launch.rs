@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use hoy_cgroup::Group;
+use hoy_cgroup::{Door, Group, Unit};
 use hoy_sys::process::{Child, flags};
 use hoy_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 use hoy_sys::rustix::process::{
@@ -20,7 +20,7 @@ use crate::channel::{Channel, Message};
 use crate::config::Config;
 use crate::error::Doing;
 use crate::filter::Filter;
-use crate::group::{is_in_user_namespace, make_group};
+use crate::group::{CgroupManager, is_in_user_namespace, make_group, plan_unit, start_unit, stop_unit};
 use crate::init::{self, Job};
 use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
@@ -52,6 +52,16 @@ pub struct CreateOptions {
     /// Whether control groups are left alone where no limit needs them; `Some(false)` makes it an error when they
     /// cannot be made, `None` makes them where this user may.
     pub rootless: Option<bool>,
+    /// Who makes control groups.
+    pub cgroup_manager: CgroupManager,
+}
+
+/// What a failure takes back.
+#[derive(Default)]
+struct Begun {
+    group: Group,
+    unit: Option<Unit>,
+    child: Option<Child>,
 }
 
 impl CreateOptions {
@@ -86,14 +96,18 @@ pub(crate) fn launch(container: &Container, options: &CreateOptions, fifo: bool)
     let config = Config::read(&options.config_file())?;
     check(&config, options, fifo)?;
     container.make(&config)?;
-    let mut group = Group::default();
-    let mut child = None;
-    let made = launch_in(container, options, fifo, &bundle, config, &mut group, &mut child);
+    let mut begun = Begun::default();
+    let made = launch_in(container, options, fifo, &bundle, config, &mut begun);
     if made.is_err() {
         // What went wrong is told; what was begun is taken back as far as it goes.
+        let Begun { group, unit, child } = begun;
+        let has_child = child.is_some();
         if let Some(child) = child {
             pidfd_send_signal(&child.pidfd, Signal::KILL).unwrap_or_default();
             waitpid(Some(child.pid), WaitOptions::empty()).map(drop).unwrap_or_default();
+        }
+        if let Some(unit) = unit.filter(|_| has_child) {
+            stop_unit(&unit.name).unwrap_or_default();
         }
         hoy_cgroup::remove(&group.directories, &group.shared).unwrap_or_default();
         container.read().ok().flatten().map_or(Ok(()), |state| shared_mounts::detach(&state)).unwrap_or_default();
@@ -123,18 +137,20 @@ fn launch_in(
     fifo: bool,
     bundle: &Path,
     config: Config,
-    group: &mut Group,
-    made: &mut Option<Child>,
+    begun: &mut Begun,
 ) -> Result<Launched> {
     let in_userns = config.namespace(LinuxNamespaceType::User).is_some() || is_in_user_namespace();
-    *group = make_group(container, &config, in_userns, options.rootless)?;
-    group.warnings.iter().for_each(|warning| program::warn(warning));
+    begun.unit = plan_unit(container, &config, options.cgroup_manager)?;
+    if begun.unit.is_none() {
+        begun.group = make_group(container, &config, in_userns, options.rootless, options.cgroup_manager)?;
+    }
     let mut job = prepare(container, options, fifo, bundle, config, in_userns)?;
-    job.state.cgroups = group.directories.clone();
-    job.state.cgroups_shared = group.shared.clone();
+    job.state.systemd_unit = begun.unit.as_ref().map(|unit| unit.name.clone());
+    job.state.take_group(&begun.group);
     // Should this process be killed now, `delete --force` knows what there is to remove.
     container.write(&job.state)?;
-    let v2 = group.directories.get("").map(|directory| open_directory(directory)).transpose()?;
+    let v2 = begun.group.directories.get("").map(|directory| open_directory(directory)).transpose()?;
+    let door = Door::open(&begun.group.directories, v2.is_some())?;
     let maps = |pid| {
         let linux = job.config.linux();
         let of = |maps: &'_ Option<Vec<_>>| maps.clone().unwrap_or_default();
@@ -147,14 +163,20 @@ fn launch_in(
     }
     let own_score = program::set_oom_score(job.proc.as_fd(), job.config.process()?.oom_score_adj())?;
     let (child, outer) = spawn(&job.namespaces, v2.as_ref().map(AsFd::as_fd), maps, |inner| {
-        let Err(error) = init::run(&job, inner);
+        let Err(error) = door.enter().map_err(Error::from).and_then(|()| init::run(&job, inner));
         inner.tell(b'E', &error.chain()).unwrap_or_else(|_| program::warn(&error.chain()));
     })?;
     program::set_oom_score(job.proc.as_fd(), own_score)?;
     let pid = child.pid.as_raw_nonzero().get();
-    *made = Some(Child { pid: child.pid, pidfd: child.pidfd.try_clone().doing(|| "duplicate a descriptor")? });
+    begun.child = Some(Child { pid: child.pid, pidfd: child.pidfd.try_clone().doing(|| "duplicate a descriptor")? });
     job.state.pid = pid;
-    Group::add(&group.directories, pid, v2.is_some())?;
+    if let Some(unit) = &begun.unit {
+        begun.group = start_unit(unit, container, &job.config, pid)?;
+        job.state.take_group(&begun.group);
+        // systemd has put it into the unit's group of version 2.
+        Group::add(&begun.group.directories, pid, true)?;
+    }
+    begun.group.warnings.iter().for_each(|warning| program::warn(warning));
     job.state.start_time =
         process_times(pid).ok_or_else(|| Error::Init("the container's process died at once".to_owned()))?.1;
     net_device::move_all(&job.config, &job.namespaces, pid)?;
@@ -272,6 +294,7 @@ fn prepare(
         cgroups: std::collections::BTreeMap::new(),
         cgroups_shared: std::collections::BTreeSet::new(),
         root_mount,
+        systemd_unit: None,
     };
     Ok(Job {
         state,

@@ -19,7 +19,7 @@ use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
 use crate::notify::Relay;
 use crate::state::{Container, State, Status};
-use crate::{Error, Result, hooks, program, resctrl, shared_mounts};
+use crate::{Error, Result, group, hooks, program, resctrl, shared_mounts};
 
 const KILL: i32 = 9;
 
@@ -140,7 +140,16 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     match pidfd_signal(pidfd.as_fd(), signal) {
         Err(error) if error.errno == Errno::SRCH => Err(refused()),
         other => other.doing(|| format!("send signal {signal}")),
+    }?;
+    if signal == KILL { thaw(&state) } else { Ok(()) }
+}
+
+/// Lets frozen processes go on, to their end: on version 1 not even SIGKILL reaches them before.
+fn thaw(state: &State) -> Result<()> {
+    if hoy_cgroup::is_frozen(&state.cgroups) {
+        hoy_cgroup::freeze(&state.cgroups, false)?;
     }
+    Ok(())
 }
 
 fn has_own_pids(container: &Container) -> bool {
@@ -163,7 +172,7 @@ fn signal_all(state: &State, signal: i32) -> Result<()> {
             other => other.doing(|| format!("send signal {signal}"))?,
         }
     }
-    Ok(())
+    if signal == KILL { thaw(state) } else { Ok(()) }
 }
 
 /// Removes a stopped container; with `force` kills it first, and one that is not there is no failure.
@@ -207,6 +216,7 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         // Nothing else ends with the first process here.
         signal_all(&state, 9)?;
     }
+    let unit = state.systemd_unit.as_deref().map_or(Ok(()), group::stop_unit);
     let groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
     let rdt = config.as_ref().ok().and_then(|config| config.linux().intel_rdt().as_ref());
     let shares = rdt.map_or(Ok(()), |rdt| resctrl::delete(rdt, container.id()));
@@ -217,6 +227,7 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         let document = state.document(Status::Stopped).to_string();
         hooks::run_each("poststop", config.hooks(|h| h.poststop()), &document, &state.bundle);
     }
+    unit?;
     groups?;
     shares?;
     unmounted?;
@@ -226,9 +237,7 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
 /// Kills the first process and waits until it has gone.
 fn end(state: &State) -> Result<()> {
     let Some(pidfd) = state.pidfd() else { return Ok(()) };
-    if hoy_cgroup::is_frozen(&state.cgroups) {
-        hoy_cgroup::freeze(&state.cgroups, false)?;
-    }
+    thaw(state)?;
     kill_process(state);
     let timeout = Timespec::try_from(Duration::from_secs(10)).ok();
     let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.as_ref()).doing(|| "wait for the container")?;

@@ -84,6 +84,9 @@ pub struct State {
     /// The mount that its tree hangs on, where it has no mount namespace.
     #[serde(default)]
     pub root_mount: Option<u64>,
+    /// The unit of systemd that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub systemd_unit: Option<String>,
 }
 
 /// The directory of one container.
@@ -269,6 +272,11 @@ impl Container {
 }
 
 impl State {
+    pub(crate) fn take_group(&mut self, group: &hoy_cgroup::Group) {
+        self.cgroups.clone_from(&group.directories);
+        self.cgroups_shared.clone_from(&group.shared);
+    }
+
     /// Whether the first process is there and not a zombie.
     pub fn is_alive(&self) -> bool {
         process_times(self.pid).is_some_and(|(state, start)| start == self.start_time && !matches!(state, 'Z' | 'X'))
@@ -344,6 +352,7 @@ mod tests {
             cgroups: BTreeMap::new(),
             cgroups_shared: BTreeSet::new(),
             root_mount: None,
+            systemd_unit: None,
         };
         assert!(state.is_alive());
         state.start_time += 1;
