@@ -79,16 +79,17 @@ fn start_hooks_are_confined_like_the_program() {
     assert_eq!(out, "two /root\nSeccomp:\t2\nmkdir: can't create directory '/x': Operation not permitted");
 }
 
-/// A hook of the host's begins in the bundle, and its failure is told in its words.
+/// A hook of the host's begins in the bundle, one in the container's namespaces in its root; a failure is told in its
+/// own words.
 #[test]
 fn hooks_of_the_host_are_in_the_bundle() {
     let Some(mut bundle) = Bundle::new(User::Root) else { return };
     let hook = |script: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
-    bundle.set("/hooks", json!({"createRuntime": hook("pwd > here"), "createContainer": hook("pwd >> here")}));
+    bundle.set("/hooks", json!({"createRuntime": hook("pwd > here"), "createContainer": hook("pwd >> ../here")}));
     bundle.script("true");
     bundle.hoy(&["run", "a"]).ok();
     let place = bundle.path("").to_str().unwrap().trim_end_matches('/').to_owned();
-    assert_eq!(fs::read_to_string(bundle.path("here")).unwrap(), format!("{place}\n{place}\n"));
+    assert_eq!(fs::read_to_string(bundle.path("here")).unwrap(), format!("{place}\n{place}/rootfs\n"));
     bundle.set("/hooks", json!({"createRuntime": hook("echo the disk is full >&2; exit 5")}));
     bundle.hoy(&["run", "a"]).fails(1, &["exit status: 5: the disk is full"]);
 }
@@ -167,7 +168,9 @@ fn who_waits_holds_nothing() {
     let open = fds.filter(|fd| !["0", "1", "2"].contains(&fd.file_name().to_str().unwrap()));
     for fd in open {
         let target = fs::read_link(fd.path()).unwrap().to_str().unwrap().to_owned();
-        let is_needed = ["/", "/proc"].contains(&target.as_str()) || target.starts_with("socket:");
+        let is_needed = ["/", "/proc"].contains(&target.as_str())
+            || target.starts_with("socket:")
+            || target == "anon_inode:[signalfd]";
         assert!(is_needed || target.contains("/run/state/a/"), "{target}");
     }
     bundle.hoy(&["delete", "-f", "a"]).ok();
@@ -261,4 +264,24 @@ fn a_container_is_not_bound_where_its_caller_is() {
     let exec = [&["exec", "a"], &arguments[..]].concat();
     assert_eq!(bundle.tested_within(&bound, &exec).ok(), all);
     bundle.hoy(&["delete", "-f", "a"]).ok();
+}
+
+/// A container that was not started yet can be asked to end.
+#[test]
+fn a_created_container_ends_when_asked() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    bundle.script("true");
+    bundle.leave(&["create", "a"]);
+    let status = || {
+        let state: serde_json::Value = serde_json::from_str(&bundle.hoy(&["state", "a"]).ok()).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    };
+    bundle.hoy(&["kill", "a", "USR1"]).ok();
+    assert_eq!(status(), "created");
+    bundle.hoy(&["kill", "a", "TERM"]).ok();
+    let end = Instant::now() + Duration::from_secs(10);
+    while status() != "stopped" {
+        assert!(Instant::now() < end, "it is {}", status());
+    }
+    bundle.hoy(&["delete", "a"]).ok();
 }
