@@ -331,6 +331,7 @@ impl Job {
             sets: self.sets,
             proc: self.proc.as_fd(),
             channel,
+            fifo: None,
             preserve_fds: self.preserve_fds,
             is_terminal,
             notify_env: None,

@@ -99,6 +99,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         sets: process.capabilities().as_ref().map(Sets::new),
         proc: job.proc.as_fd(),
         channel,
+        fifo: job.fifo.as_ref().map(AsFd::as_fd),
         preserve_fds: job.preserve_fds,
         is_terminal,
         notify_env: job.notify_env.as_deref(),

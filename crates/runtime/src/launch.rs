@@ -156,9 +156,9 @@ fn launch_in(
         let of = |maps: &'_ Option<Vec<_>>| maps.clone().unwrap_or_default();
         userns::write_maps(pid, &of(linux.uid_mappings()), &of(linux.gid_mappings()))
     };
-    if !job.namespaces.has_new_user() {
-        // The child is born so: in a PID namespace that is joined others see it at once. The maps of a new user
-        // namespace could not be written then, and nobody else is in it.
+    if !job.namespaces.has_new_user() || geteuid().is_root() {
+        // The child is born so: in a PID namespace that is joined others see it at once, and look at what it has open.
+        // An ordinary user could not write the maps of a new user namespace then; nobody else sees into his.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
     }
     let own_score = program::set_oom_score(job.proc.as_fd(), job.config.process()?.oom_score_adj())?;

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use hoy_sys::process::{cloexec_from, execve, reset_signals};
+use hoy_sys::process::{close_before_exec, execve, exit_now, reset_signals};
 use hoy_sys::rustix::fs::{self, Access, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{Gid, Uid, fchdir, getcwd, umask};
@@ -42,6 +42,8 @@ pub(crate) struct Setting<'a> {
     /// A proc file system of the caller's.
     pub(crate) proc: BorrowedFd<'a>,
     pub(crate) channel: &'a Channel,
+    /// What `start` sees closing when the program begins.
+    pub(crate) fifo: Option<BorrowedFd<'a>>,
     /// Descriptors from 3 on that the program keeps.
     pub(crate) preserve_fds: u32,
     pub(crate) is_terminal: bool,
@@ -138,7 +140,8 @@ impl Setting<'_> {
         Ok(true)
     }
 
-    /// Gives up every right and descriptor that the program is not to have, and becomes it.
+    /// Lets go of every descriptor that the program is not to have, gives up every right that it is not to have, and
+    /// becomes it. A failure is told, and ends this process.
     ///
     /// `last` is run when everything is given up, with the program's environment.
     pub(crate) fn become_program(
@@ -146,9 +149,25 @@ impl Setting<'_> {
         root: &Root<'_>,
         program: &Program,
         last: impl FnOnce(&[CString]) -> Result<()>,
+    ) -> ! {
+        // Closed now and not only on exec: the image says what is executed, and `/proc/self/fd/N/..` of a directory
+        // of the host's would lead there.
+        let keep: Vec<BorrowedFd<'_>> = [root.0, self.channel.as_fd()].into_iter().chain(self.fifo).collect();
+        let Err(error) = close_before_exec(3 + self.preserve_fds, &keep)
+            .doing(|| "close descriptors")
+            .and_then(|()| self.exec(root, program, last));
+        self.channel.tell(b'E', &error.chain()).unwrap_or_else(|_| warn(&error.chain()));
+        // Not by returning: owners of what was closed would close it again.
+        exit_now(1)
+    }
+
+    fn exec(
+        &self,
+        root: &Root<'_>,
+        program: &Program,
+        last: impl FnOnce(&[CString]) -> Result<()>,
     ) -> Result<Infallible> {
         let process = self.process;
-        cloexec_from(3 + self.preserve_fds).doing(|| "close descriptors")?;
         if let Some(sets) = self.sets {
             capability::limit_bounding(sets.bounding)?;
         }

@@ -113,14 +113,27 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Marks every descriptor from `first` on close-on-exec: close_range(2), Linux 5.11.
+/// Closes, before a program takes over, the descriptors above 2 that are not for it: those from `first` on, and lower
+/// ones that are marked close-on-exec. Those in `keep`, themselves marked so, stay until then: close_range(2), Linux 5.9.
+///
+/// Their owners do not learn of it: what follows may only use `keep`, and ends in [`execve`] or [`exit_now`].
 ///
 /// # Errors
 /// Those of close_range(2).
-pub fn cloexec_from(first: u32) -> Result<()> {
-    // SAFETY: only the close-on-exec flags change; no descriptor is closed under its owner.
-    let ret = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    check("close_range", ret).map(drop)
+pub fn close_before_exec(first: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    // A process has no more open than this, and who asks for more to be kept means all of them.
+    const MOST: u32 = 1 << 16;
+    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    for fd in (3..first.min(MOST)).filter(|fd| !kept.contains(fd)) {
+        let number = libc::c_int::try_from(fd).unwrap_or(-1);
+        // SAFETY: fcntl with F_GETFD touches no memory; a number that is not open is an error.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        if flags & libc::FD_CLOEXEC != 0 && flags >= 0 {
+            close_range(fd, fd)?;
+        }
+    }
+    close_except(first, keep)
 }
 
 /// Closes every descriptor from `first` on but those of `keep`, for a process that will never use the others again, nor
