@@ -184,9 +184,11 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
     let groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
     let removed = container.remove();
     if let Ok(config) = config {
-        // A hook that fails after the end is only told of: runtime-spec runtime.md "Lifecycle".
-        hooks::run("poststop", config.hooks(|h| h.poststop()), &state.document(Status::Stopped).to_string())
-            .unwrap_or_else(|error| program::warn(&error.chain()));
+        let state = state.document(Status::Stopped).to_string();
+        // A hook that fails after the end is only told of, and the others run: runtime-spec runtime.md "Lifecycle".
+        for hook in config.hooks(|hooks| hooks.poststop()).chunks(1) {
+            hooks::run("poststop", hook, &state).unwrap_or_else(|error| program::warn(&error.chain()));
+        }
     }
     groups?;
     removed
