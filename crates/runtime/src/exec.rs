@@ -109,7 +109,12 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     let pidfd = state.pidfd().ok_or_else(|| refused("container not running"))?;
     let namespaces = Namespaces::of_process(&config, pidfd.as_fd(), state.pid)?;
     let job = Job {
-        filter: config.linux().seccomp().as_ref().map(Filter::new).transpose()?,
+        filter: config
+            .linux()
+            .seccomp()
+            .as_ref()
+            .map(|profile| Filter::new(profile, &container.filters()))
+            .transpose()?,
         sets: sets(&config, &process, options),
         proc: program::open_proc()?,
         preserve_fds: options.preserve_fds + listen_fds(),

@@ -13,6 +13,7 @@ mod error;
 mod exec;
 mod features;
 mod filter;
+mod filter_cache;
 mod foreground;
 mod group;
 mod hooks;
