@@ -18,7 +18,7 @@ SHELLS   := bash zsh fish
 SKIPS    := $(OUT)/skipped-tests
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: all help programs completions check check-long conformance lint demo bench install uninstall dist clean
+.PHONY: all help programs completions check check-long check-vm conformance lint demo bench install uninstall dist clean
 
 all: programs completions ## build the programs and their completions
 
@@ -42,6 +42,9 @@ check: all ## run all tests; installs what they compare with where root allows i
 check-long: all ## the longer proofs: more kills, more random input
 	@sh tests/set-up
 	HOY_LONG=1 HOY_BIN_DIR=$(RELEASE) $(CARGO) test --workspace --locked --no-fail-fast -- --test-threads=2
+
+check-vm: all ## the runtime's tests in a virtual machine: systemd, cgroup v2 alone, AppArmor
+	HOY_BIN_DIR=$(RELEASE) sh tests/vm/check
 
 conformance: all ## the runtime held to its specification; any other one by RUNTIME=crun
 	@sh tests/set-up

@@ -67,16 +67,32 @@ pub(crate) fn limit_bounding(bounding: u64) -> Result<()> {
     Ok(())
 }
 
-/// Sets the other four sets. What this process does not have, it cannot give.
-pub(crate) fn apply(sets: Sets) -> Result<()> {
-    let have = thread::capabilities(None).doing(|| "read capabilities")?.permitted.bits();
-    let wanted = CapabilitySets {
-        effective: CapabilitySet::from_bits_retain(sets.effective & sets.permitted & have),
-        permitted: CapabilitySet::from_bits_retain(sets.permitted & have),
-        inheritable: CapabilitySet::from_bits_retain(sets.inheritable & have),
-    };
-    thread::set_capabilities(None, wanted).doing(|| "set capabilities")?;
-    let ambient = sets.ambient & sets.permitted & sets.inheritable & have;
+/// CAP_SYS_ADMIN, which alone may load a filter where no_new_privs is not set.
+pub(crate) const SYS_ADMIN: CapabilitySet = CapabilitySet::SYS_ADMIN;
+
+/// What this process is to have of `sets`, or has where nothing is asked. What it does not have, it cannot give.
+pub(crate) fn attainable(sets: Option<Sets>) -> Result<CapabilitySets> {
+    let has = thread::capabilities(None).doing(|| "read capabilities")?;
+    let Some(sets) = sets else { return Ok(has) };
+    let of = |bits: u64| CapabilitySet::from_bits_retain(bits) & has.permitted;
+    let permitted = of(sets.permitted);
+    Ok(CapabilitySets { effective: of(sets.effective) & permitted, permitted, inheritable: of(sets.inheritable) })
+}
+
+/// Sets three of the sets, each with `also` as far as this process has it: what it still needs for a moment.
+pub(crate) fn apply(sets: &CapabilitySets, also: CapabilitySet) -> Result<()> {
+    let mut now = CapabilitySets { ..*sets };
+    if !also.is_empty() {
+        let also = also & thread::capabilities(None).doing(|| "read capabilities")?.permitted;
+        now.effective |= also;
+        now.permitted |= also;
+    }
+    thread::set_capabilities(None, now).doing(|| "set capabilities")
+}
+
+/// Sets the ambient set to what `sets` has of `ambient`.
+pub(crate) fn apply_ambient(sets: &CapabilitySets, ambient: u64) -> Result<()> {
+    let ambient = ambient & (sets.permitted & sets.inheritable).bits();
     thread::clear_ambient_capability_set().doing(|| "clear ambient capabilities")?;
     for n in (0..64).filter(|n| ambient & (1_u64 << n) != 0) {
         thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << n), true)

@@ -7,7 +7,7 @@ use oci_spec::runtime::{Hook, Hooks, Linux, LinuxNamespace, LinuxNamespaceType, 
 use serde_json::Value;
 
 use crate::error::Doing;
-use crate::{Error, Result};
+use crate::{Error, Result, validate};
 
 /// A configuration, checked to have what a Linux container needs.
 #[derive(Debug, Clone)]
@@ -43,13 +43,9 @@ impl Config {
         let mut warnings = Vec::new();
         let mut spec: Spec = match serde_json::from_slice(&bytes) {
             Ok(spec) => spec,
-            // A capability of a newer kernel is no reason to fail: what remains is read again without it.
-            Err(error) => {
+            Err(_) => {
                 let mut value: Value = serde_json::from_slice(&bytes).map_err(json)?;
-                drop_unknown_capabilities(value.pointer_mut("/process"), &mut warnings);
-                if warnings.is_empty() {
-                    return Err(json(error));
-                }
+                mend_process(value.pointer_mut("/process"), &mut warnings);
                 serde_json::from_value(value).map_err(json)?
             }
         };
@@ -83,21 +79,15 @@ impl Config {
         if uts && !has(LinuxNamespaceType::Uts) {
             return Err(Error::Invalid("a hostname or domainname needs a uts namespace".to_owned()));
         }
-        Ok(())
+        validate::check(self)
     }
 
     /// What is not done is refused, never left out in silence.
     fn check_supported(&self) -> Result<()> {
-        let process = self.spec.process().as_ref();
         let fields = [
             ("linux.intelRdt", self.linux.intel_rdt().is_some()),
-            ("linux.memoryPolicy", self.linux.memory_policy().is_some()),
             ("linux.netDevices", self.linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-            ("linux.personality", self.linux.personality().is_some()),
             ("linux.mountLabel", self.linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
-            ("process.ioPriority", process.is_some_and(|p| p.io_priority().is_some())),
-            ("process.scheduler", process.is_some_and(|p| p.scheduler().is_some())),
-            ("process.execCPUAffinity", process.is_some_and(|p| p.exec_cpu_affinity().is_some())),
         ];
         match fields.iter().find(|(_, given)| *given) {
             Some((name, _)) => Err(Error::Invalid(format!("\"{name}\" of config.json is not supported"))),
@@ -150,9 +140,12 @@ impl Config {
     }
 }
 
-/// Removes from the five capability sets of `process` the names that this program does not know.
-pub(crate) fn drop_unknown_capabilities(process: Option<&mut Value>, warnings: &mut Vec<String>) {
-    let sets = process.and_then(|process| process.get_mut("capabilities")).and_then(Value::as_object_mut);
+/// Changes in `process` what is right and the reader of configurations does not take.
+///
+/// A capability of a newer kernel is no reason to fail: it is left out, with a warning.
+pub(crate) fn mend_process(process: Option<&mut Value>, warnings: &mut Vec<String>) {
+    let Some(process) = process else { return };
+    let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
     for names in sets.into_iter().flat_map(serde_json::Map::values_mut).filter_map(Value::as_array_mut) {
         names.retain(|name| {
             let known = name.as_str().is_some_and(|name| crate::capability::number(name).is_some());
@@ -162,6 +155,17 @@ pub(crate) fn drop_unknown_capabilities(process: Option<&mut Value>, warnings: &
             }
             known
         });
+    }
+    for flag in process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut).into_iter().flatten() {
+        match flag.as_str() {
+            Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
+            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
+            _ => {}
+        }
+    }
+    if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
+        // An empty list is as good as none.
+        affinity.retain(|_, list| list.as_str() != Some(""));
     }
 }
 
@@ -198,6 +202,20 @@ mod tests {
             let error = parse(json).unwrap_err().to_string();
             assert!(error.contains(want), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn what_the_reader_does_not_take_is_mended() {
+        let json = r#"{"ociVersion":"1.9.0-rc.1","root":{"path":"r"},"process":{"args":["a"],"cwd":"/",
+            "user":{"uid":0,"gid":0},"execCPUAffinity":{"initial":"","final":"0"},
+            "scheduler":{"policy":"SCHED_DEADLINE","flags":["SCHED_FLAG_DL_OVERRUN","SCHED_FLAG_RESET_ON_FORK"]}},
+            "linux":{"namespaces":[{"type":"mount"}]}}"#;
+        let config = parse(json).unwrap();
+        assert!(config.warnings.is_empty());
+        assert_eq!(config.process().unwrap().exec_cpu_affinity().as_ref().unwrap().initial(), &None);
+        let unknown = json.replace("SCHED_DEADLINE", "SCHED_FAIR");
+        let error = parse(&unknown).unwrap_err();
+        assert!(error.chain().contains("SCHED_FAIR"), "{}", error.chain());
     }
 
     #[test]

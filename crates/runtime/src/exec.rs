@@ -13,9 +13,10 @@ use hoy_sys::rustix::process::{
 use oci_spec::runtime::{LinuxCapabilities, Process};
 use serde_json::Value;
 
+use crate::affinity::Affinity;
 use crate::capability::{self, Sets};
 use crate::channel::{Channel, Message};
-use crate::config::{Config, drop_unknown_capabilities};
+use crate::config::{Config, mend_process};
 use crate::console::{self, Terminal};
 use crate::error::Doing;
 use crate::filter::Filter;
@@ -24,7 +25,7 @@ use crate::namespace::{Namespaces, spawn};
 use crate::program::{self, Setting};
 use crate::state::{Container, State, Status, write_pid_file};
 use crate::tree::Root;
-use crate::{Error, Result, foreground, identity};
+use crate::{Error, Result, foreground, identity, validate};
 
 /// What is to be run, and how.
 #[derive(Debug, Clone, Default)]
@@ -95,6 +96,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
         _ => {}
     }
     let process = decide(&config, options)?;
+    validate::check_process(&process)?;
     let terminal = process.terminal().unwrap_or(false);
     match (&options.console_socket, terminal) {
         (Some(_), false) => {
@@ -149,7 +151,7 @@ fn decide(config: &Config, options: &ExecOptions) -> Result<Process> {
         let json = |source| Error::Json { what: format!("\"{}\"", path.display()), source };
         let mut value: Value = serde_json::from_slice(&bytes).map_err(json)?;
         let mut warnings = Vec::new();
-        drop_unknown_capabilities(Some(&mut value), &mut warnings);
+        mend_process(Some(&mut value), &mut warnings);
         warnings.iter().for_each(|warning| program::warn(warning));
         return serde_json::from_value(value).map_err(json);
     }
@@ -214,11 +216,14 @@ impl Job {
             openat(CWD, directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
         });
         let no_maps = |_| Ok(());
+        let affinity = Affinity::new(&self.process)?;
+        // The process is born bound, and bound anew when it is in the container's group.
+        affinity.before()?;
         // The child is born so: others in the container see it at once, with its memory and descriptors.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
         let own_score = program::set_oom_score(self.proc.as_fd(), self.process.oom_score_adj())?;
         let (child, outer) = spawn(&self.namespaces, v2.as_ref().map(AsFd::as_fd), no_maps, |inner| {
-            let Err(error) = self.run(inner);
+            let Err(error) = self.run(inner, &affinity);
             inner.tell(b'E', &error.chain()).unwrap_or_else(|_| program::warn(&error.chain()));
         })?;
         program::set_oom_score(self.proc.as_fd(), own_score)?;
@@ -265,8 +270,9 @@ impl Job {
         }
     }
 
-    fn run(&self, channel: &Channel) -> Result<Infallible> {
+    fn run(&self, channel: &Channel, affinity: &Affinity) -> Result<Infallible> {
         channel.wait_go()?;
+        affinity.after()?;
         umask(Mode::empty());
         setsid().doing(|| "make a session")?;
         self.namespaces.join_rest()?;
@@ -287,7 +293,7 @@ impl Job {
         }
         let setting = Setting {
             process: &self.process,
-            seccomp: self.config.linux().seccomp().as_ref(),
+            linux: self.config.linux(),
             filter: self.filter.as_ref(),
             sets: self.sets,
             proc: self.proc.as_fd(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{capability, mount_plan};
+use crate::{capability, memory_policy, mount_plan};
 
 /// The document of `features`.
 pub fn features() -> Value {
@@ -37,7 +37,7 @@ pub fn features() -> Value {
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": false},
-            "memoryPolicy": {"enabled": false}
+            "memoryPolicy": {"modes": memory_policy::modes(), "flags": memory_policy::flags()}
         },
         "annotations": {}
     })

@@ -92,7 +92,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     drop(terminal);
     let setting = Setting {
         process,
-        seccomp: job.config.linux().seccomp().as_ref(),
+        linux: job.config.linux(),
         filter: job.filter.as_ref(),
         sets: process.capabilities().as_ref().map(Sets::new),
         proc: job.proc.as_fd(),

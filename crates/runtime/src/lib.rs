@@ -3,11 +3,13 @@
 //! One process does it: the container's own is a copy of it that builds its root, gives up its rights and becomes the
 //! program. This crate never reads the environment's opinion of where things are, and never keeps anything running.
 
+mod affinity;
 mod capability;
 mod cgroup_mount;
 mod channel;
 pub mod config;
 mod console;
+mod cpu_list;
 mod device;
 mod error;
 mod exec;
@@ -21,15 +23,19 @@ mod identity;
 mod init;
 mod launch;
 mod lifecycle;
+mod memory_policy;
 mod mount_plan;
 mod namespace;
 mod notify;
+mod personality;
 mod program;
 mod rootfs;
+mod scheduling;
 mod seal;
 pub mod state;
 mod tree;
 mod userns;
+mod validate;
 
 pub use error::{Error, Result};
 pub use exec::{ExecOptions, exec, parse_user};

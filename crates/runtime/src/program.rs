@@ -9,15 +9,17 @@ use hoy_sys::process::{cloexec_from, execve, reset_signals};
 use hoy_sys::rustix::fs::{self, Access, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{Gid, Uid, fchdir, getcwd, umask};
-use hoy_sys::rustix::thread;
-use oci_spec::runtime::{LinuxSeccomp, Process};
+use hoy_sys::rustix::thread::{self, CapabilitySet};
+use oci_spec::runtime::{Linux, Process};
 
 use crate::capability::{self, Sets};
 use crate::channel::Channel;
 use crate::error::Doing;
 use crate::filter::Filter;
+use crate::memory_policy::MemoryPolicy;
+use crate::scheduling::Scheduling;
 use crate::tree::Root;
-use crate::{Error, Result, identity};
+use crate::{Error, Result, identity, personality};
 
 /// Where programs are looked for when the container's environment does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -32,7 +34,7 @@ pub(crate) struct Program {
 /// What a process of this container is given besides its configuration.
 pub(crate) struct Setting<'a> {
     pub(crate) process: &'a Process,
-    pub(crate) seccomp: Option<&'a LinuxSeccomp>,
+    pub(crate) linux: &'a Linux,
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) sets: Option<Sets>,
     /// The caller's own /proc, known to be one.
@@ -102,7 +104,10 @@ impl Setting<'_> {
         if let Some(label) = self.process.selinux_label().as_ref().filter(|label| !label.is_empty()) {
             write_proc(self.proc, "self/attr/exec", label).doing(|| format!("set SELinux label \"{label}\""))?;
         }
-        identity::set_limits(self.process.rlimits().as_deref().unwrap_or_default(), &mut warn)
+        identity::set_limits(self.process.rlimits().as_deref().unwrap_or_default(), &mut warn)?;
+        Scheduling::new(self.process)?.apply()?;
+        self.linux.personality().as_ref().map_or(Ok(()), personality::apply)?;
+        self.linux.memory_policy().as_ref().map_or(Ok(()), |policy| MemoryPolicy::new(policy)?.apply())
     }
 
     /// Finds the program in the container: everything that can be known to fail before `start` fails here.
@@ -160,11 +165,6 @@ impl Setting<'_> {
     pub(crate) fn become_program(&self, root: &Root<'_>, program: &Program) -> Result<Infallible> {
         let process = self.process;
         cloexec_from(3 + self.preserve_fds).doing(|| "close descriptors")?;
-        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-        if !no_new_privileges {
-            // Without no_new_privs only CAP_SYS_ADMIN may load a filter, and it goes next.
-            self.load_filter()?;
-        }
         if let Some(sets) = self.sets {
             capability::limit_bounding(sets.bounding)?;
         }
@@ -177,20 +177,29 @@ impl Setting<'_> {
         // In the right order the file mode mask is the program's own from here.
         umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
         self.enter_directory(root, false)?;
-        if let Some(sets) = self.sets {
-            capability::apply(sets)?;
+        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+        let loads_by_right = self.filter.is_some() && !no_new_privileges;
+        let sets = capability::attainable(self.sets)?;
+        let also = if loads_by_right { capability::SYS_ADMIN - sets.effective } else { CapabilitySet::empty() };
+        capability::apply(&sets, also)?;
+        if let Some(asked) = self.sets {
+            capability::apply_ambient(&sets, asked.ambient)?;
         }
         if no_new_privileges {
             thread::set_no_new_privs(true).doing(|| "set no_new_privs")?;
-            self.load_filter()?;
         }
         reset_signals();
+        // From here on the filter judges this process too: what can be done before is done.
+        self.load_filter()?;
+        if !also.is_empty() {
+            capability::apply(&sets, CapabilitySet::empty())?;
+        }
         let error = execve(&program.path, &program.argv, &program.envp);
         Err(error).doing(|| format!("exec \"{}\"", program.path.to_string_lossy()))
     }
 
     fn load_filter(&self) -> Result<()> {
-        let (Some(filter), Some(_)) = (self.filter, self.seccomp) else { return Ok(()) };
+        let Some(filter) = self.filter else { return Ok(()) };
         if let Some(listener) = filter.load()? {
             self.channel.give(b'L', listener.as_fd())?;
             self.channel.wait_go()?;

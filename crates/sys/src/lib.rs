@@ -13,6 +13,7 @@ pub mod net;
 pub mod path;
 pub mod process;
 pub mod relay;
+pub mod sched;
 pub mod seccomp;
 pub mod user;
 pub mod userns;
