@@ -251,11 +251,16 @@ impl Container {
         fs::write(self.dir.join(GROUPS), serde_json::to_vec(groups).map_err(json)?).doing(|| "note the control groups")
     }
 
-    /// The control groups that are its own, where its state cannot tell.
-    pub(crate) fn noted_groups(&self) -> BTreeMap<String, PathBuf> {
+    /// The control groups that were made for it and are not among the `known` ones: its state could not tell.
+    pub(crate) fn lost_groups(&self, known: &BTreeMap<String, PathBuf>) -> BTreeMap<String, PathBuf> {
         let bytes = fs::read(self.dir.join(GROUPS)).unwrap_or_default();
         // Half a note was written before any group was made.
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        let mut noted: BTreeMap<String, PathBuf> = serde_json::from_slice(&bytes).unwrap_or_default();
+        let user = hoy_sys::rustix::process::geteuid().as_raw();
+        // What this user could not make may have been made by another since.
+        let is_own = |directory: &Path| fs::symlink_metadata(directory).is_ok_and(|found| found.uid() == user);
+        noted.retain(|_, directory| !known.values().any(|known| known == directory) && is_own(directory));
+        noted
     }
 
     /// Removes the directory.
