@@ -79,16 +79,17 @@ fn start_hooks_are_confined_like_the_program() {
     assert_eq!(out, "two /root\nSeccomp:\t2\nmkdir: can't create directory '/x': Operation not permitted");
 }
 
-/// A hook of the host's begins in the bundle, and its failure is told in its words.
+/// A hook of the host's begins in the bundle, one in the container's namespaces in its root; a failure is told in its
+/// own words.
 #[test]
 fn hooks_of_the_host_are_in_the_bundle() {
     let Some(mut bundle) = Bundle::new(User::Root) else { return };
     let hook = |script: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
-    bundle.set("/hooks", json!({"createRuntime": hook("pwd > here"), "createContainer": hook("pwd >> here")}));
+    bundle.set("/hooks", json!({"createRuntime": hook("pwd > here"), "createContainer": hook("pwd >> ../here")}));
     bundle.script("true");
     bundle.hoy(&["run", "a"]).ok();
     let place = bundle.path("").to_str().unwrap().trim_end_matches('/').to_owned();
-    assert_eq!(fs::read_to_string(bundle.path("here")).unwrap(), format!("{place}\n{place}\n"));
+    assert_eq!(fs::read_to_string(bundle.path("here")).unwrap(), format!("{place}\n{place}/rootfs\n"));
     bundle.set("/hooks", json!({"createRuntime": hook("echo the disk is full >&2; exit 5")}));
     bundle.hoy(&["run", "a"]).fails(1, &["exit status: 5: the disk is full"]);
 }
@@ -167,7 +168,9 @@ fn who_waits_holds_nothing() {
     let open = fds.filter(|fd| !["0", "1", "2"].contains(&fd.file_name().to_str().unwrap()));
     for fd in open {
         let target = fs::read_link(fd.path()).unwrap().to_str().unwrap().to_owned();
-        let is_needed = ["/", "/proc"].contains(&target.as_str()) || target.starts_with("socket:");
+        let is_needed = ["/", "/proc"].contains(&target.as_str())
+            || target.starts_with("socket:")
+            || target == "anon_inode:[signalfd]";
         assert!(is_needed || target.contains("/run/state/a/"), "{target}");
     }
     bundle.hoy(&["delete", "-f", "a"]).ok();
@@ -208,4 +211,77 @@ fn a_control_group_in_use_is_refused() {
     let refused = bundle.hoy(&["run", "b"]).output();
     fs::remove_dir(&freezer).unwrap();
     assert!(refused.status == 1 && refused.stderr.contains("container's cgroup is frozen"), "{refused:?}");
+}
+
+/// What a program writes to its terminal comes out of a pipe as it wrote it.
+#[test]
+fn lines_of_a_terminal_end_as_they_were_written() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    bundle.set("/process/terminal", json!(true));
+    bundle.script("tty; echo one");
+    assert_eq!(bundle.hoy(&["run", "a"]).output().stdout, "/dev/pts/0\none\n");
+    bundle.set("/process/terminal", json!(false));
+    bundle.script("sleep 100");
+    bundle.leave(&["run", "-d", "a"]);
+    assert_eq!(bundle.hoy(&["exec", "-t", "a", "echo", "two"]).output().stdout, "two\n");
+    bundle.hoy(&["delete", "-f", "a"]).ok();
+}
+
+/// An ambient capability that cannot be is told of, and one that is added by hand joins those it can.
+#[test]
+fn ambient_capabilities_need_the_inheritable() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    let three = json!(["CAP_KILL", "CAP_CHOWN", "CAP_SYSLOG"]);
+    let sets = json!({"bounding": three, "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"],
+        "inheritable": ["CAP_KILL", "CAP_SYSLOG"], "ambient": ["CAP_KILL", "CAP_CHOWN"]});
+    bundle.set("/process/capabilities", sets);
+    bundle.script("grep ^CapAmb /proc/self/status");
+    let out = bundle.hoy(&["run", "a"]).output();
+    assert_eq!(out.stdout, "CapAmb:\t0000000000000020\n");
+    assert!(out.stderr.contains("can't raise ambient capability CAP_CHOWN: "), "{out:?}");
+    bundle.script("sleep 100");
+    bundle.leave(&["run", "-d", "a"]);
+    let exec = ["exec", "--cap", "CAP_SYSLOG", "a", "grep", "^CapAmb", "/proc/self/status"];
+    assert_eq!(bundle.hoy(&exec).output().stdout, "CapAmb:\t0000000400000020\n");
+    bundle.hoy(&["delete", "-f", "a"]).ok();
+}
+
+/// The processors that the caller happens to be bound to are not the container's.
+#[test]
+fn a_container_is_not_bound_where_its_caller_is() {
+    let own = |status: &str| status.lines().find(|l| l.starts_with("Cpus_allowed_list:")).unwrap().to_owned();
+    let all = own(&fs::read_to_string("/proc/self/status").unwrap());
+    if all.ends_with("\t0") {
+        return skip("one processor alone");
+    }
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    let arguments = ["grep", "Cpus_allowed_list:", "/proc/self/status"];
+    bundle.set("/process/args", json!(arguments));
+    let bound = ["taskset", "-c", "0"];
+    assert_eq!(bundle.tested_within(&bound, &["run", "a"]).ok(), all);
+    bundle.script("sleep 100");
+    bundle.leave(&["run", "-d", "a"]);
+    let exec = [&["exec", "a"], &arguments[..]].concat();
+    assert_eq!(bundle.tested_within(&bound, &exec).ok(), all);
+    bundle.hoy(&["delete", "-f", "a"]).ok();
+}
+
+/// A container that was not started yet can be asked to end.
+#[test]
+fn a_created_container_ends_when_asked() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    bundle.script("true");
+    bundle.leave(&["create", "a"]);
+    let status = || {
+        let state: serde_json::Value = serde_json::from_str(&bundle.hoy(&["state", "a"]).ok()).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    };
+    bundle.hoy(&["kill", "a", "USR1"]).ok();
+    assert_eq!(status(), "created");
+    bundle.hoy(&["kill", "a", "TERM"]).ok();
+    let end = Instant::now() + Duration::from_secs(10);
+    while status() != "stopped" {
+        assert!(Instant::now() < end, "it is {}", status());
+    }
+    bundle.hoy(&["delete", "a"]).ok();
 }

@@ -9,10 +9,13 @@ use crate::update::Update;
 
 /// OCI runtime: makes the process that a bundle describes
 #[derive(Debug, Parser)]
-#[command(name = "hoy-runtime", version = VERSION, disable_help_subcommand = true)]
+#[command(name = "hoy-runtime", version = VERSION, disable_help_subcommand = true, disable_version_flag = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
+    /// Print version
+    #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

@@ -21,7 +21,7 @@ use crate::{events, log, ps, signal, spec};
 
 /// Does what the command line says. A failure is also written to the log.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
-    let Cli { global, command } = cli;
+    let Cli { global, command, .. } = cli;
     let begin = Instant::now();
     let what = global.debug.then(|| format!("{command:?} with its state in \"{}\"", root(&global).display()));
     let result = dispatch(&global, command);

@@ -18,7 +18,9 @@ use crate::{Hierarchies, Result};
 pub fn remove(directories: &BTreeMap<String, PathBuf>, shared: &BTreeSet<String>) -> Result<()> {
     let mut failure = Ok(());
     for (_, directory) in directories.iter().filter(|(controllers, _)| !shared.contains(*controllers)) {
-        if let Err(error) = remove_tree(directory) {
+        // What stays in one group stays in the others.
+        let patience = if failure.is_ok() { 200 } else { 1 };
+        if let Err(error) = remove_tree(directory, patience) {
             failure = Err(error);
         }
         let parent = directory.parent().filter(|p| p.file_name().is_some_and(|name| name == "hoy"));
@@ -36,15 +38,15 @@ pub fn missing(hierarchies: &Hierarchies, path: &Path) -> BTreeMap<String, PathB
     directories.filter(|(_, directory)| !directory.exists()).collect()
 }
 
-fn remove_tree(directory: &Path) -> Result<()> {
+fn remove_tree(directory: &Path, patience: u32) -> Result<()> {
     // A process that has just ended leaves its group a moment later.
-    for attempt in 0..200 {
+    for attempt in 0..patience {
         match fs::remove_dir(directory) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::ResourceBusy && attempt < 199 => {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && attempt + 1 < patience => {
                 for below in subdirectories(directory) {
-                    remove_tree(&below)?;
+                    remove_tree(&below, patience)?;
                 }
                 sleep(Duration::from_micros(200 << (attempt / 20).min(6)));
             }

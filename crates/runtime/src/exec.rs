@@ -124,7 +124,12 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
         return Err(refused("container not running"));
     }
     let job = Job {
-        filter: config.linux().seccomp().as_ref().map(Filter::new).transpose()?,
+        filter: config
+            .linux()
+            .seccomp()
+            .as_ref()
+            .map(|profile| Filter::new(profile, &container.filters()))
+            .transpose()?,
         sets: sets(&config, &process, options),
         proc,
         root,
@@ -230,6 +235,7 @@ fn sets(config: &Config, process: &Process, options: &ExecOptions) -> Option<Set
     });
     let add = known.fold(0, |bits, number| bits | 1 << number);
     sets.add(add, of_container.map_or(0, |caps| Sets::new(caps).bounding));
+    sets.warn();
     Some(sets)
 }
 
@@ -289,7 +295,10 @@ impl Job {
             match channel.receive()? {
                 Message::Terminal(master) => match &options.console_socket {
                     Some(socket) => console::send(socket, master.as_fd())?,
-                    None => terminal = Some(master),
+                    None => {
+                        foreground::plain_lines(master.as_fd())?;
+                        terminal = Some(master);
+                    }
                 },
                 Message::Ready => channel.say(b'G')?,
                 Message::Listener(fd) => {

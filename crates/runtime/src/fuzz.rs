@@ -21,7 +21,7 @@ fn decide(bytes: Vec<u8>) -> Result<()> {
     mount_plan::plan_all(&config)?;
     linux.intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, "id")).transpose()?;
     device::plan(linux.devices().as_deref().unwrap_or_default())?;
-    linux.seccomp().as_ref().map(Filter::new).transpose()?;
+    linux.seccomp().as_ref().map(|profile| Filter::new(profile, "/proc/none".as_ref())).transpose()?;
     namespace::Namespaces::plan(&config)?;
     net_device::plan(&config)?;
     // Neither version of control groups has everything.

@@ -104,16 +104,9 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
     let rules = !is_in_user_namespace() && (geteuid().is_root() || !in_userns);
     let resources = config.linux().resources().as_ref();
     if let Some(path) = given {
+        check_unused(&hierarchies, path)?;
         container.note_groups(&hoy_cgroup::missing(&hierarchies, path))?;
-        let group = Group::create(&hierarchies, path, resources, rules, Existing::Join)?;
-        return match check_unused(&group) {
-            Ok(()) => Ok(group),
-            Err(error) => {
-                // The first failure is the one to tell; what was made a moment ago is empty.
-                hoy_cgroup::remove(&group.directories, &group.shared).unwrap_or_default();
-                Err(error)
-            }
-        };
+        return Ok(Group::create(&hierarchies, path, resources, rules, Existing::Join)?);
     }
     let parent = parent(&hierarchies);
     // The id is this state directory's; another may have it too, and its group is not for this container.
@@ -130,11 +123,11 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
     }
 }
 
-/// Checks of a group that was there before that no process is in it, and none would be stopped on entering it.
-fn check_unused(group: &Group) -> Result<()> {
-    let was_there = |(controllers, _): &(&String, &PathBuf)| group.shared.contains(*controllers);
-    for (controllers, directory) in group.directories.iter().filter(was_there) {
-        let alone = BTreeMap::from([(controllers.clone(), directory.clone())]);
+/// Checks of a group that is there already that no process is in it, and none would be stopped on entering it.
+fn check_unused(hierarchies: &Hierarchies, path: &Path) -> Result<()> {
+    let places = hierarchies.iter().map(|hierarchy| (hierarchy.controllers.clone(), hierarchy.directory(path)));
+    for (controllers, directory) in places.filter(|(_, directory)| directory.is_dir()) {
+        let alone = BTreeMap::from([(controllers, directory.clone())]);
         let count = hoy_cgroup::processes(&alone)?.len();
         let refused = |reason: &str| {
             Err(Error::Invalid(format!("container's cgroup {reason}: \"{}\" is another's", directory.display())))

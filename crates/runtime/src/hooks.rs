@@ -22,10 +22,10 @@ use crate::{Error, Result};
 
 /// Runs `hooks` of the host's in order, each with `state` on its standard input; the first failure ends it.
 ///
-/// A hook has the environment that the configuration gives it and no other, `bundle` as its working directory, and a
+/// A hook has the environment that the configuration gives it and no other, `place` as its working directory, and a
 /// process group of its own, with which it is killed when its time is over.
-pub(crate) fn run(kind: &str, hooks: &[Hook], state: &str, bundle: &Path) -> Result<()> {
-    hooks.iter().try_for_each(|hook| run_one(kind, hook, state, bundle, &[]))
+pub(crate) fn run(kind: &str, hooks: &[Hook], state: &str, place: &Path) -> Result<()> {
+    hooks.iter().try_for_each(|hook| run_one(kind, hook, state, place, &[]))
 }
 
 /// Runs `hooks` in order, every one of them: a failure is only told of.

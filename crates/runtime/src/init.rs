@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use hoy_sys::process::{close_except, flags, join_session_keyring, unshare};
+use hoy_sys::process::{block_signals, close_except, exit_now, flags, join_session_keyring, unshare};
+use hoy_sys::rustix::event::{PollFd, PollFlags, poll};
 use hoy_sys::rustix::fs::{Mode, readlinkat};
 use hoy_sys::rustix::io::{Errno, read};
 use hoy_sys::rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid, umask};
@@ -23,7 +24,7 @@ use crate::program::Setting;
 use crate::rootfs::{self, Sources};
 use crate::state::{State, Status};
 use crate::tree::Root;
-use crate::{Error, Result, hooks, identity, no_pivot, shared_mounts, sysctl};
+use crate::{Error, Result, affinity, hooks, identity, no_pivot, shared_mounts, sysctl};
 
 /// Everything decided and opened before the process is born.
 pub(crate) struct Job {
@@ -55,6 +56,7 @@ pub(crate) struct Job {
 /// Becomes the container's program; returns only on failure.
 pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     channel.wait_go()?;
+    affinity::reset();
     if job.namespaces.has_new_user() || job.namespaces.join_user.is_some() {
         identity::become_root();
     }
@@ -77,7 +79,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     let sources = match &job.sources {
         Some(sources) => sources,
         None => {
-            opened = Sources::open(&job.rootfs, &job.bundle, &[], false)?;
+            opened = Sources::open(&job.rootfs, &job.bundle, &job.mounts, false)?;
             &opened
         }
     };
@@ -150,7 +152,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
         channel.wait_go()?;
     }
     let create = job.config.hooks(|hooks| hooks.create_container());
-    hooks::run("createContainer", create, &state_text(job, Status::Creating), &job.bundle)?;
+    hooks::run("createContainer", create, &state_text(job, Status::Creating), &job.rootfs)?;
     // As every runtime does; one that cannot be made is told of when it is entered.
     root.directory(process.cwd()).map(drop).unwrap_or_default();
     sysctl::set_all(&job.config, job.proc.as_fd())?;
@@ -191,12 +193,29 @@ fn keyring(id: &str) -> Result<()> {
 }
 
 /// Sleeps until `start` writes a byte.
+///
+/// The first process of a PID namespace is deaf to signals that it does not ask for: those that ask it to end do so.
 fn wait_for_start(fifo: &OwnedFd) -> Result<()> {
-    let mut byte = [0_u8; 1];
+    const ENDING: [u32; 5] = [1, 2, 3, 6, 15];
+    let doing = || "wait for start";
+    let signals = block_signals().doing(doing)?;
     loop {
-        match read(fifo, &mut byte) {
-            Err(Errno::INTR) => {}
-            other => return other.map(drop).doing(|| "wait for start"),
+        let mut fds = [PollFd::new(fifo, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        poll(&mut fds, None)
+            .map(drop)
+            .or_else(|errno| if errno == Errno::INTR { Ok(()) } else { Err(errno) })
+            .doing(doing)?;
+        let [start, signal] = fds.map(|fd| fd.revents().contains(PollFlags::IN));
+        if start {
+            return read(fifo, &mut [0_u8; 1]).map(drop).doing(doing);
+        }
+        // struct signalfd_siginfo: 128 bytes, the signal's number first.
+        let mut info = [0_u8; 128];
+        if signal && read(&signals, &mut info).is_ok() {
+            let number = info.first_chunk::<4>().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+            if ENDING.contains(&number) {
+                exit_now(128 + i32::try_from(number).unwrap_or_default());
+            }
         }
     }
 }

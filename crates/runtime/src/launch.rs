@@ -15,6 +15,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::capability::Sets;
 use crate::channel::{Channel, Message};
 use crate::config::Config;
 use crate::error::Doing;
@@ -25,8 +26,8 @@ use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
 use crate::{
-    Error, Result, capability, console, device, hooks, mount_plan, net_device, notify, procfs, program, resctrl,
-    shared_mounts, userns, validate,
+    Error, Result, capability, console, device, foreground, hooks, mount_plan, net_device, notify, procfs, program,
+    resctrl, shared_mounts, userns, validate,
 };
 
 /// What is asked for besides the bundle.
@@ -117,6 +118,7 @@ pub(crate) fn launch(container: &Container, options: &CreateOptions, fifo: bool)
 
 fn check(config: &Config, options: &CreateOptions, fifo: bool) -> Result<()> {
     config.warnings.iter().for_each(|warning| program::warn(warning));
+    config.process()?.capabilities().as_ref().map(Sets::new).iter().for_each(Sets::warn);
     let terminal = config.process()?.terminal().unwrap_or(false);
     match (terminal, &options.console_socket) {
         (false, Some(_)) => {
@@ -217,7 +219,10 @@ fn talk(channel: &Channel, job: &Job, console: Option<&Path>) -> Result<Option<O
             }
             Message::Terminal(master) => match console {
                 Some(socket) => console::send(socket, master.as_fd())?,
-                None => terminal = Some(master),
+                None => {
+                    foreground::plain_lines(master.as_fd())?;
+                    terminal = Some(master);
+                }
             },
             Message::Ready => return Ok(terminal),
             other => return Err(failure(other)),
@@ -284,7 +289,8 @@ fn prepare(
         None => return Err(Error::Invalid("a container without a mount namespace needs root".to_owned())),
     };
     let host_devices = (in_userns && opens).then(|| device::open_host(&devices));
-    let filter = config.linux().seccomp().as_ref().map(Filter::new).transpose()?;
+    let filter =
+        config.linux().seccomp().as_ref().map(|profile| Filter::new(profile, &container.filters())).transpose()?;
     let state = State {
         oci_version: OCI_VERSION.to_owned(),
         id: container.id().to_owned(),

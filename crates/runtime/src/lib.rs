@@ -18,6 +18,7 @@ mod events;
 mod exec;
 mod features;
 mod filter;
+mod filter_cache;
 mod foreground;
 #[cfg(test)]
 mod fuzz;

@@ -150,16 +150,16 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     if signal == KILL { thaw(&state.cgroups) } else { Ok(()) }
 }
 
-fn has_own_pids(container: &Container) -> bool {
-    container.config().is_ok_and(|config| config.has_new(LinuxNamespaceType::Pid))
-}
-
 /// Lets frozen processes go on, to their end: on version 1 not even SIGKILL reaches them before.
 fn thaw(groups: &BTreeMap<String, PathBuf>) -> Result<()> {
     if hoy_cgroup::is_frozen(groups) {
         hoy_cgroup::freeze(groups, false)?;
     }
     Ok(())
+}
+
+fn has_own_pids(container: &Container) -> bool {
+    container.config().is_ok_and(|config| config.has_new(LinuxNamespaceType::Pid))
 }
 
 fn signal_all(groups: &BTreeMap<String, PathBuf>, first: Option<i32>, signal: i32) -> Result<()> {
@@ -202,7 +202,7 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         if !force {
             container.state("delete")?;
         }
-        let groups = container.noted_groups();
+        let groups = container.lost_groups(&BTreeMap::new());
         if groups.is_empty() && container.has_state() {
             program::warn("its state cannot be read: a process of it may be left");
         }
@@ -228,16 +228,12 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         signal_all(&state.cgroups, None, KILL)?;
     }
     let unit = state.systemd_unit.as_deref().map_or(Ok(()), group::stop_unit);
-    let mut groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
-    if force && groups.is_err() {
-        // Somebody else has changed the state, or put a process there.
-        signal_all(&state.own_groups(), None, KILL)?;
-        groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
-    }
+    let groups = remove_groups(container, &state, force);
     let rdt = config.as_ref().ok().and_then(|config| config.linux().intel_rdt().as_ref());
     let shares = rdt.map_or(Ok(()), |rdt| resctrl::delete(rdt, container.id()));
     let unmounted = shared_mounts::detach(&state);
-    let removed = container.remove();
+    // What has processes yet can be found and deleted again.
+    let removed = if groups.is_ok() { container.remove() } else { Ok(()) };
     if let Ok(config) = config {
         // A hook that fails after the end is only told of, and the next one runs: runtime-spec runtime.md "Lifecycle".
         let document = state.document(Status::Stopped).to_string();
@@ -248,6 +244,21 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
     shares?;
     unmounted?;
     removed
+}
+
+/// Removes the control groups. With `force` also when processes are in them, or somebody else has changed the state.
+fn remove_groups(container: &Container, state: &State, force: bool) -> Result<()> {
+    let removed = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
+    if !force {
+        return Ok(removed?);
+    }
+    if removed.is_err() {
+        signal_all(&state.own_groups(), None, KILL)?;
+        hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared)?;
+    }
+    let lost = container.lost_groups(&state.cgroups);
+    signal_all(&lost, None, KILL)?;
+    Ok(hoy_cgroup::remove(&lost, &BTreeSet::new())?)
 }
 
 /// Kills the first process and waits until it has gone.

@@ -21,12 +21,14 @@ pub(crate) struct Sources {
     /// The root file system.
     pub(crate) root: OwnedFd,
     /// One for each mount, in their order, where they are opened before their turn.
-    pub(crate) binds: Vec<Option<Source>>,
+    pub(crate) binds: Vec<Source>,
+    /// The user namespaces whose maps mounts have: made outside, where a process has the number that /proc knows.
+    maps: Vec<Option<OwnedFd>>,
 }
 
 /// What was opened for a mount.
 pub(crate) enum Source {
-    /// Nothing: it is no bind.
+    /// Nothing: it is no bind, or its turn comes later.
     None,
     /// A detached copy of the tree.
     Tree(OwnedFd),
@@ -35,16 +37,32 @@ pub(crate) enum Source {
 }
 
 impl Sources {
-    /// Opens detached copies of the root and of the sources of the binds among `mounts`: of `all`, or of those alone whose
-    /// ids are mapped, which only the caller can do.
-    pub(crate) fn open(rootfs: &Path, bundle: &Path, mounts: &[MountPlan], all: bool) -> Result<Self> {
+    /// Opens a detached copy of the root, and with `early` those of the sources of the binds among `mounts`.
+    pub(crate) fn open(rootfs: &Path, bundle: &Path, mounts: &[MountPlan], early: bool) -> Result<Self> {
         let root = tree::copy_of_path(rootfs, true).doing(|| format!("open root \"{}\"", rootfs.display()))?;
-        let early = |plan: &MountPlan| (all || plan.idmap.is_some()).then(|| open_bind(plan, bundle)).transpose();
-        Ok(Self { root, binds: mounts.iter().map(early).collect::<Result<_>>()? })
+        let maps = mounts.iter().map(map).collect::<Result<Vec<_>>>()?;
+        let open = |(plan, map): (&_, &Option<OwnedFd>)| match open_bind(plan, bundle, map.as_ref()) {
+            // It may be there when what comes before it is mounted.
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(Source::None),
+            other => other,
+        };
+        let early = if early { mounts } else { &[] };
+        let binds = early.iter().zip(&maps).map(open).collect::<Result<_>>()?;
+        Ok(Self { root, binds, maps })
     }
 }
 
-fn open_bind(plan: &MountPlan, bundle: &Path) -> Result<Source> {
+/// The user namespace that maps the ids of a bind.
+fn map(plan: &MountPlan) -> Result<Option<OwnedFd>> {
+    let idmap = plan.idmap.as_ref().filter(|_| matches!(plan.kind, Kind::Bind { .. }));
+    let userns = idmap.map(|idmap| match &idmap.by {
+        Mapping::Maps(uids, gids) => crate::userns::with_maps(uids, gids),
+        Mapping::Namespace(path) => crate::device::open_host_path(path),
+    });
+    userns.transpose()
+}
+
+fn open_bind(plan: &MountPlan, bundle: &Path, map: Option<&OwnedFd>) -> Result<Source> {
     let Kind::Bind { source, recursive, link } = &plan.kind else { return Ok(Source::None) };
     let path = bundle.join(source);
     if *link == Link::Copy
@@ -58,11 +76,7 @@ fn open_bind(plan: &MountPlan, bundle: &Path) -> Result<Source> {
     };
     let doing = || format!("open \"{}\" to mount on \"{}\"", source.display(), plan.destination.display());
     let tree = opened.doing(doing)?;
-    if let Some(idmap) = &plan.idmap {
-        let userns = match &idmap.by {
-            Mapping::Maps(uids, gids) => crate::userns::with_maps(uids, gids)?,
-            Mapping::Namespace(path) => crate::device::open_host_path(path)?,
-        };
+    if let (Some(idmap), Some(userns)) = (&plan.idmap, map) {
         let change = MountAttr { set: attr::IDMAP, ..MountAttr::default() };
         mount_setattr(tree.as_fd(), idmap.recursive, change, Some(userns.as_fd()))
             .doing(|| format!("map ids of \"{}\"", source.display()))?;
@@ -118,9 +132,12 @@ fn open_here(path: &str) -> Result<OwnedFd> {
 /// Mounts everything, in order: the kernel lists mounts in the order in which they were opened.
 pub(crate) fn mount_all(root: &Root<'_>, mounts: &[MountPlan], sources: &Sources, bundle: &Path) -> Result<()> {
     for (number, plan) in mounts.iter().enumerate() {
-        match sources.binds.get(number).and_then(Option::as_ref) {
+        match sources.binds.get(number) {
+            None | Some(Source::None) => {
+                let map = sources.maps.get(number).and_then(Option::as_ref);
+                mount_one(root, plan, &open_bind(plan, bundle, map)?)?;
+            }
             Some(source) => mount_one(root, plan, source)?,
-            None => mount_one(root, plan, &open_bind(plan, bundle)?)?,
         }
     }
     Ok(())

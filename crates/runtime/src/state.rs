@@ -160,6 +160,11 @@ impl Container {
         self.dir.is_dir()
     }
 
+    /// Where the compiled seccomp programs of all containers are kept: a name that no container can have.
+    pub(crate) fn filters(&self) -> PathBuf {
+        self.dir.with_file_name("@seccomp")
+    }
+
     /// The fifo that its process waits on until `start`.
     pub fn fifo(&self) -> PathBuf {
         self.dir.join("exec.fifo")
@@ -254,11 +259,16 @@ impl Container {
         fs::write(self.dir.join(GROUPS), serde_json::to_vec(groups).map_err(json)?).doing(|| "note the control groups")
     }
 
-    /// The control groups that are its own, where its state cannot tell.
-    pub(crate) fn noted_groups(&self) -> BTreeMap<String, PathBuf> {
+    /// The control groups that were made for it and are not among the `known` ones: its state could not tell.
+    pub(crate) fn lost_groups(&self, known: &BTreeMap<String, PathBuf>) -> BTreeMap<String, PathBuf> {
         let bytes = fs::read(self.dir.join(GROUPS)).unwrap_or_default();
         // Half a note was written before any group was made.
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        let mut noted: BTreeMap<String, PathBuf> = serde_json::from_slice(&bytes).unwrap_or_default();
+        let user = hoy_sys::rustix::process::geteuid().as_raw();
+        // What this user could not make may have been made by another since.
+        let is_own = |directory: &Path| fs::symlink_metadata(directory).is_ok_and(|found| found.uid() == user);
+        noted.retain(|_, directory| !known.values().any(|known| known == directory) && is_own(directory));
+        noted
     }
 
     /// Removes the directory.
@@ -348,7 +358,15 @@ mod tests {
 
     #[test]
     fn ids() {
-        for (id, ok) in [("a", true), ("A_b+c-d.9", true), ("", false), (".", false), ("..", false), ("a/b", false)] {
+        for (id, ok) in [
+            ("a", true),
+            ("A_b+c-d.9", true),
+            ("", false),
+            (".", false),
+            ("..", false),
+            ("a/b", false),
+            ("@seccomp", false),
+        ] {
             assert_eq!(check_id(id).is_ok(), ok, "{id:?}");
         }
     }
