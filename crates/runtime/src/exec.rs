@@ -299,11 +299,7 @@ impl Job {
             notify_env: None,
         };
         setting.limit()?;
-        setting.enter_directory(&root, true)?;
-        let program = setting.find(&root)?;
-        channel.say(b'R')?;
-        channel.wait_go()?;
-        setting.become_program(&root, &program, || Ok(()))
+        setting.become_program(&root, || channel.wait_go())
     }
 }
 

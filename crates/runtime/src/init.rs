@@ -103,16 +103,15 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         notify_env: job.notify_env.as_deref(),
     };
     setting.limit()?;
-    setting.enter_directory(&root, true)?;
-    let program = setting.find(&root)?;
-    channel.say(b'R')?;
-    match &job.fifo {
-        Some(fifo) => wait_for_start(fifo)?,
-        None => channel.wait_go()?,
-    }
     let start = job.config.hooks(|hooks| hooks.start_container());
     let state = state_text(job, Status::Created);
-    setting.become_program(&root, &program, || hooks::run("startContainer", start, &state))
+    setting.become_program(&root, || {
+        match &job.fifo {
+            Some(fifo) => wait_for_start(fifo)?,
+            None => channel.wait_go()?,
+        }
+        hooks::run("startContainer", start, &state)
+    })
 }
 
 /// Mounts, devices and the way into the root; gives the terminal when there is to be one.

@@ -25,7 +25,7 @@ use crate::{Error, Result, identity, personality};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program ready to begin.
-pub(crate) struct Program {
+struct Program {
     path: CString,
     argv: Vec<CString>,
     envp: Vec<CString>,
@@ -113,7 +113,7 @@ impl Setting<'_> {
     }
 
     /// Finds the program in the container: everything that can be known to fail before `start` fails here.
-    pub(crate) fn find(&self, root: &Root<'_>) -> Result<Program> {
+    fn find(&self, root: &Root<'_>) -> Result<Program> {
         let args = self.process.args().as_deref().unwrap_or_default();
         let first = args.first().filter(|arg| !arg.is_empty());
         let first = first.ok_or_else(|| Error::Invalid("process.args is empty".to_owned()))?;
@@ -142,7 +142,7 @@ impl Setting<'_> {
 
     /// Enters the working directory, which must be inside the root: a descriptor of the host's, leaked or named by
     /// the image, would lead out of it.
-    pub(crate) fn enter_directory(&self, root: &Root<'_>, may_fail: bool) -> Result<()> {
+    fn enter_directory(&self, root: &Root<'_>, may_fail: bool) -> Result<()> {
         let cwd = self.process.cwd();
         if !cwd.is_absolute() {
             return Err(Error::Invalid(format!("process.cwd \"{}\" is not absolute", cwd.display())));
@@ -163,16 +163,21 @@ impl Setting<'_> {
         Ok(())
     }
 
-    /// Lets go of every descriptor that the program is not to have, does what comes `before` it, gives up every right
-    /// that it is not to have, and becomes it. A failure is told, and ends this process.
-    pub(crate) fn become_program(&self, root: &Root<'_>, program: &Program, before: impl FnOnce() -> Result<()>) -> ! {
-        // Closed now and not only on exec: the image says what is executed, and `/proc/self/fd/N/..` of a directory
-        // of the host's would lead there.
+    /// Lets go of every descriptor of the host's, says that it is ready, waits as `wait` does, gives up every right that
+    /// the program is not to have, and becomes it. A failure is told, and ends this process.
+    pub(crate) fn become_program(&self, root: &Root<'_>, wait: impl FnOnce() -> Result<()>) -> ! {
+        // Closed now and not only on exec: the image says what is looked for and executed, and `/proc/self/fd/N/..` of
+        // a directory of the host's would lead there; and a container that waits for its start holds nothing.
         let keep: Vec<BorrowedFd<'_>> = [root.0, self.channel.as_fd()].into_iter().chain(self.fifo).collect();
         let Err(error) = close_before_exec(3 + self.preserve_fds, &keep)
             .doing(|| "close descriptors")
-            .and_then(|()| before())
-            .and_then(|()| self.exec(root, program));
+            .and_then(|()| self.enter_directory(root, true))
+            .and_then(|()| self.find(root))
+            .and_then(|program| {
+                self.channel.say(b'R')?;
+                wait()?;
+                self.exec(root, &program)
+            });
         self.channel.tell(b'E', &error.chain()).unwrap_or_else(|_| warn(&error.chain()));
         // Not by returning: owners of what was closed would close it again.
         exit_now(1)
