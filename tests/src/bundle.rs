@@ -119,7 +119,10 @@ impl Bundle {
         let id = format!("exec setpriv --reuid {uid} --regid {gid} --clear-groups -- \"$0\" \"$@\"");
         let become_user = if user == User::Root { "exec \"$0\" \"$@\"" } else { &id };
         let script = format!("umount /sys/fs/cgroup/unified 2>/dev/null; {become_user}");
-        let run = Run::new("unshare").args(["-m", "sh", "-c", &script, program, "--root"]).arg(root).args(args);
+        let run = Run::new("unshare")
+            .args(["-m", "--propagation", "slave", "sh", "-c", &script, program, "--root"])
+            .arg(root)
+            .args(args);
         let run = run.env("HOME", self.sandbox.path("home")).env("XDG_RUNTIME_DIR", self.sandbox.path("run"));
         run.dir(self.sandbox.path("work"))
     }
@@ -127,6 +130,14 @@ impl Bundle {
     /// The runtime under test, with the arguments of a command.
     pub fn tested(&self, args: &[&str]) -> Run {
         self.runtime(&runtime_under_test(), args)
+    }
+
+    /// The runtime under test, started by the last of the words `wrapper`: `unshare -n …` for one.
+    pub fn tested_within(&self, wrapper: &[&str], args: &[&str]) -> Run {
+        std::fs::write(self.path("config.json"), self.config.to_string()).expect("write config.json");
+        let (first, rest) = wrapper.split_first().expect("a program is named");
+        let run = self.sandbox.run(first).args(rest).arg(runtime_under_test());
+        run.arg("--root").arg(self.sandbox.path("run/state")).args(args)
     }
 
     /// `hoy-runtime ARGS`.

@@ -12,7 +12,9 @@ mod registry;
 mod run;
 mod sandbox;
 mod skip;
+mod socket;
 mod user;
+mod vm;
 
 pub use bundle::{Bundle, cannot, runtime_under_test};
 pub use debian::{debian_layout, listing};
@@ -23,4 +25,6 @@ pub use registry::{Registry, free_port};
 pub use run::{Out, Run};
 pub use sandbox::Sandbox;
 pub use skip::{has, need, need_root, need_shared, skip};
+pub use socket::receive_at;
 pub use user::User;
+pub use vm::{in_user_unit, need_vm};

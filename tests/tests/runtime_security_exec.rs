@@ -159,9 +159,10 @@ fn who_waits_holds_nothing() {
         let mut kinds = Vec::new();
         for fd in fs::read_dir(format!("/proc/{}/fd", state["pid"])).unwrap().map(|entry| entry.unwrap().path()) {
             let (link, metadata) = (fs::read_link(&fd).unwrap(), fs::metadata(&fd).unwrap());
-            // Standard streams, the channel, what it waits at, and its own root.
-            let is_stream =
-                ["/dev/null", "pipe:", "socket:"].iter().any(|name| link.to_str().unwrap().starts_with(name));
+            // Standard streams, the channel, what it waits at and by, and its own root.
+            let is_stream = ["/dev/null", "pipe:", "socket:", "anon_inode:[signalfd]"]
+                .iter()
+                .any(|name| link.to_str().unwrap().starts_with(name));
             let is_root = (metadata.dev(), metadata.ino()) == (root.dev(), root.ino());
             if !is_stream && !is_root && !metadata.file_type().is_fifo() {
                 kinds.push(link);

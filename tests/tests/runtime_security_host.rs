@@ -68,7 +68,7 @@ fn keys_of_control_groups_are_names() {
     }
     bundle.set("/linux/cgroupsPath", Value::Null);
     bundle.set("/linux/resources", json!({"hugepageLimits": [{"pageSize": "../../x", "limit": 1}]}));
-    bundle.hoy(&["run", "a"]).fails(1, &["is not a file of a control group"]);
+    bundle.hoy(&["run", "a"]).fails(1, &["x.limit_in_bytes\" is not"]);
     assert_eq!(fs::read_to_string(victim).unwrap(), "mine");
 }
 
@@ -158,18 +158,18 @@ fn no_sockets_of_the_kernels_own() {
     assert!(refused != 97 && held[1..] == [refused, refused], "{free:?} {held:?}");
 }
 
-/// CVE-2025-23266, CVE-2025-23267: a hook has no variable of the image's or of the caller's, and works in `/`.
+/// CVE-2025-23266, CVE-2025-23267: a hook with the host's rights has no variable of the image's or of the caller's, and
+/// works in the bundle, which is the caller's. (startContainer hooks have the program's rights, and its environment.)
 #[test]
 fn hooks_have_an_empty_environment() {
     let Some(mut bundle) = Bundle::new(User::Root) else { return };
-    let kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-    let seen = bundle.path("rootfs/seen");
+    let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    let seen = bundle.path("seen");
     for kind in kinds {
-        let file = if kind == "startContainer" { "/seen".into() } else { seen.clone() };
         // The shell itself sets these.
         let script = format!(
             "{{ echo {kind} $(pwd) $(env | grep -v -e ^PWD= -e ^_= -e ^SHLVL= -e ^OLDPWD= -e ^PATH=/sbin:); }} >> {}",
-            file.display()
+            seen.display()
         );
         let hook = |env: Value| json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": env});
         bundle.set("/hooks", bundle.config.get("hooks").cloned().unwrap_or(json!({})));
@@ -181,7 +181,14 @@ fn hooks_have_an_empty_environment() {
     bundle.script("true");
     let status = bundle.hoy(&["run", "a"]).env("LD_AUDIT", "/evil.so").env("SECRET", "x").spawn().wait().unwrap();
     assert!(status.success());
-    let want: String = kinds.iter().map(|kind| format!("{kind} /\n{kind} / MINE=1\n")).collect();
+    let here = bundle.path("");
+    let here = here.to_str().unwrap().trim_end_matches('/');
+    let lines = |kind: &&str| {
+        // Those of the container's namespaces begin in its root.
+        let below = if *kind == "createContainer" { "/rootfs" } else { "" };
+        format!("{kind} {here}{below}\n{kind} {here}{below} MINE=1\n")
+    };
+    let want: String = kinds.iter().map(lines).collect();
     assert_eq!(fs::read_to_string(seen).unwrap(), want);
 }
 

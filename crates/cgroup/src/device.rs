@@ -4,6 +4,8 @@ use std::fmt;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
+use crate::{Error, Result};
+
 /// One rule; of several that match, the last counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rule {
@@ -63,9 +65,50 @@ impl Rule {
         Self { allow: rule.allow(), kind, major: number(rule.major()), minor: number(rule.minor()), access }
     }
 
+    /// What `DeviceAllow=` takes for it; a kind of device goes by its name in /proc/devices. Nothing when it has none.
+    pub(crate) fn for_systemd(&self, proc_devices: &str) -> Vec<(String, String)> {
+        let letters: String = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')]
+            .iter()
+            .filter(|(bit, _)| self.access & bit != 0)
+            .map(|(_, c)| c)
+            .collect();
+        let kinds: &[&str] = match self.kind {
+            'b' => &["block"],
+            'c' => &["char"],
+            _ => &["block", "char"],
+        };
+        let name = |kind: &str| match (self.major, self.minor) {
+            (Some(major), Some(minor)) => Some(format!("/dev/{kind}/{major}:{minor}")),
+            (Some(major), None) => driver(proc_devices, kind, major).map(|name| format!("{kind}-{name}")),
+            (None, _) => Some(format!("{kind}-*")),
+        };
+        kinds.iter().filter_map(|kind| Some((name(kind)?, letters.clone()))).collect()
+    }
+
+    /// Whether every device of `other` is one of its own.
+    fn covers(&self, other: &Self) -> bool {
+        let number = |own: Option<u32>, other: Option<u32>| own.is_none() || own == other;
+        self.kind == other.kind && number(self.major, other.major) && number(self.minor, other.minor)
+    }
+
+    /// Whether there is a device and an access that both are about.
+    fn meets(&self, other: &Self) -> bool {
+        let number = |own: Option<u32>, other: Option<u32>| own.is_none() || other.is_none() || own == other;
+        let same = self.kind == other.kind && number(self.major, other.major) && number(self.minor, other.minor);
+        same && self.access & other.access != 0
+    }
+
     fn is_everything(&self) -> bool {
         *self == Self::everything(self.allow)
     }
+}
+
+/// The name that /proc/devices gives the devices of a kind with this major number.
+fn driver(proc_devices: &str, kind: &str, major: u32) -> Option<String> {
+    let heading = if kind == "block" { "Block devices:" } else { "Character devices:" };
+    let lines = proc_devices.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.is_empty());
+    let mut fields = lines.filter_map(|line| line.trim().split_once(' '));
+    fields.find(|(number, _)| number.parse() == Ok(major)).map(|(_, name)| name.to_owned())
 }
 
 /// As devices.allow and devices.deny take it.
@@ -95,6 +138,36 @@ pub(crate) fn plan(rules: &[LinuxDeviceCgroup]) -> Vec<Rule> {
         out.extend(DEFAULT);
     }
     out
+}
+
+/// The rules as files of version 1 take them: everything allowed or denied, then exceptions.
+///
+/// # Errors
+/// [`Error::Unavailable`] for an exception from an exception, of which the kernel takes no notice.
+pub(crate) fn plan_v1(rules: &[Rule]) -> Result<Vec<Rule>> {
+    let base = rules.first().is_some_and(|first| first.allow);
+    let mut exceptions: Vec<Rule> = Vec::new();
+    for rule in rules.iter().skip(1) {
+        // The kernel takes the kind "a" for everything, whatever follows it.
+        let kinds: &[char] = if rule.kind == 'a' { &['b', 'c'] } else { &[rule.kind] };
+        for rule in kinds.iter().map(|kind| Rule { kind: *kind, ..*rule }) {
+            if rule.allow != base {
+                exceptions.push(rule);
+                continue;
+            }
+            for exception in exceptions.iter_mut().filter(|exception| exception.meets(&rule)) {
+                if !rule.covers(exception) {
+                    let (now, then) = if base { ("allow", "denied") } else { ("deny", "allowed") };
+                    let reason =
+                        format!("version 1 cannot {now} \"{rule}\" of \"{exception}\", which is {then} before");
+                    return Err(Error::Unavailable { controller: "devices".to_owned(), reason });
+                }
+                exception.access &= !rule.access;
+            }
+            exceptions.retain(|exception| exception.access != 0);
+        }
+    }
+    Ok(std::iter::once(Rule::everything(base)).chain(exceptions).collect())
 }
 
 /// The rules as an eBPF program (linux/bpf.h, `struct bpf_cgroup_dev_ctx`): 1 allows, 0 denies.
@@ -185,6 +258,21 @@ mod tests {
         let one = planned(r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"b","major":8,"access":"r"}]"#);
         assert_eq!(text(&one).get(..2).unwrap(), ["- a", "+ b 8:* r"]);
         assert_eq!(text(&planned(r#"[{"allow":false},{"allow":true}]"#)), ["+ a"]);
+    }
+
+    #[test]
+    fn version_1_has_exceptions_from_one_rule() {
+        let of = |json: &str| plan_v1(&planned(json)).map(|rules| text(&rules)).map_err(|error| error.to_string());
+        let denied =
+            of(r#"[{"allow":true,"type":"a","major":8,"access":"r"},{"allow":false,"type":"b","access":"r"}]"#);
+        assert_eq!(denied.unwrap().get(..4).unwrap(), ["- a", "+ c 8:* r", "+ c *:* m", "+ b *:* m"]);
+        let allowed =
+            of(r#"[{"allow":true},{"allow":false,"type":"b","access":"w"},{"allow":true,"type":"b","access":"wm"}]"#);
+        assert_eq!(allowed.unwrap(), ["+ a"]);
+        let hole =
+            of(r#"[{"allow":true,"type":"b","major":8,"access":"rw"},{"allow":false,"type":"b","major":8,"minor":1}]"#);
+        let want = "set devices limit: version 1 cannot deny \"b 8:1 rwm\" of \"b 8:* rw\", which is allowed before";
+        assert_eq!(hole.unwrap_err(), want);
     }
 
     /// Runs the program as the kernel would, on the instructions it uses.

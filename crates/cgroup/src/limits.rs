@@ -1,8 +1,8 @@
 //! Which file gets which value (runtime-spec config-linux.md "Control groups"; kernel cgroup-v1/, cgroup-v2.rst).
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
+use oci_spec::runtime::{LinuxCpu, LinuxResources};
 
-use crate::{Error, Result};
+use crate::{Error, Result, block, memory};
 
 /// A value for a file of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Write {
     pub value: String,
 }
 
-fn write(controller: &str, file: impl Into<String>, value: impl ToString) -> Write {
+pub(crate) fn write(controller: &str, file: impl Into<String>, value: impl ToString) -> Write {
     Write { controller: controller.to_owned(), file: file.into(), value: value.to_string() }
 }
 
@@ -27,7 +27,7 @@ fn write(controller: &str, file: impl Into<String>, value: impl ToString) -> Wri
 pub fn plan(resources: &LinuxResources, v2: bool) -> Result<Vec<Write>> {
     let mut out = Vec::new();
     if let Some(memory) = resources.memory() {
-        if v2 { memory_v2(memory, &mut out)? } else { memory_v1(memory, &mut out) }
+        if v2 { memory::v2(memory, &mut out)? } else { memory::v1(memory, &mut out) }
     }
     if let Some(cpu) = resources.cpu() {
         if v2 {
@@ -35,21 +35,24 @@ pub fn plan(resources: &LinuxResources, v2: bool) -> Result<Vec<Write>> {
         } else {
             cpu_v1(cpu, &mut out)
         }
-        out.extend(cpu.cpus().iter().map(|cpus| write("cpuset", "cpuset.cpus", cpus)));
-        out.extend(cpu.mems().iter().map(|mems| write("cpuset", "cpuset.mems", mems)));
+        out.extend(cpu.cpus().iter().filter(|list| !list.is_empty()).map(|cpus| write("cpuset", "cpuset.cpus", cpus)));
+        out.extend(cpu.mems().iter().filter(|list| !list.is_empty()).map(|mems| write("cpuset", "cpuset.mems", mems)));
     }
     if let Some(pids) = resources.pids() {
         let limit = if pids.limit() > 0 { pids.limit().to_string() } else { "max".to_owned() };
         out.push(write("pids", "pids.max", limit));
     }
     if let Some(block) = resources.block_io() {
-        if v2 { block_v2(block, &mut out)? } else { block_v1(block, &mut out) }
+        if v2 { block::v2(block, &mut out)? } else { block::v1(block, &mut out) }
     }
     for huge in resources.hugepage_limits().iter().flatten() {
         let suffix = if v2 { "max" } else { "limit_in_bytes" };
-        let file = format!("hugetlb.{}.{suffix}", huge.page_size());
-        plain(&file)?;
-        out.push(write("hugetlb", file, huge.limit()));
+        // What is reserved counts as well: a mapping is refused at once, and no touch of it ends in SIGBUS.
+        for kind in ["", "rsvd."] {
+            let file = format!("hugetlb.{}.{kind}{suffix}", huge.page_size());
+            plain(&file)?;
+            out.push(write("hugetlb", file, huge.limit()));
+        }
     }
     if let Some(network) = resources.network() {
         if v2 && (network.class_id().is_some() || network.priorities().is_some()) {
@@ -92,39 +95,17 @@ fn plain(file: &str) -> Result<()> {
     Ok(())
 }
 
-fn unavailable(controller: &str, reason: &str) -> Error {
+pub(crate) fn unavailable(controller: &str, reason: &str) -> Error {
     Error::Unavailable { controller: controller.to_owned(), reason: reason.to_owned() }
 }
 
-fn memory_v1(memory: &LinuxMemory, out: &mut Vec<Write>) {
-    // The sum of memory and swap may not be below memory: memory first.
-    out.extend(memory.limit().map(|n| write("memory", "memory.limit_in_bytes", n)));
-    out.extend(memory.swap().map(|n| write("memory", "memory.memsw.limit_in_bytes", n)));
-    out.extend(memory.reservation().map(|n| write("memory", "memory.soft_limit_in_bytes", n)));
-    out.extend(memory.swappiness().map(|n| write("memory", "memory.swappiness", n)));
-    out.extend(memory.disable_oom_killer().filter(|yes| *yes).map(|_| write("memory", "memory.oom_control", 1)));
-}
-
-fn memory_v2(memory: &LinuxMemory, out: &mut Vec<Write>) -> Result<()> {
-    let or_max = |n: i64| if n < 0 { "max".to_owned() } else { n.to_string() };
-    let limit = memory.limit().filter(|n| *n != 0);
-    out.extend(limit.map(|n| write("memory", "memory.max", or_max(n))));
-    if let Some(swap) = memory.swap().filter(|n| *n != 0) {
-        // Here the limit is of swap alone; the configuration's is of memory and swap together.
-        let alone = match limit {
-            _ if swap < 0 => swap,
-            Some(limit) if limit >= 0 && swap >= limit => swap - limit,
-            Some(limit) if limit >= 0 => return Err(unavailable("memory", "swap is less than the memory limit")),
-            _ => return Err(unavailable("memory", "a swap limit needs a memory limit")),
-        };
-        out.push(write("memory", "memory.swap.max", or_max(alone)));
-    }
-    out.extend(memory.reservation().map(|n| write("memory", "memory.low", or_max(n))));
-    Ok(())
+/// The share asked for; a group of idle processes has none.
+fn shares(cpu: &LinuxCpu) -> Option<u64> {
+    cpu.shares().filter(|n| *n != 0 && cpu.idle() != Some(1))
 }
 
 fn cpu_v1(cpu: &LinuxCpu, out: &mut Vec<Write>) {
-    out.extend(cpu.shares().filter(|n| *n != 0).map(|n| write("cpu", "cpu.shares", n)));
+    out.extend(shares(cpu).map(|n| write("cpu", "cpu.shares", n)));
     out.extend(cpu.period().filter(|n| *n != 0).map(|n| write("cpu", "cpu.cfs_period_us", n)));
     out.extend(cpu.quota().filter(|n| *n != 0).map(|n| write("cpu", "cpu.cfs_quota_us", n)));
     out.extend(cpu.burst().map(|n| write("cpu", "cpu.cfs_burst_us", n)));
@@ -138,7 +119,7 @@ fn cpu_v2(cpu: &LinuxCpu, out: &mut Vec<Write>) -> Result<()> {
     if realtime {
         return Err(unavailable("cpu", "control groups of version 2 have no real-time limits"));
     }
-    out.extend(cpu.shares().filter(|n| *n != 0).map(|n| write("cpu", "cpu.weight", weight(n))));
+    out.extend(shares(cpu).map(|n| write("cpu", "cpu.weight", weight(n))));
     let quota = cpu.quota().filter(|n| *n != 0);
     let period = cpu.period().filter(|n| *n != 0);
     if quota.is_some() || period.is_some() {
@@ -151,54 +132,8 @@ fn cpu_v2(cpu: &LinuxCpu, out: &mut Vec<Write>) -> Result<()> {
 }
 
 /// Shares of 2 to 262144 are weights of 1 to 10000, in proportion, as every runtime has it.
-fn weight(shares: u64) -> u64 {
+pub(crate) fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
-}
-
-/// The four lists of throttled devices: v1 file, v2 key, entries.
-fn throttles(block: &LinuxBlockIo) -> [(&'static str, &'static str, &[LinuxThrottleDevice]); 4] {
-    [
-        ("blkio.throttle.read_bps_device", "rbps", block.throttle_read_bps_device().as_deref().unwrap_or_default()),
-        ("blkio.throttle.write_bps_device", "wbps", block.throttle_write_bps_device().as_deref().unwrap_or_default()),
-        ("blkio.throttle.read_iops_device", "riops", block.throttle_read_iops_device().as_deref().unwrap_or_default()),
-        (
-            "blkio.throttle.write_iops_device",
-            "wiops",
-            block.throttle_write_iops_device().as_deref().unwrap_or_default(),
-        ),
-    ]
-}
-
-fn block_v1(block: &LinuxBlockIo, out: &mut Vec<Write>) {
-    out.extend(block.weight().filter(|n| *n != 0).map(|n| write("blkio", "blkio.weight", n)));
-    out.extend(block.leaf_weight().filter(|n| *n != 0).map(|n| write("blkio", "blkio.leaf_weight", n)));
-    for device in block.weight_device().iter().flatten() {
-        let name = format!("{}:{}", device.major(), device.minor());
-        out.extend(device.weight().map(|n| write("blkio", "blkio.weight_device", format!("{name} {n}"))));
-        out.extend(device.leaf_weight().map(|n| write("blkio", "blkio.leaf_weight_device", format!("{name} {n}"))));
-    }
-    for (file, _, devices) in throttles(block) {
-        let line = |d: &LinuxThrottleDevice| format!("{}:{} {}", d.major(), d.minor(), d.rate());
-        out.extend(devices.iter().map(|d| write("blkio", file, line(d))));
-    }
-}
-
-fn block_v2(block: &LinuxBlockIo, out: &mut Vec<Write>) -> Result<()> {
-    if block.leaf_weight().is_some_and(|n| n != 0) {
-        return Err(unavailable("io", "control groups of version 2 have no leaf weight"));
-    }
-    // 10 to 1000 there, 1 to 10000 here.
-    let convert = |n: u16| 1 + (u64::from(n.clamp(10, 1000)) - 10) * 9_999 / 990;
-    out.extend(block.weight().filter(|n| *n != 0).map(|n| write("io", "io.weight", format!("default {}", convert(n)))));
-    for device in block.weight_device().iter().flatten() {
-        let line = |n: u16| format!("{}:{} {}", device.major(), device.minor(), convert(n));
-        out.extend(device.weight().map(|n| write("io", "io.weight", line(n))));
-    }
-    for (_, key, devices) in throttles(block) {
-        let line = |d: &LinuxThrottleDevice| format!("{}:{} {key}={}", d.major(), d.minor(), d.rate());
-        out.extend(devices.iter().map(|d| write("io", "io.max", line(d))));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -237,18 +172,48 @@ mod tests {
                 ],
                 &["cpu.weight=39", "cpu.max=50000 100000", "cpuset.cpus=0-1", "cpuset.mems=0"],
             ),
+            (
+                r#"{"cpu":{"shares":2048,"idle":1,"burst":100,"quota":500,"cpus":""}}"#,
+                &["cpu.cfs_quota_us=500", "cpu.cfs_burst_us=100", "cpu.idle=1"],
+                &["cpu.max=500 100000", "cpu.max.burst=100", "cpu.idle=1"],
+            ),
+            (
+                r#"{"cpu":{"realtimePeriod":1000000,"realtimeRuntime":950000}}"#,
+                &["cpu.rt_period_us=1000000", "cpu.rt_runtime_us=950000"],
+                &["set cpu limit: control groups of version 2 have no real-time limits"],
+            ),
+            (
+                r#"{"memory":{"limit":0,"swap":0,"reservation":0,"kernel":5,"kernelTCP":6,"disableOOMKiller":false}}"#,
+                &["memory.kmem.limit_in_bytes=5", "memory.kmem.tcp.limit_in_bytes=6"],
+                &["memory.kmem.limit_in_bytes=5"],
+            ),
+            (
+                r#"{"memory":{"swappiness":3,"disableOOMKiller":true}}"#,
+                &["memory.swappiness=3", "memory.oom_control=1"],
+                &["set memory limit: control groups of version 2 have no swappiness"],
+            ),
+            (
+                r#"{"memory":{"limit":9,"swap":8}}"#,
+                &["memory.limit_in_bytes=9", "memory.memsw.limit_in_bytes=8"],
+                &["set memory limit: swap is less than the memory limit"],
+            ),
+            (
+                r#"{"rdma":{"mlx5_1":{"hcaHandles":3}}}"#,
+                &["rdma.max=mlx5_1 hca_handle=3 hca_object=max"],
+                &["rdma.max=mlx5_1 hca_handle=3 hca_object=max"],
+            ),
             (r#"{"cpu":{"quota":-1}}"#, &["cpu.cfs_quota_us=-1"], &["cpu.max=max 100000"]),
             (r#"{"pids":{"limit":0}}"#, &["pids.max=max"], &["pids.max=max"]),
             (r#"{"pids":{"limit":7}}"#, &["pids.max=7"], &["pids.max=7"]),
             (
                 r#"{"hugepageLimits":[{"pageSize":"2MB","limit":9}]}"#,
-                &["hugetlb.2MB.limit_in_bytes=9"],
-                &["hugetlb.2MB.max=9"],
+                &["hugetlb.2MB.limit_in_bytes=9", "hugetlb.2MB.rsvd.limit_in_bytes=9"],
+                &["hugetlb.2MB.max=9", "hugetlb.2MB.rsvd.max=9"],
             ),
             (
                 r#"{"blockIO":{"weight":100,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":5}]}}"#,
-                &["blkio.weight=100", "blkio.throttle.read_bps_device=8:0 5"],
-                &["io.weight=default 910", "io.max=8:0 rbps=5"],
+                &["blkio.weight=100", "blkio.bfq.weight=100", "blkio.throttle.read_bps_device=8:0 5"],
+                &["io.weight=default 910", "io.bfq.weight=default 100", "io.max=8:0 rbps=5"],
             ),
             (
                 r#"{"unified":{"memory.high":"9"}}"#,
@@ -271,9 +236,9 @@ mod tests {
     fn no_name_leads_out_of_the_group() {
         for key in ["../../x.y", "a/b.c", "..", ".x", "x"] {
             let json = format!(r#"{{"unified":{{"{key}":"1"}}}}"#);
-            assert_eq!(lines(&json, true), [format!("\"{key}\" is not a file of a control group")]);
+            assert_eq!(lines(&json, true), [format!("\"{key}\" is not in the control group")]);
         }
         let json = r#"{"hugepageLimits":[{"pageSize":"../x","limit":9}]}"#;
-        assert!(lines(json, false).concat().ends_with("is not a file of a control group"));
+        assert!(lines(json, false).concat().ends_with("is not in the control group"));
     }
 }

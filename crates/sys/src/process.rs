@@ -133,6 +133,17 @@ pub fn close_before_exec(first: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
             close_range(fd, fd)?;
         }
     }
+    close_except(first, keep)
+}
+
+/// Closes every descriptor from `first` on but those of `keep`, for a process that will never use the others again, nor
+/// end by dropping what owns them: one that waits to be another program.
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_except(first: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| fd.as_raw_fd().try_into().ok()).collect();
+    kept.sort_unstable();
     let mut from = first;
     for fd in kept.into_iter().filter(|fd| *fd >= first) {
         if fd > from {
@@ -144,7 +155,7 @@ pub fn close_before_exec(first: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
 }
 
 fn close_range(first: u32, last: u32) -> Result<()> {
-    // SAFETY: the caller's contract: no owner of what is closed here uses or drops it before this process is another.
+    // SAFETY: no memory is touched; owners of what is closed use it no more, which `close_except` asks of its caller.
     let ret = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     check("close_range", ret).map(drop)
 }
@@ -158,6 +169,17 @@ pub fn setns(fd: BorrowedFd<'_>, kinds: u64) -> Result<()> {
     // SAFETY: setns takes integers and touches no memory of this process.
     let ret = unsafe { libc::setns(fd.as_raw_fd(), kinds) };
     check("setns", ret.into()).map(drop)
+}
+
+/// The flag of the kind of namespace that `fd` is open on: ioctl_nsfs(2) NS_GET_NSTYPE, Linux 4.11.
+///
+/// # Errors
+/// `ENOTTY` for what is no namespace.
+pub fn namespace_kind(fd: BorrowedFd<'_>) -> Result<u64> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the request has no argument; where it is not known the kernel answers ENOTTY.
+    let ret = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
+    check("ioctl NS_GET_NSTYPE", ret.into()).map(|kind| kind as u64)
 }
 
 /// Gives this process namespaces of its own: unshare(2).
