@@ -19,6 +19,8 @@ mod features;
 mod filter;
 mod filter_cache;
 mod foreground;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod hooks;
 mod identity;
