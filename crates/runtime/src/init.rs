@@ -106,9 +106,10 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     };
     setting.limit()?;
     let program = setting.find(&root)?;
+    let state = state_text(job, Status::Created);
     if let Some(fifo) = &job.fifo {
         // Others may look at this process until it is started: nothing of the host's is open for longer than needed.
-        let keep = [channel.as_fd(), job.proc.as_fd(), root.0, fifo.as_fd()];
+        let keep = [channel.as_fd(), root.0, fifo.as_fd()];
         close_except(3 + job.preserve_fds, &keep).doing(|| "close descriptors")?;
     }
     channel.say(b'R')?;
@@ -117,7 +118,6 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     if let Some(fifo) = &job.fifo {
         wait_for_start(fifo)?;
     }
-    let state = state_text(job, Status::Created);
     let start = job.config.hooks(|hooks| hooks.start_container());
     setting.become_program(&root, &program, |env| hooks::run_inside(start, &state, env))
 }
