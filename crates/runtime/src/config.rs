@@ -71,9 +71,6 @@ impl Config {
             }
         }
         let has = |kind| namespaces.iter().any(|n| n.typ() == kind);
-        if !has(LinuxNamespaceType::Mount) {
-            return Err(Error::Invalid("config.json has no mount namespace: a container needs one".to_owned()));
-        }
         let uts = self.spec.hostname().is_some() || self.spec.domainname().is_some();
         if uts && !has(LinuxNamespaceType::Uts) {
             return Err(Error::Invalid("a hostname or domainname needs a uts namespace".to_owned()));
@@ -170,7 +167,6 @@ mod tests {
             (r#"{"ociVersion":"2.0.0"}"#, "ociVersion \"2.0.0\" is not 1.x"),
             (r#"{"ociVersion":"1.0.2"}"#, "config.json has no part \"linux\""),
             (r#"{"ociVersion":"1.0.2","linux":{}}"#, "config.json has no root.path"),
-            (r#"{"ociVersion":"1.0.2","root":{"path":"r"},"linux":{}}"#, "has no mount namespace"),
             (
                 r#"{"ociVersion":"1.0.2","root":{"path":"r"},"hostname":"h","linux":{"namespaces":[{"type":"mount"}]}}"#,
                 "needs a uts namespace",

@@ -191,7 +191,10 @@ pub(crate) fn mask(root: &Root<'_>, linux: &Linux, null: &OwnedFd) -> Result<()>
     let paths = linux.masked_paths().as_deref().unwrap_or_default();
     let mut empty: Option<OwnedFd> = None;
     let mut null_attached: Option<OwnedFd> = None;
-    for path in paths {
+    for (at, path) in paths.iter().enumerate() {
+        if paths.iter().take(at).any(|before| before == path) {
+            continue;
+        }
         let Some(target) = root.find(Path::new(path))? else { continue };
         let doing = || format!("mask \"{path}\"");
         if tree::is_directory(&target).doing(doing)? {

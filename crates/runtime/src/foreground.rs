@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hoy_sys::process::{Child, pidfd_signal};
 use hoy_sys::rustix::event::{PollFd, PollFlags, poll};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{WaitOptions, waitpid};
 use hoy_sys::rustix::stdio::{stdin, stdout};
-use hoy_sys::rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use hoy_sys::rustix::termios::{
+    OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 
 use crate::error::Doing;
 use crate::notify::Relay;
@@ -30,6 +32,8 @@ impl Raw {
         let before = tcgetattr(stdin()).ok().filter(|_| isatty(stdin()))?;
         let mut raw = before.clone();
         raw.make_raw();
+        // What comes out is not a terminal's output yet: see `plain_lines`.
+        raw.output_modes = before.output_modes;
         // Not flushed: what was typed before the container was there is for it.
         tcsetattr(stdin(), OptionalActions::Now, &raw).ok()?;
         Some(Self(before))
@@ -41,6 +45,14 @@ impl Drop for Raw {
         // The terminal may have gone away.
         tcsetattr(stdin(), OptionalActions::Drain, &self.0).unwrap_or_default();
     }
+}
+
+/// Lets a container's terminal end lines as its program does: the caller's own terminal adds what it needs, and a file
+/// or pipe gets no carriage return.
+pub(crate) fn plain_lines(terminal: BorrowedFd<'_>) -> Result<()> {
+    let mut modes = tcgetattr(terminal).doing(|| "read the terminal's modes")?;
+    modes.output_modes.remove(OutputModes::ONLCR);
+    tcsetattr(terminal, OptionalActions::Now, &modes).doing(|| "set the terminal's modes")
 }
 
 /// Waits for the end of `child`, passing signals on to it and copying between the caller and its terminal.

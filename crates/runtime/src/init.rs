@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use hoy_sys::process::{flags, join_session_keyring, unshare};
+use hoy_sys::process::{block_signals, close_except, exit_now, flags, join_session_keyring, unshare};
+use hoy_sys::rustix::event::{PollFd, PollFlags, poll};
 use hoy_sys::rustix::fs::{Mode, readlinkat};
 use hoy_sys::rustix::io::{Errno, read};
 use hoy_sys::rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid, umask};
@@ -23,7 +24,7 @@ use crate::program::Setting;
 use crate::rootfs::{self, Sources};
 use crate::state::{State, Status};
 use crate::tree::Root;
-use crate::{Error, Result, hooks, identity, sysctl};
+use crate::{Error, Result, affinity, hooks, identity, no_pivot, shared_mounts, sysctl};
 
 /// Everything decided and opened before the process is born.
 pub(crate) struct Job {
@@ -55,6 +56,7 @@ pub(crate) struct Job {
 /// Becomes the container's program; returns only on failure.
 pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     channel.wait_go()?;
+    affinity::reset();
     if job.namespaces.has_new_user() || job.namespaces.join_user.is_some() {
         identity::become_root();
     }
@@ -77,7 +79,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     let sources = match &job.sources {
         Some(sources) => sources,
         None => {
-            opened = Sources::open(&job.rootfs, &job.bundle, &job.mounts)?;
+            opened = Sources::open(&job.rootfs, &job.bundle, &job.mounts, false)?;
             &opened
         }
     };
@@ -97,22 +99,27 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         sets: process.capabilities().as_ref().map(Sets::new),
         proc: job.proc.as_fd(),
         channel,
+        fifo: job.fifo.as_ref().map(AsFd::as_fd),
         preserve_fds: job.preserve_fds,
         is_terminal,
         notify_env: job.notify_env.as_deref(),
     };
     setting.limit()?;
-    setting.enter_directory(&root, true)?;
     let program = setting.find(&root)?;
+    if let Some(fifo) = &job.fifo {
+        // Others may look at this process until it is started: nothing of the host's is open for longer than needed.
+        let keep = [channel.as_fd(), job.proc.as_fd(), root.0, fifo.as_fd()];
+        close_except(3 + job.preserve_fds, &keep).doing(|| "close descriptors")?;
+    }
     channel.say(b'R')?;
     // Nobody would know of a process that waits for `start` when its maker died before the state was written.
     channel.wait_go()?;
     if let Some(fifo) = &job.fifo {
         wait_for_start(fifo)?;
     }
+    let state = state_text(job, Status::Created);
     let start = job.config.hooks(|hooks| hooks.start_container());
-    hooks::run("startContainer", start, &state_text(job, Status::Created))?;
-    setting.become_program(&root, &program)
+    setting.become_program(&root, &program, |env| hooks::run_inside(start, &state, env))
 }
 
 /// Mounts, devices and the way into the root; gives the terminal when there is to be one.
@@ -121,8 +128,15 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     let propagation = linux.rootfs_propagation().as_deref();
     let root = Root(sources.root.as_fd());
     let null = job.null.as_ref().map_or_else(device::null, |null| null.try_clone().doing(|| "duplicate"))?;
-    rootfs::attach_root(root.0, propagation, job.namespaces.joins_mounts())?;
-    rootfs::mount_all(&root, &job.mounts, &sources.binds)?;
+    let is_shared = job.state.root_mount.is_some();
+    let is_joined = job.namespaces.joins_mounts();
+    if is_shared {
+        shared_mounts::attach(root.0, &job.rootfs)?;
+    } else {
+        let place = (!job.no_pivot).then_some(job.rootfs.as_path());
+        rootfs::attach_root(root.0, place, propagation, is_joined)?;
+    }
+    rootfs::mount_all(&root, &job.mounts, sources, &job.bundle)?;
     let opened = (job.in_userns && job.host_devices.is_none()).then(|| device::open_host(&job.devices));
     device::make_all(&root, &job.devices, job.host_devices.as_deref().or(opened.as_deref()))?;
     device::link_all(&root)?;
@@ -138,14 +152,18 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
         channel.wait_go()?;
     }
     let create = job.config.hooks(|hooks| hooks.create_container());
-    hooks::run("createContainer", create, &state_text(job, Status::Creating))?;
+    hooks::run("createContainer", create, &state_text(job, Status::Creating), &job.rootfs)?;
     // As every runtime does; one that cannot be made is told of when it is entered.
     root.directory(process.cwd()).map(drop).unwrap_or_default();
     sysctl::set_all(&job.config, job.proc.as_fd())?;
-    // Others in a mount namespace that is joined keep their root.
-    rootfs::enter(root.0, job.no_pivot || job.namespaces.joins_mounts())?;
+    if job.no_pivot && !is_shared && !is_joined {
+        no_pivot::hide_host()?;
+    }
+    // Others in a mount namespace that is not this container's own keep their root.
+    rootfs::enter(root.0, job.no_pivot || is_shared || is_joined)?;
     device::make_readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
     device::mask(&root, linux, &null)?;
+    rootfs::seal_dev(&root, &job.mounts)?;
     rootfs::seal(root.0, job.config.is_readonly(), propagation)?;
     Ok(terminal)
 }
@@ -175,12 +193,29 @@ fn keyring(id: &str) -> Result<()> {
 }
 
 /// Sleeps until `start` writes a byte.
+///
+/// The first process of a PID namespace is deaf to signals that it does not ask for: those that ask it to end do so.
 fn wait_for_start(fifo: &OwnedFd) -> Result<()> {
-    let mut byte = [0_u8; 1];
+    const ENDING: [u32; 5] = [1, 2, 3, 6, 15];
+    let doing = || "wait for start";
+    let signals = block_signals().doing(doing)?;
     loop {
-        match read(fifo, &mut byte) {
-            Err(Errno::INTR) => {}
-            other => return other.map(drop).doing(|| "wait for start"),
+        let mut fds = [PollFd::new(fifo, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        poll(&mut fds, None)
+            .map(drop)
+            .or_else(|errno| if errno == Errno::INTR { Ok(()) } else { Err(errno) })
+            .doing(doing)?;
+        let [start, signal] = fds.map(|fd| fd.revents().contains(PollFlags::IN));
+        if start {
+            return read(fifo, &mut [0_u8; 1]).map(drop).doing(doing);
+        }
+        // struct signalfd_siginfo: 128 bytes, the signal's number first.
+        let mut info = [0_u8; 128];
+        if signal && read(&signals, &mut info).is_ok() {
+            let number = info.first_chunk::<4>().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+            if ENDING.contains(&number) {
+                exit_now(128 + i32::try_from(number).unwrap_or_default());
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
 use crate::notify::Relay;
 use crate::state::{Container, State, Status};
-use crate::{Error, Result, group, hooks, program, resctrl};
+use crate::{Error, Result, group, hooks, program, resctrl, shared_mounts};
 
 const KILL: i32 = 9;
 
@@ -33,7 +33,7 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
     // Before the process is there, so that no signal is lost between the two.
     let signals = if detach { None } else { Some(block_signals().doing(|| "block signals")?) };
     if detach {
-        let config = Config::read(&options.bundle.join("config.json"))?;
+        let config = Config::read(&options.config_file())?;
         if config.process()?.terminal().unwrap_or(false) && options.console_socket.is_none() {
             let reason = "process.terminal is set: a detached container needs --console-socket";
             return Err(Error::Invalid(reason.to_owned()));
@@ -55,7 +55,8 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
     });
     let started = started.and_then(|relay| {
         let state = launched.state.document(Status::Running).to_string();
-        hooks::run("poststart", launched.config.hooks(|hooks| hooks.poststart()), &state)?;
+        let hooks = launched.config.hooks(|hooks| hooks.poststart());
+        hooks::run("poststart", hooks, &state, &launched.state.bundle)?;
         Ok(relay)
     });
     let relay = match started {
@@ -105,7 +106,8 @@ pub fn start(container: &Container) -> Result<()> {
     poll(&mut [PollFd::new(&fifo, PollFlags::empty())], None).doing(|| "wait for the program to begin")?;
     drop(lock);
     let config = container.config()?;
-    hooks::run("poststart", config.hooks(|hooks| hooks.poststart()), &state.document(Status::Running).to_string())
+    let document = state.document(Status::Running).to_string();
+    hooks::run("poststart", config.hooks(|hooks| hooks.poststart()), &document, &state.bundle)
         .inspect_err(|_| kill_process(&state))?;
     match (relay, pidfd) {
         (Some(relay), Some(pidfd)) => relay.wait(pidfd.as_fd(), state.pid),
@@ -128,8 +130,14 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     let state = container.state("kill")?;
     let refused =
         || Error::State { doing: "kill", id: container.id().to_owned(), reason: "container not running".to_owned() };
+    let first = state.is_alive().then_some(state.pid);
     if all {
-        return signal_all(&state.cgroups, state.is_alive().then_some(state.pid), signal);
+        return signal_all(&state.cgroups, first, signal);
+    }
+    // Where its first process is not that of a PID namespace nothing else ends with it.
+    if signal == KILL && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() && !has_own_pids(container) {
+        let is_empty = hoy_cgroup::processes(&state.cgroups)?.is_empty();
+        return if is_empty && first.is_none() { Err(refused()) } else { signal_all(&state.cgroups, first, signal) };
     }
     let pidfd = state.pidfd().ok_or_else(refused)?;
     match pidfd_signal(pidfd.as_fd(), signal) {
@@ -145,6 +153,10 @@ fn thaw(groups: &BTreeMap<String, PathBuf>) -> Result<()> {
         hoy_cgroup::freeze(groups, false)?;
     }
     Ok(())
+}
+
+fn has_own_pids(container: &Container) -> bool {
+    container.config().is_ok_and(|config| config.has_new(LinuxNamespaceType::Pid))
 }
 
 fn signal_all(groups: &BTreeMap<String, PathBuf>, first: Option<i32>, signal: i32) -> Result<()> {
@@ -207,7 +219,7 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         }
     }
     let config = known.map_or_else(|| container.config(), Ok);
-    let has_pid_namespace = config.as_ref().is_ok_and(|config| config.namespace(LinuxNamespaceType::Pid).is_some());
+    let has_pid_namespace = config.as_ref().is_ok_and(|config| config.has_new(LinuxNamespaceType::Pid));
     if !has_pid_namespace && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() {
         // Nothing else ends with the first process here.
         signal_all(&state.cgroups, None, KILL)?;
@@ -216,16 +228,18 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
     let groups = remove_groups(container, &state, force);
     let rdt = config.as_ref().ok().and_then(|config| config.linux().intel_rdt().as_ref());
     let shares = rdt.map_or(Ok(()), |rdt| resctrl::delete(rdt, container.id()));
+    let unmounted = shared_mounts::detach(&state);
     // What has processes yet can be found and deleted again.
     let removed = if groups.is_ok() { container.remove() } else { Ok(()) };
     if let Ok(config) = config {
-        // A hook that fails after the end is only told of: runtime-spec runtime.md "Lifecycle".
-        hooks::run("poststop", config.hooks(|h| h.poststop()), &state.document(Status::Stopped).to_string())
-            .unwrap_or_else(|error| program::warn(&error.chain()));
+        // A hook that fails after the end is only told of, and the next one runs: runtime-spec runtime.md "Lifecycle".
+        let document = state.document(Status::Stopped).to_string();
+        hooks::run_each("poststop", config.hooks(|h| h.poststop()), &document, &state.bundle);
     }
     unit?;
     groups?;
     shares?;
+    unmounted?;
     removed
 }
 

@@ -1,10 +1,9 @@
 //! Which namespaces are made, which are joined, and by whom (namespaces(7)).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use hoy_sys::process::{Child, clone3, exit_now, flags, setns, unshare};
-use hoy_sys::rustix::fs::{CWD, readlinkat};
+use hoy_sys::process::{Child, clone3, exit_now, flags, namespace_kind, setns, unshare};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{self, Pid, PidfdFlags, pidfd_open};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
@@ -32,7 +31,7 @@ pub(crate) struct Namespaces {
     pub(crate) join_after: Vec<(OwnedFd, u64)>,
 }
 
-/// Each kind, its flag, and its file in /proc/PID/ns, which is also what its links begin with.
+/// Each kind, its flag, and its file in /proc/PID/ns.
 const FILES: [(Kind, u64, &str); 8] = [
     (Kind::Mount, flags::NEWNS, "mnt"),
     (Kind::Cgroup, flags::NEWCGROUP, "cgroup"),
@@ -54,14 +53,12 @@ fn names(kinds: u64) -> String {
     format!("namespaces {}", files.collect::<Vec<_>>().join(", "))
 }
 
-/// Checks that `fd`, opened at `path`, is a namespace of that kind: its link in /proc says so.
+/// Checks that `fd`, opened at `path`, is a namespace of that kind.
 fn check_kind(fd: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<()> {
-    let link = readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
-    let is_kind = link.is_ok_and(|link| {
-        let file = FILES.iter().find(|(known, ..)| *known == kind).map_or("", |(_, _, file)| *file);
-        link.to_bytes().starts_with(format!("{file}:[").as_bytes())
-    });
-    if is_kind { Ok(()) } else { Err(Error::Invalid(format!("\"{}\" is no {kind} namespace", path.display()))) }
+    match namespace_kind(fd) {
+        Ok(found) if found == flag(kind) => Ok(()),
+        _ => Err(Error::Invalid(format!("\"{}\" is no {kind} namespace", path.display()))),
+    }
 }
 
 impl Namespaces {
@@ -111,7 +108,9 @@ impl Namespaces {
                 kind => after |= flag(kind),
             }
         }
-        plan.join_after.push((pidfd.try_clone_to_owned().doing(doing)?, after));
+        if after != 0 {
+            plan.join_after.push((pidfd.try_clone_to_owned().doing(doing)?, after));
+        }
         Ok(plan)
     }
 

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use hoy_sys::process::{cloexec_from, execve, reset_signals};
+use hoy_sys::process::{close_before_exec, execve, exit_now, reset_signals};
 use hoy_sys::rustix::fs::{self, Access, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{Gid, Uid, fchdir, getcwd, umask};
@@ -29,6 +29,8 @@ pub(crate) struct Program {
     path: CString,
     argv: Vec<CString>,
     envp: Vec<CString>,
+    /// The working directory is entered already.
+    is_inside: bool,
 }
 
 /// What a process of this container is given besides its configuration.
@@ -40,6 +42,8 @@ pub(crate) struct Setting<'a> {
     /// A proc file system of the caller's.
     pub(crate) proc: BorrowedFd<'a>,
     pub(crate) channel: &'a Channel,
+    /// What `start` sees closing when the program begins.
+    pub(crate) fifo: Option<BorrowedFd<'a>>,
     /// Descriptors from 3 on that the program keeps.
     pub(crate) preserve_fds: u32,
     pub(crate) is_terminal: bool,
@@ -85,7 +89,9 @@ impl Setting<'_> {
         let args = self.process.args().as_deref().unwrap_or_default();
         let first = args.first().filter(|arg| !arg.is_empty());
         let first = first.ok_or_else(|| Error::Invalid("process.args is empty".to_owned()))?;
-        let mut env: Vec<String> = self.process.env().clone().unwrap_or_default();
+        let mut env = last_of_each(self.process.env().as_deref().unwrap_or_default());
+        // A home that is empty is none.
+        env.retain(|entry| entry != "HOME=");
         // The descriptors are the container's first process's, whoever held them before.
         if env.iter().any(|e| e.starts_with("LISTEN_FDS=")) || std::env::var_os("LISTEN_FDS").is_some() {
             env.retain(|e| !e.starts_with("LISTEN_PID="));
@@ -99,18 +105,22 @@ impl Setting<'_> {
         if !env.iter().any(|e| starts(e, "HOME")) {
             env.push(format!("HOME={}", identity::home(root, self.process.user().uid())));
         }
+        let is_inside = self.enter_directory(root, true)?;
         let search = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(PATH).to_owned();
         let text = |s: &String| CString::new(s.as_str()).map_err(|_| Error::Invalid(format!("{s:?} has a NUL byte")));
         Ok(Program {
             path: text(&look_up(first, &search, self.process.cwd())?)?,
             argv: args.iter().map(text).collect::<Result<_>>()?,
             envp: env.iter().map(text).collect::<Result<_>>()?,
+            is_inside,
         })
     }
 
     /// Enters the working directory, which must be inside the root: a descriptor of the host's, leaked or named by
     /// the image, would lead out of it.
-    pub(crate) fn enter_directory(&self, root: &Root<'_>, may_fail: bool) -> Result<()> {
+    ///
+    /// With `may_fail` one that this process may not enter is left for the container's user to try: `false`.
+    fn enter_directory(&self, root: &Root<'_>, may_fail: bool) -> Result<bool> {
         let cwd = self.process.cwd();
         if !cwd.is_absolute() {
             return Err(Error::Invalid(format!("process.cwd \"{}\" is not absolute", cwd.display())));
@@ -120,21 +130,44 @@ impl Setting<'_> {
             .map_err(|error| error.errno)
             .and_then(fchdir);
         match entered {
-            // Only the user himself may enter it, perhaps; he tries again.
-            Err(Errno::ACCESS) if may_fail => return Ok(()),
+            Err(Errno::ACCESS) if may_fail => return Ok(false),
             other => other.doing(|| format!("enter working directory \"{}\"", cwd.display()))?,
         }
         let here = getcwd(Vec::new()).doing(|| "read the working directory")?;
         if !here.to_bytes().starts_with(b"/") {
             return Err(Error::Invalid(format!("working directory \"{}\" is outside of the root", cwd.display())));
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Gives up every right and descriptor that the program is not to have, and becomes it.
-    pub(crate) fn become_program(&self, root: &Root<'_>, program: &Program) -> Result<Infallible> {
+    /// Lets go of every descriptor that the program is not to have, gives up every right that it is not to have, and
+    /// becomes it. A failure is told, and ends this process.
+    ///
+    /// `last` is run when everything is given up, with the program's environment.
+    pub(crate) fn become_program(
+        &self,
+        root: &Root<'_>,
+        program: &Program,
+        last: impl FnOnce(&[CString]) -> Result<()>,
+    ) -> ! {
+        // Closed now and not only on exec: the image says what is executed, and `/proc/self/fd/N/..` of a directory
+        // of the host's would lead there.
+        let keep: Vec<BorrowedFd<'_>> = [root.0, self.channel.as_fd()].into_iter().chain(self.fifo).collect();
+        let Err(error) = close_before_exec(self.preserve_fds.saturating_add(3), &keep)
+            .doing(|| "close descriptors")
+            .and_then(|()| self.exec(root, program, last));
+        self.channel.tell(b'E', &error.chain()).unwrap_or_else(|_| warn(&error.chain()));
+        // Not by returning: owners of what was closed would close it again.
+        exit_now(1)
+    }
+
+    fn exec(
+        &self,
+        root: &Root<'_>,
+        program: &Program,
+        last: impl FnOnce(&[CString]) -> Result<()>,
+    ) -> Result<Infallible> {
         let process = self.process;
-        cloexec_from(self.preserve_fds.saturating_add(3)).doing(|| "close descriptors")?;
         if let Some(sets) = self.sets {
             capability::limit_bounding(sets.bounding)?;
         }
@@ -146,7 +179,9 @@ impl Setting<'_> {
         thread::set_keep_capabilities(false).doing(|| "keep capabilities")?;
         // In the right order the file mode mask is the program's own from here.
         umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
-        self.enter_directory(root, false)?;
+        if !program.is_inside {
+            self.enter_directory(root, false)?;
+        }
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
         let loads_by_right = self.filter.is_some() && !no_new_privileges;
         let sets = capability::attainable(self.sets)?;
@@ -164,6 +199,7 @@ impl Setting<'_> {
         if !also.is_empty() {
             capability::apply(&sets, CapabilitySet::empty())?;
         }
+        last(&program.envp)?;
         let error = execve(&program.path, &program.argv, &program.envp);
         Err(error).doing(|| format!("exec \"{}\"", program.path.to_string_lossy()))
     }
@@ -176,6 +212,15 @@ impl Setting<'_> {
         }
         Ok(())
     }
+}
+
+/// The environment with the last of the entries of each name.
+fn last_of_each(env: &[String]) -> Vec<String> {
+    let name = |entry: &String| entry.split('=').next().map(str::to_owned);
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<String> = env.iter().rev().filter(|entry| seen.insert(name(entry))).cloned().collect();
+    kept.reverse();
+    kept
 }
 
 fn starts(entry: &str, name: &str) -> bool {
@@ -234,5 +279,11 @@ mod tests {
         assert!(missing.contains("executable file not found in $PATH"), "{missing}");
         assert!(look_up("/etc", "", root).unwrap_err().chain().contains("ermission denied"));
         assert!(look_up("/none", "", root).unwrap_err().chain().contains("o such file or directory"));
+    }
+
+    #[test]
+    fn the_last_of_a_name_counts() {
+        let env = ["A=1", "B=2", "A=", "C=x=y"].map(str::to_owned);
+        assert_eq!(last_of_each(&env), ["B=2", "A=", "C=x=y"]);
     }
 }

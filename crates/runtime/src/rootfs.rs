@@ -1,11 +1,12 @@
 //! Carrying out the mounts: the root, what is mounted in it, and the way into it (pivot_root(2)).
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use hoy_sys::mount::{MountAttr, attr, mount_setattr, propagation};
-use hoy_sys::rustix::fs::{CWD, readlink};
+use hoy_sys::rustix::fs::{CWD, Mode, OFlags, openat, readlink};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::mount::{self, FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, UnmountFlags};
 use hoy_sys::rustix::process;
@@ -13,19 +14,21 @@ use hoy_sys::rustix::process;
 use crate::error::Doing;
 use crate::mount_plan::{Kind, Link, Mapping, MountPlan, SOMETIMES};
 use crate::tree::{self, Root};
-use crate::{Error, Result, cgroup_mount};
+use crate::{Error, Result, cgroup_mount, shared_mounts};
 
 /// Trees of the caller's file system, opened where the caller's paths mean what the caller meant.
 pub(crate) struct Sources {
     /// The root file system.
     pub(crate) root: OwnedFd,
-    /// One for each mount, in their order.
+    /// One for each mount, in their order, where they are opened before their turn.
     pub(crate) binds: Vec<Source>,
+    /// The user namespaces whose maps mounts have: made outside, where a process has the number that /proc knows.
+    maps: Vec<Option<OwnedFd>>,
 }
 
 /// What was opened for a mount.
 pub(crate) enum Source {
-    /// Nothing: it is no bind.
+    /// Nothing: it is no bind, or its turn comes later.
     None,
     /// A detached copy of the tree.
     Tree(OwnedFd),
@@ -34,15 +37,32 @@ pub(crate) enum Source {
 }
 
 impl Sources {
-    /// Opens detached copies of the root and of every bind's source.
-    pub(crate) fn open(rootfs: &Path, bundle: &Path, mounts: &[MountPlan]) -> Result<Self> {
+    /// Opens a detached copy of the root, and with `early` those of the sources of the binds among `mounts`.
+    pub(crate) fn open(rootfs: &Path, bundle: &Path, mounts: &[MountPlan], early: bool) -> Result<Self> {
         let root = tree::copy_of_path(rootfs, true).doing(|| format!("open root \"{}\"", rootfs.display()))?;
-        let binds = mounts.iter().map(|plan| open_bind(plan, bundle)).collect::<Result<_>>()?;
-        Ok(Self { root, binds })
+        let maps = mounts.iter().map(map).collect::<Result<Vec<_>>>()?;
+        let open = |(plan, map): (&_, &Option<OwnedFd>)| match open_bind(plan, bundle, map.as_ref()) {
+            // It may be there when what comes before it is mounted.
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(Source::None),
+            other => other,
+        };
+        let early = if early { mounts } else { &[] };
+        let binds = early.iter().zip(&maps).map(open).collect::<Result<_>>()?;
+        Ok(Self { root, binds, maps })
     }
 }
 
-fn open_bind(plan: &MountPlan, bundle: &Path) -> Result<Source> {
+/// The user namespace that maps the ids of a bind.
+fn map(plan: &MountPlan) -> Result<Option<OwnedFd>> {
+    let idmap = plan.idmap.as_ref().filter(|_| matches!(plan.kind, Kind::Bind { .. }));
+    let userns = idmap.map(|idmap| match &idmap.by {
+        Mapping::Maps(uids, gids) => crate::userns::with_maps(uids, gids),
+        Mapping::Namespace(path) => crate::device::open_host_path(path),
+    });
+    userns.transpose()
+}
+
+fn open_bind(plan: &MountPlan, bundle: &Path, map: Option<&OwnedFd>) -> Result<Source> {
     let Kind::Bind { source, recursive, link } = &plan.kind else { return Ok(Source::None) };
     let path = bundle.join(source);
     if *link == Link::Copy
@@ -56,11 +76,7 @@ fn open_bind(plan: &MountPlan, bundle: &Path) -> Result<Source> {
     };
     let doing = || format!("open \"{}\" to mount on \"{}\"", source.display(), plan.destination.display());
     let tree = opened.doing(doing)?;
-    if let Some(idmap) = &plan.idmap {
-        let userns = match &idmap.by {
-            Mapping::Maps(uids, gids) => crate::userns::with_maps(uids, gids)?,
-            Mapping::Namespace(path) => crate::device::open_host_path(path)?,
-        };
+    if let (Some(idmap), Some(userns)) = (&plan.idmap, map) {
         let change = MountAttr { set: attr::IDMAP, ..MountAttr::default() };
         mount_setattr(tree.as_fd(), idmap.recursive, change, Some(userns.as_fd()))
             .doing(|| format!("map ids of \"{}\"", source.display()))?;
@@ -83,12 +99,18 @@ fn propagate(mount: BorrowedFd<'_>, kind: u64, recursive: bool) -> std::io::Resu
     Ok(mount_setattr(mount, recursive, MountAttr { propagation: kind, ..MountAttr::default() }, None)?)
 }
 
-/// Attaches the root over this namespace's `/`, so that it can become the root itself.
+/// Attaches the root in this namespace, so that it can become the root itself: where it comes from, so that sources of
+/// later binds that lie in it are seen with what is mounted there, or else over `/`.
 ///
 /// Mounts made here do not reach the host, and with the default propagation the host's reach here.
 ///
 /// Others in a mount namespace that `is_joined` keep the propagation they have.
-pub(crate) fn attach_root(root: BorrowedFd<'_>, rootfs_propagation: Option<&str>, is_joined: bool) -> Result<()> {
+pub(crate) fn attach_root(
+    root: BorrowedFd<'_>,
+    place: Option<&Path>,
+    rootfs_propagation: Option<&str>,
+    is_joined: bool,
+) -> Result<()> {
     let (kind, recursive) = root_propagation(rootfs_propagation)?;
     let here = open_here("/")?;
     let host = if kind == propagation::PRIVATE { kind } else { propagation::SLAVE };
@@ -97,18 +119,26 @@ pub(crate) fn attach_root(root: BorrowedFd<'_>, rootfs_propagation: Option<&str>
     }
     // A shared tree would send what is mounted in it to its peers on the host.
     propagate(root, host, recursive).doing(|| "change propagation of the root")?;
-    tree::attach(root, here.as_fd()).doing(|| "attach the root")
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // Root of a user namespace may not be able to walk there, and a namespace that is joined may not have it.
+    let place = place.and_then(|path| openat(CWD, path, flags, Mode::empty()).ok()).unwrap_or(here);
+    tree::attach(root, place.as_fd()).doing(|| "attach the root")
 }
 
 fn open_here(path: &str) -> Result<OwnedFd> {
-    use hoy_sys::rustix::fs::{Mode, OFlags, openat};
     openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing(|| format!("open \"{path}\""))
 }
 
-/// Mounts everything, in order.
-pub(crate) fn mount_all(root: &Root<'_>, mounts: &[MountPlan], binds: &[Source]) -> Result<()> {
-    for (plan, source) in mounts.iter().zip(binds) {
-        mount_one(root, plan, source)?;
+/// Mounts everything, in order: the kernel lists mounts in the order in which they were opened.
+pub(crate) fn mount_all(root: &Root<'_>, mounts: &[MountPlan], sources: &Sources, bundle: &Path) -> Result<()> {
+    for (number, plan) in mounts.iter().enumerate() {
+        match sources.binds.get(number) {
+            None | Some(Source::None) => {
+                let map = sources.maps.get(number).and_then(Option::as_ref);
+                mount_one(root, plan, &open_bind(plan, bundle, map)?)?;
+            }
+            Some(source) => mount_one(root, plan, source)?,
+        }
     }
     Ok(())
 }
@@ -138,12 +168,14 @@ fn mount_one(root: &Root<'_>, plan: &MountPlan, source: &Source) -> Result<()> {
             finish(there.as_fd(), plan, false).doing(doing)
         }
         (Kind::Filesystem { fstype, source }, _) => {
+            let was_there = fstype == "tmpfs" && root.find(destination)?.is_some();
             let target = if matches!(fstype.as_str(), "proc" | "sysfs") {
                 // A symlink there would put it somewhere else: every /proc path of the configuration means this one.
                 root.plain_directory(destination)?
             } else {
                 root.directory(destination)?
             };
+            let plan = &at_first(plan, was_there.then_some(target.as_fd())).doing(doing)?;
             let made = match new_filesystem(fstype, source, plan) {
                 Err(error) if may_be_bound(fstype, &error) => bound_instead(fstype, plan).map_err(|_| error),
                 other => other,
@@ -159,6 +191,36 @@ fn mount_one(root: &Root<'_>, plan: &MountPlan, source: &Source) -> Result<()> {
         }
         (Kind::Cgroup, _) => cgroup_mount::mount(root, plan),
     }
+}
+
+/// The plan of a file system as it is made: /dev is filled before it is read-only, and a tmpfs without a mode has that
+/// of the directory that it covers, if that `was` there.
+fn at_first<'a>(plan: &'a MountPlan, was: Option<BorrowedFd<'_>>) -> std::io::Result<Cow<'a, MountPlan>> {
+    let mut plan = Cow::Borrowed(plan);
+    if is_readonly_dev(&plan) {
+        plan.to_mut().attr.set &= !attr::RDONLY;
+    }
+    if let Some(was) = was.filter(|_| !plan.data.iter().any(|(key, _)| key == "mode")) {
+        let mode = hoy_sys::rustix::fs::fstat(was)?.st_mode & 0o7777;
+        plan.to_mut().data.push(("mode".to_owned(), Some(format!("{mode:o}"))));
+    }
+    Ok(plan)
+}
+
+fn is_readonly_dev(plan: &MountPlan) -> bool {
+    let is_new = matches!(plan.kind, Kind::Filesystem { .. });
+    is_new && plan.attr.set & attr::RDONLY != 0 && tree::clean(&plan.destination) == Path::new("dev")
+}
+
+/// Makes /dev read-only where it is to be, now that it is filled.
+pub(crate) fn seal_dev(root: &Root<'_>, mounts: &[MountPlan]) -> Result<()> {
+    if mounts.iter().any(is_readonly_dev)
+        && let Some(dev) = root.find(Path::new("/dev"))?
+    {
+        let change = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+        tree::set_attributes(dev.as_fd(), false, change).doing(|| "make \"/dev\" read-only")?;
+    }
+    Ok(())
 }
 
 /// Attributes and propagation. A new file system has its own attributes from fsmount already.
@@ -265,7 +327,7 @@ fn bound_instead(fstype: &str, plan: &MountPlan) -> std::io::Result<OwnedFd> {
 
 /// Copies the directory `from` into the new file system `to`: the option `tmpcopyup`.
 fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
-    use hoy_sys::rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
+    use hoy_sys::rustix::fs::{AtFlags, Dir, FileType, statat};
     let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let source = openat(from, ".", open, Mode::empty())?;
     let target = openat(to, ".", open, Mode::empty())?;
@@ -309,14 +371,13 @@ fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
 
 /// Makes `root` this process's `/` and lets the old one go.
 pub(crate) fn enter(root: BorrowedFd<'_>, no_pivot: bool) -> Result<()> {
-    process::fchdir(root).doing(|| "enter the root")?;
     if no_pivot {
-        process::chroot(".").doing(|| "change the root")?;
-    } else {
-        // The old root is stacked on the new one and comes off again: pivot_root(2) NOTES.
-        process::pivot_root(".", ".").doing(|| "pivot the root")?;
-        mount::unmount(".", UnmountFlags::DETACH).doing(|| "unmount the old root")?;
+        return shared_mounts::enter(root);
     }
+    process::fchdir(root).doing(|| "enter the root")?;
+    // The old root is stacked on the new one and comes off again: pivot_root(2) NOTES.
+    process::pivot_root(".", ".").doing(|| "pivot the root")?;
+    mount::unmount(".", UnmountFlags::DETACH).doing(|| "unmount the old root")?;
     process::chdir("/").doing(|| "enter \"/\"")
 }
 

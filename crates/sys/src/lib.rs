@@ -13,6 +13,7 @@ pub mod mount;
 pub mod net;
 pub mod path;
 pub mod process;
+pub mod regex;
 pub mod relay;
 pub mod sched;
 pub mod seccomp;
