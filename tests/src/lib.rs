@@ -17,6 +17,7 @@ mod skip;
 mod socket;
 mod traced;
 mod user;
+mod vm;
 
 pub use broken::{broken, cases, damaged, full_config};
 pub use bundle::{Bundle, cannot, runtime_under_test};
@@ -32,3 +33,4 @@ pub use skip::{has, need, need_root, need_shared, skip};
 pub use socket::receive_at;
 pub use traced::{At, Seen, traced};
 pub use user::User;
+pub use vm::{in_user_unit, need_vm};

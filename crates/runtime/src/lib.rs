@@ -17,6 +17,7 @@ mod events;
 mod exec;
 mod features;
 mod filter;
+mod filter_cache;
 mod foreground;
 #[cfg(test)]
 mod fuzz;
