@@ -95,7 +95,9 @@ impl Machine {
     }
 
     fn files(&self, directory: &Path, found: &mut BTreeSet<String>) {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        // Compiled filters are kept for the next container.
+        let kept = |entry: &fs::DirEntry| entry.file_name() == "@seccomp";
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten().filter(|entry| !kept(entry)) {
             found.insert(format!("file {}", entry.path().display()));
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) && self.ignored.as_ref() != Some(&entry.path()) {
                 self.files(&entry.path(), found);

@@ -7,7 +7,6 @@ use serde_json::Value;
 use crate::capability::Sets;
 use crate::config::Config;
 use crate::exec::parse_process;
-use crate::filter::Filter;
 use crate::validate::check_process;
 use crate::{Error, Result, device, mount_plan, namespace, net_device, notify, resctrl};
 
@@ -21,7 +20,7 @@ fn decide(bytes: Vec<u8>) -> Result<()> {
     mount_plan::plan_all(&config)?;
     linux.intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, "id")).transpose()?;
     device::plan(linux.devices().as_deref().unwrap_or_default())?;
-    linux.seccomp().as_ref().map(|profile| Filter::new(profile, "/proc/none".as_ref())).transpose()?;
+    linux.seccomp().as_ref().map(|profile| hoy_seccomp::compile(profile, std::env::consts::ARCH)).transpose()?;
     namespace::Namespaces::plan(&config)?;
     net_device::plan(&config)?;
     // Neither version of control groups has everything.

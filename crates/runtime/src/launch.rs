@@ -194,12 +194,12 @@ fn launch_in(
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)?;
     }
-    if fifo {
-        outer.say(b'G')?;
-    }
     made.into_iter().for_each(resctrl::Made::keep);
     if let Some(socket) = &options.pidfd_socket {
         console::send_pidfd(socket, b"standard", child.pidfd.as_fd())?;
+    }
+    if fifo {
+        outer.say(b'G')?;
     }
     Ok(Launched { child, channel: outer, state: job.state, config: job.config, terminal })
 }

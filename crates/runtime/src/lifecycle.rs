@@ -130,17 +130,14 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     let state = container.state("kill")?;
     let refused =
         || Error::State { doing: "kill", id: container.id().to_owned(), reason: "container not running".to_owned() };
+    let first = state.is_alive().then_some(state.pid);
     if all {
-        return signal_all(&state.cgroups, state.is_alive().then_some(state.pid), signal);
+        return signal_all(&state.cgroups, first, signal);
     }
     // Where its first process is not that of a PID namespace nothing else ends with it.
     if signal == KILL && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() && !has_own_pids(container) {
         let is_empty = hoy_cgroup::processes(&state.cgroups)?.is_empty();
-        return if is_empty && !state.is_alive() {
-            Err(refused())
-        } else {
-            signal_all(&state.cgroups, state.is_alive().then_some(state.pid), signal)
-        };
+        return if is_empty && first.is_none() { Err(refused()) } else { signal_all(&state.cgroups, first, signal) };
     }
     let pidfd = state.pidfd().ok_or_else(refused)?;
     match pidfd_signal(pidfd.as_fd(), signal) {
