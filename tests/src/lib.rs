@@ -12,6 +12,7 @@ mod run;
 mod sandbox;
 mod skip;
 mod user;
+mod vm;
 
 pub use bundle::{Bundle, cannot, runtime_under_test};
 pub use debian::{debian_layout, listing};
@@ -22,3 +23,4 @@ pub use run::{Out, Run};
 pub use sandbox::Sandbox;
 pub use skip::{has, need, need_root, need_shared, skip};
 pub use user::User;
+pub use vm::{in_user_unit, need_vm};
