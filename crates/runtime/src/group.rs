@@ -103,6 +103,7 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
     let rules = !is_in_user_namespace() && (geteuid().is_root() || !in_userns);
     let resources = config.linux().resources().as_ref();
     if let Some(path) = given {
+        check_unused(&hierarchies, path)?;
         return Ok(Group::create(&hierarchies, path, resources, rules, Existing::Join)?);
     }
     let parent = parent(&hierarchies);
@@ -118,6 +119,25 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
             other => return Ok(other?),
         }
     }
+}
+
+/// Checks of a group that is there already that no process is in it, and none would be stopped on entering it.
+fn check_unused(hierarchies: &Hierarchies, path: &Path) -> Result<()> {
+    let places = hierarchies.iter().map(|hierarchy| (hierarchy.controllers.clone(), hierarchy.directory(path)));
+    for (controllers, directory) in places.filter(|(_, directory)| directory.is_dir()) {
+        let alone = BTreeMap::from([(controllers, directory.clone())]);
+        let count = hoy_cgroup::processes(&alone)?.len();
+        let refused = |reason: &str| {
+            Err(Error::Invalid(format!("container's cgroup {reason}: \"{}\" is another's", directory.display())))
+        };
+        if count > 0 {
+            return refused("is not empty");
+        }
+        if hoy_cgroup::is_frozen(&alone) {
+            return refused("is frozen");
+        }
+    }
+    Ok(())
 }
 
 /// Where a group that nobody named is made. An ordinary user may make one only where systemd delegates: beside his own
