@@ -112,9 +112,10 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         close_except(3 + job.preserve_fds, &keep).doing(|| "close descriptors")?;
     }
     channel.say(b'R')?;
-    match &job.fifo {
-        Some(fifo) => wait_for_start(fifo)?,
-        None => channel.wait_go()?,
+    // Nobody would know of a process that waits for `start` when its maker died before the state was written.
+    channel.wait_go()?;
+    if let Some(fifo) = &job.fifo {
+        wait_for_start(fifo)?;
     }
     let state = state_text(job, Status::Created);
     let start = job.config.hooks(|hooks| hooks.start_container());

@@ -20,7 +20,10 @@ mod events;
 mod exec;
 mod features;
 mod filter;
+mod filter_cache;
 mod foreground;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod hooks;
 mod identity;
