@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::checkpoint::{Checkpoint, Restore};
+
 use crate::events::Events;
 use crate::update::Update;
 
@@ -99,6 +101,10 @@ pub(crate) enum Command {
     Events(Events),
     /// Change a container's limits
     Update(Update),
+    /// Save the processes of a container as images, through criu
+    Checkpoint(Checkpoint),
+    /// Make a container from images, through criu
+    Restore(Restore),
     /// Write a new config.json
     Spec(Spec),
     /// Print what this runtime can do, as JSON

@@ -10,8 +10,8 @@ use hoy_cli::{Context, Error, Result, Stdout, print_line};
 use hoy_runtime::document::Document;
 use hoy_runtime::state::{self, Container};
 use hoy_runtime::{
-    CgroupManager, CreateOptions, ExecOptions, create, delete, exec, features, kill, parse_user, pause,
-    run as run_container, seal, start, update,
+    CgroupManager, CreateOptions, ExecOptions, checkpoint, create, delete, exec, features, kill, parse_user, pause,
+    restore, run as run_container, seal, start, update,
 };
 
 use hoy_sys::regex::Regex;
@@ -61,6 +61,15 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
         Command::Resume(args) => pause(&container(&args.id)?, false)?,
         Command::Events(args) => events::print(&container(&args.id)?, &args)?,
         Command::Update(args) => update(&container(&args.id)?, &args.changes()?, &args.schemata())?,
+        Command::Checkpoint(args) => {
+            let container = container(&args.id)?;
+            checkpoint(&container, &args.options(global.criu.clone())?)?;
+        }
+        Command::Restore(args) => {
+            let container = container(&args.id)?;
+            let code = restore(&container, &args.options(global_options(global), global.criu.clone()))?;
+            return Ok(ExitCode::from(code));
+        }
         Command::Spec(args) => spec::write(&args.bundle, args.rootless)?,
         Command::Exec(args) => {
             let container = container(&args.id)?;
@@ -116,6 +125,13 @@ fn options(global: &Global, args: Create) -> CreateOptions {
         preserve_fds: args.preserve_fds,
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
+        ..global_options(global)
+    }
+}
+
+/// What is said before the command.
+fn global_options(global: &Global) -> CreateOptions {
+    CreateOptions {
         rootless: match global.rootless {
             Rootless::Auto => None,
             Rootless::True => Some(true),
@@ -127,6 +143,7 @@ fn options(global: &Global, args: Create) -> CreateOptions {
             Manager::Cgroupfs if global.systemd_cgroup => CgroupManager::Systemd,
             Manager::Cgroupfs => CgroupManager::Cgroupfs,
         },
+        ..CreateOptions::default()
     }
 }
 

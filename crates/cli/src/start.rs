@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Parser};
 use clap_complete::Shell;
 
@@ -66,7 +66,10 @@ fn lacks_value(error: &clap::Error) -> Option<String> {
     let text = |kind| error.get(kind).map(ToString::to_string);
     let is_empty = text(ContextKind::InvalidValue).is_some_and(|value| value.is_empty());
     // Where only some values are possible, clap lists them.
-    let is_free = error.get(ContextKind::ValidValue).is_none();
+    let is_free = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) => values.is_empty(),
+        other => other.is_none(),
+    };
     text(ContextKind::InvalidArg).filter(|_| error.kind() == ErrorKind::InvalidValue && is_empty && is_free)
 }
 

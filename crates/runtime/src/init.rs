@@ -183,7 +183,7 @@ fn names(config: &Config) -> Result<()> {
 }
 
 /// The caller's keys are not the container's.
-fn keyring(id: &str) -> Result<()> {
+pub(crate) fn keyring(id: &str) -> Result<()> {
     let name = std::ffi::CString::new(format!("_ses.{id}"));
     let name = name.map_err(|_| Error::Invalid(format!("container id {id:?} has a NUL byte")))?;
     match join_session_keyring(&name) {

@@ -291,22 +291,7 @@ fn prepare(
     let host_devices = (in_userns && opens).then(|| device::open_host(&devices));
     let filter =
         config.linux().seccomp().as_ref().map(|profile| Filter::new(profile, &container.filters())).transpose()?;
-    let state = State {
-        oci_version: OCI_VERSION.to_owned(),
-        id: container.id().to_owned(),
-        pid: 0,
-        start_time: 0,
-        creating: false,
-        bundle: bundle.to_owned(),
-        rootfs: rootfs.clone(),
-        created: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
-        owner: geteuid().as_raw().to_string(),
-        annotations: config.spec.annotations().clone().unwrap_or_default(),
-        cgroups: std::collections::BTreeMap::new(),
-        cgroups_shared: std::collections::BTreeSet::new(),
-        root_mount,
-        systemd_unit: None,
-    };
+    let state = State { root_mount, ..new_state(container, &config, bundle) };
     Ok(Job {
         state,
         bundle: bundle.to_owned(),
@@ -327,6 +312,26 @@ fn prepare(
         no_new_keyring: options.no_new_keyring,
         config,
     })
+}
+
+/// The state of a container that is about to be made.
+pub(crate) fn new_state(container: &Container, config: &Config, bundle: &Path) -> State {
+    State {
+        oci_version: OCI_VERSION.to_owned(),
+        id: container.id().to_owned(),
+        pid: 0,
+        start_time: 0,
+        creating: false,
+        bundle: bundle.to_owned(),
+        rootfs: config.rootfs(bundle),
+        created: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
+        owner: geteuid().as_raw().to_string(),
+        annotations: config.spec.annotations().clone().unwrap_or_default(),
+        cgroups: std::collections::BTreeMap::new(),
+        cgroups_shared: std::collections::BTreeSet::new(),
+        root_mount: None,
+        systemd_unit: None,
+    }
 }
 
 /// Descriptors of socket activation are handed on: sd_listen_fds(3).
