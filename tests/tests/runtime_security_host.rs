@@ -68,7 +68,7 @@ fn keys_of_control_groups_are_names() {
     }
     bundle.set("/linux/cgroupsPath", Value::Null);
     bundle.set("/linux/resources", json!({"hugepageLimits": [{"pageSize": "../../x", "limit": 1}]}));
-    bundle.hoy(&["run", "a"]).fails(1, &["is not a file of a control group"]);
+    bundle.hoy(&["run", "a"]).fails(1, &["\"hugetlb.../../x.limit_in_bytes\" is not "]);
     assert_eq!(fs::read_to_string(victim).unwrap(), "mine");
 }
 

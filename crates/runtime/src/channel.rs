@@ -8,6 +8,9 @@ use hoy_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use crate::error::Doing;
 use crate::{Error, Result};
 
+/// The longest message, in bytes: a failure with all its causes is told in less.
+const LONGEST: usize = 4096;
+
 /// One message.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -55,7 +58,7 @@ impl Channel {
     /// Sends a letter and a text.
     pub(crate) fn tell(&self, letter: u8, text: &str) -> Result<()> {
         let mut bytes = vec![letter];
-        bytes.extend(text.bytes().take(60_000));
+        bytes.extend(text.bytes().take(LONGEST - 1));
         self.send(&bytes, &[])
     }
 
@@ -70,7 +73,7 @@ impl Channel {
 
     /// Waits for a message.
     pub(crate) fn receive(&self) -> Result<Message> {
-        let mut buffer = vec![0; 64 * 1024];
+        let mut buffer = [0; LONGEST];
         let (length, mut fds) = match recv_fds(self.0.as_fd(), &mut buffer) {
             Err(error) if error.errno == hoy_sys::rustix::io::Errno::CONNRESET => return Ok(Message::Closed),
             other => other.doing(|| "talk between runtime and container")?,

@@ -124,7 +124,12 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
         return Err(refused("container not running"));
     }
     let job = Job {
-        filter: config.linux().seccomp().as_ref().map(Filter::new).transpose()?,
+        filter: config
+            .linux()
+            .seccomp()
+            .as_ref()
+            .map(|profile| Filter::new(profile, &container.filters()))
+            .transpose()?,
         sets: sets(&config, &process, options),
         proc,
         root,

@@ -151,7 +151,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
         channel.wait_go()?;
     }
     let create = job.config.hooks(|hooks| hooks.create_container());
-    hooks::run("createContainer", create, &state_text(job, Status::Creating), &job.rootfs)?;
+    hooks::run("createContainer", create, &state_text(job, Status::Creating), &job.bundle)?;
     // As every runtime does; one that cannot be made is told of when it is entered.
     root.directory(process.cwd()).map(drop).unwrap_or_default();
     sysctl::set_all(&job.config, job.proc.as_fd())?;

@@ -280,7 +280,8 @@ fn prepare(
         None => return Err(Error::Invalid("a container without a mount namespace needs root".to_owned())),
     };
     let host_devices = (in_userns && opens).then(|| device::open_host(&devices));
-    let filter = config.linux().seccomp().as_ref().map(Filter::new).transpose()?;
+    let filter =
+        config.linux().seccomp().as_ref().map(|profile| Filter::new(profile, &container.filters())).transpose()?;
     let state = State {
         oci_version: OCI_VERSION.to_owned(),
         id: container.id().to_owned(),

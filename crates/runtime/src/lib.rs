@@ -17,6 +17,7 @@ mod events;
 mod exec;
 mod features;
 mod filter;
+mod filter_cache;
 mod foreground;
 mod group;
 mod hooks;

@@ -159,6 +159,11 @@ impl Container {
         self.dir.is_dir()
     }
 
+    /// Where the compiled seccomp programs of all containers are kept: a name that no container can have.
+    pub(crate) fn filters(&self) -> PathBuf {
+        self.dir.with_file_name("@seccomp")
+    }
+
     /// The fifo that its process waits on until `start`.
     pub fn fifo(&self) -> PathBuf {
         self.dir.join("exec.fifo")
@@ -331,7 +336,15 @@ mod tests {
 
     #[test]
     fn ids() {
-        for (id, ok) in [("a", true), ("A_b+c-d.9", true), ("", false), (".", false), ("..", false), ("a/b", false)] {
+        for (id, ok) in [
+            ("a", true),
+            ("A_b+c-d.9", true),
+            ("", false),
+            (".", false),
+            ("..", false),
+            ("a/b", false),
+            ("@seccomp", false),
+        ] {
             assert_eq!(check_id(id).is_ok(), ok, "{id:?}");
         }
     }

@@ -47,6 +47,7 @@ pub fn compile(profile: &LinuxSeccomp, machine: &str) -> Result<Compiled> {
             abis.push(abi);
         }
     }
+    check_errno(profile.default_errno_ret())?;
     let default = profile.default_action().as_u32(profile.default_errno_ret());
     if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
         return Err(Error::Invalid("SCMP_ACT_NOTIFY cannot be the default action".to_owned()));
@@ -72,7 +73,16 @@ pub fn compile(profile: &LinuxSeccomp, machine: &str) -> Result<Compiled> {
     Ok(Compiled { program, notifies })
 }
 
+/// A filter returns the number in its lower half; the upper is the action.
+fn check_errno(number: Option<u32>) -> Result<()> {
+    match number.filter(|number| *number > 0xffff) {
+        Some(number) => Err(Error::Invalid(format!("errnoRet {number} of the seccomp profile is above 65535"))),
+        None => Ok(()),
+    }
+}
+
 fn check(rule: &LinuxSyscall) -> Result<()> {
+    check_errno(rule.errno_ret())?;
     let name = || rule.names().join(", ");
     if rule.action() == LinuxSeccompAction::ScmpActNotify && rule.names().iter().any(|name| name == "write") {
         // The runtime could not send the listener's descriptor on.
@@ -115,7 +125,6 @@ fn block(abis: &[&Abi], rules: &[LinuxSyscall], default: u32, has_x32_bit: bool)
 }
 
 fn collect(abi: &Abi, rules: &[LinuxSyscall], default: u32, calls: &mut BTreeMap<u32, Rules>) {
-    let numbers: BTreeMap<&str, u32> = abi.numbers().collect();
     for rule in rules {
         let action = rule.action().as_u32(rule.errno_ret());
         if action == default {
@@ -123,8 +132,8 @@ fn collect(abi: &Abi, rules: &[LinuxSyscall], default: u32, calls: &mut BTreeMap
             continue;
         }
         for name in rule.names() {
-            let Some(number) = numbers.get(name.as_str()) else { continue };
-            let of = calls.entry(*number).or_default();
+            let Some(number) = abi.number(name) else { continue };
+            let of = calls.entry(number).or_default();
             let args = rule.args().as_deref().unwrap_or_default();
             if args.is_empty() {
                 of.always.get_or_insert(action);

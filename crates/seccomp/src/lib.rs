@@ -3,8 +3,10 @@
 mod assemble;
 mod compile;
 mod error;
+mod key;
 mod syscalls;
 
 pub use assemble::Instruction;
 pub use compile::{Compiled, compile};
 pub use error::{Error, Result};
+pub use key::key;

@@ -197,3 +197,13 @@ fn what_no_filter_can_do() {
         "args":[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]}]}"#;
     assert!(bad(arg, "x86_64"));
 }
+
+#[test]
+fn an_error_number_is_no_other_action() {
+    for json in [
+        r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":2147418112}"#,
+        r#"{"defaultAction":"SCMP_ACT_KILL","syscalls":[{"names":["read"],"action":"SCMP_ACT_ERRNO","errnoRet":65536}]}"#,
+    ] {
+        assert!(matches!(compile(&profile(json), "x86_64"), Err(Error::Invalid(_))), "{json}");
+    }
+}

@@ -55,9 +55,26 @@ pub(crate) fn foreign(machine: &str, arch: Arch) -> Option<Abi> {
 }
 
 impl Abi {
-    /// Every name and number.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = (&'static str, u32)> + '_ {
+    /// The number of the system call `name`.
+    pub(crate) fn number(&self, name: &str) -> Option<u32> {
         let mark = if self.is_x32 { X32_BIT } else { 0 };
-        self.table.iter().map(move |(name, number)| (*name, number | mark))
+        let at = self.table.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
+        self.table.get(at).map(|(_, number)| number | mark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found() {
+        for abi in [X86_64, X32, X86, AARCH64, ARM, RISCV64] {
+            assert!(abi.table.is_sorted_by(|(a, _), (b, _)| a < b), "{:x}", abi.audit);
+            for (name, number) in abi.table {
+                assert_eq!(abi.number(name).map(|n| n & !X32_BIT), Some(*number), "{name}");
+            }
+            assert_eq!(abi.number("no_such_call"), None);
+        }
     }
 }
