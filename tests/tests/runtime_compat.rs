@@ -149,6 +149,8 @@ fn lists_are_in_the_known_order_and_of_what_is_there() {
     ]
     .map(|name| list.find(name).unwrap_or_else(|| panic!("{name} is not in {list}")));
     assert!(places.is_sorted(), "{list}");
+    let event = bundle.hoy(&["events", "--stats", "a"]).ok();
+    assert!(event.starts_with(r#"{"type":"stats","id":"a","data":{"#), "{event}");
     bundle.hoy(&["delete", "-f", "a"]).ok();
     Run::new("hoy-runtime").args(["--root", "/no/such", "list"]).fails(1, &["\"/no/such\" is not a directory"]);
 }
@@ -209,7 +211,7 @@ fn a_control_group_in_use_is_refused() {
     fs::write(freezer.join("freezer.state"), "FROZEN").unwrap();
     let refused = bundle.hoy(&["run", "b"]).output();
     fs::remove_dir(&freezer).unwrap();
-    assert!(refused.status == 1 && refused.stderr.contains("container's cgroup is frozen"), "{refused:?}");
+    assert!(refused.status == 1 && refused.stderr.contains("container's cgroup unexpectedly frozen"), "{refused:?}");
 }
 
 /// What a program writes to its terminal comes out of a pipe as it wrote it.

@@ -49,7 +49,7 @@ mod userns;
 mod validate;
 
 pub use error::{Error, Result};
-pub use events::{stats, watch};
+pub use events::{Event, stats, watch};
 pub use exec::{ExecOptions, exec, parse_user};
 pub use features::features;
 pub use group::CgroupManager;
