@@ -52,6 +52,29 @@ impl Bundle {
         Some(bundle)
     }
 
+    /// A bundle for each of `users`, of a version of the specification that peers of some age read too.
+    pub fn each(users: &[User]) -> impl Iterator<Item = (User, Self)> {
+        users.iter().filter_map(|&user| {
+            let mut bundle = Self::new(user)?;
+            bundle.set("/ociVersion", json!("1.0.2"));
+            Some((user, bundle))
+        })
+    }
+
+    /// Maps all of an ordinary user's ids: 0 is his own, the subordinate ones begin at 1.
+    pub fn map_subordinate_ids(&mut self, user: User) {
+        let (uid, gid) = user.ids().expect("the test asked whether the user is available");
+        for (kind, file, own) in [("uid", "/etc/subuid", uid), ("gid", "/etc/subgid", gid)] {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix(&format!("{}:", user.name())));
+            let (first, count) = line.and_then(|line| line.split_once(':')).expect("the user has subordinate ids");
+            let number = |text: &str| text.parse::<u32>().expect("an id is a number");
+            let maps = json!([{"containerID": 0, "hostID": own, "size": 1},
+                {"containerID": 1, "hostID": number(first), "size": number(count)}]);
+            self.set(&format!("/linux/{kind}Mappings"), maps);
+        }
+    }
+
     /// A path in the bundle.
     pub fn path(&self, name: &str) -> PathBuf {
         self.sandbox.path("work").join(name)
@@ -78,18 +101,30 @@ impl Bundle {
     /// The runtime, or a peer, with the arguments of a command, run in the bundle with the configuration as it is now.
     pub fn runtime(&self, program: &str, args: &[&str]) -> Run {
         let path = self.path("config.json");
-        std::fs::write(&path, self.config.to_string()).expect("write config.json");
         let root: &Path = &self.sandbox.path("run/state");
+        let mut config = self.config.clone();
+        let is_ours = program.rsplit('/').next() == Some("hoy-runtime");
+        if !is_ours && self.sandbox.user() == User::Root && config["linux"]["cgroupsPath"].is_null() {
+            // Peers would give containers of one id the same group, whatever their --root is.
+            let unique = self.sandbox.path("").file_name().map(|name| name.to_string_lossy().into_owned());
+            config["linux"]["cgroupsPath"] = json!(format!("/{}", unique.unwrap_or_default()));
+        }
+        std::fs::write(&path, config.to_string()).expect("write config.json");
         if program.rsplit('/').next() != Some("crun") {
             return self.sandbox.run(program).arg("--root").arg(root).args(args);
         }
         // Debian's crun refuses a hybrid hierarchy: it is given what a container would be shown, v1 alone.
-        let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" \"$@\"";
-        self.sandbox
-            .run("unshare")
-            .args(["-m", "--propagation", "slave", "sh", "-c", script, program, "--root"])
+        let user = self.sandbox.user();
+        let (uid, gid) = user.ids().expect("the test asked whether the user is available");
+        let id = format!("exec setpriv --reuid {uid} --regid {gid} --clear-groups -- \"$0\" \"$@\"");
+        let become_user = if user == User::Root { "exec \"$0\" \"$@\"" } else { &id };
+        let script = format!("umount /sys/fs/cgroup/unified 2>/dev/null; {become_user}");
+        let run = Run::new("unshare")
+            .args(["-m", "--propagation", "slave", "sh", "-c", &script, program, "--root"])
             .arg(root)
-            .args(args)
+            .args(args);
+        let run = run.env("HOME", self.sandbox.path("home")).env("XDG_RUNTIME_DIR", self.sandbox.path("run"));
+        run.dir(self.sandbox.path("work"))
     }
 
     /// The runtime under test, with the arguments of a command.

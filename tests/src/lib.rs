@@ -14,6 +14,7 @@ mod sandbox;
 mod skip;
 mod socket;
 mod user;
+mod vm;
 
 pub use bundle::{Bundle, cannot, runtime_under_test};
 pub use debian::{debian_layout, listing};
@@ -26,3 +27,4 @@ pub use sandbox::Sandbox;
 pub use skip::{has, need, need_root, need_shared, skip};
 pub use socket::receive_at;
 pub use user::User;
+pub use vm::{in_user_unit, need_vm};

@@ -76,12 +76,13 @@ fn listing(path: &Path) -> Vec<String> {
     let metadata = fs::symlink_metadata(path).expect("look at a file");
     let (mode, owner, group) = (metadata.mode(), metadata.uid(), metadata.gid());
     let mut lines = vec![format!("{} {mode:o} {owner} {group} {}", path.display(), metadata.mtime_nsec())];
+    lines.extend(fs::read_link(path).map(|target| target.display().to_string()));
     if metadata.is_dir() {
         let mut names: Vec<_> =
             fs::read_dir(path).expect("read a directory").map(|e| e.expect("read").path()).collect();
         names.sort();
         lines.extend(names.iter().flat_map(|name| listing(name)));
-    } else {
+    } else if metadata.is_file() {
         lines.push(String::from_utf8_lossy(&fs::read(path).expect("read a file")).into_owned());
     }
     lines

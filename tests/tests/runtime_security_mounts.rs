@@ -105,6 +105,8 @@ fn devices_are_made_inside() {
 #[test]
 fn mounts_stay_inside_while_somebody_renames() {
     let (Some(mut one), Some(mut other)) = (Bundle::new(User::Root), Bundle::new(User::Root)) else { return };
+    // What is mounted is there too, to be found by who follows a link out.
+    fs::create_dir_all(one.path("victim/there")).unwrap();
     let victim = Tripwire::new(one.path("victim"));
     let volume = one.path("volume");
     fs::create_dir_all(volume.join("target/there")).unwrap();

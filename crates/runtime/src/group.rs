@@ -106,11 +106,12 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
         check_unused(&hierarchies, path)?;
         return Ok(Group::create(&hierarchies, path, resources, rules, Existing::Join)?);
     }
+    let parent = parent(&hierarchies);
     // The id is this state directory's; another may have it too, and its group is not for this container.
     let mut number = 0;
     loop {
         let name = if number == 0 { container.id().to_owned() } else { format!("{}-{number}", container.id()) };
-        let path = Path::new("/hoy").join(name);
+        let path = parent.join(name);
         // Noted first, so that it can be removed should this process die before the state is written.
         container.note_group(&path)?;
         match Group::create(&hierarchies, &path, resources, rules, Existing::Refuse) {
@@ -137,6 +138,13 @@ fn check_unused(hierarchies: &Hierarchies, path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where a group that nobody named is made. An ordinary user may make one only where systemd delegates: beside his own
+/// group on v2, which has processes, so that groups below it could have no limits.
+fn parent(hierarchies: &Hierarchies) -> PathBuf {
+    let own = hierarchies.v2().filter(|_| hierarchies.is_unified() && !geteuid().is_root());
+    own.and_then(|hierarchy| hierarchy.own.parent()).unwrap_or(Path::new("/")).join("hoy")
 }
 
 /// Whether this process's root is not the machine's.
