@@ -228,7 +228,8 @@ fn broken_documents() {
             let out = run.output();
             assert!(out.status != 0 && !out.stderr.is_empty(), "{text:?}");
         }
-        assert_eq!(bundle.tested(&["list", "-q"]).ok(), "");
+        // Whether the directory of the states is there already is each runtime's own affair.
+        assert_eq!(bundle.tested(&["list", "-q"]).output().stdout, "");
     }
 }
 

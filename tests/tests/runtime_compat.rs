@@ -56,7 +56,9 @@ fn a_bind_of_what_was_mounted() {
     let root = bundle.path("rootfs");
     bundle.push("/mounts", json!({"destination": "/one", "source": "/etc", "options": ["rbind"]}));
     let source = root.join("one").to_str().unwrap().to_owned();
-    bundle.push("/mounts", json!({"destination": "/two", "source": source, "options": ["rbind"]}));
+    // A destination may be written as the host sees it.
+    let place = root.join("two").to_str().unwrap().to_owned();
+    bundle.push("/mounts", json!({"destination": place, "source": source, "options": ["rbind"]}));
     bundle.script("cat /two/debian_version");
     assert_eq!(bundle.hoy(&["run", "a"]).ok(), fs::read_to_string("/etc/debian_version").unwrap().trim());
 }
@@ -285,4 +287,19 @@ fn a_created_container_ends_when_asked() {
         assert!(Instant::now() < end, "it is {}", status());
     }
     bundle.hoy(&["delete", "a"]).ok();
+}
+
+/// A low limit on open files is the program's: what the runtime has open does not count.
+#[test]
+fn few_files_are_enough() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    for n in 0..16 {
+        let mut mount = json!({"destination": format!("/mnt/{n}"), "source": "/etc", "options": ["bind"]});
+        mount["uidMappings"] = json!([{"containerID": 0, "hostID": 5000, "size": 1}]);
+        mount["gidMappings"] = mount["uidMappings"].clone();
+        bundle.push("/mounts", mount);
+    }
+    bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 12, "hard": 12}]));
+    bundle.script("ulimit -n; stat -c %u /mnt/15");
+    assert_eq!(bundle.hoy(&["run", "a"]).ok(), "12\n5000");
 }
