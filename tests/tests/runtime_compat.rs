@@ -303,3 +303,15 @@ fn few_files_are_enough() {
     bundle.script("ulimit -n; stat -c %u /mnt/15");
     assert_eq!(bundle.hoy(&["run", "a"]).ok(), "12\n5000");
 }
+
+/// An option of a file system is left out of a bind, and told of.
+#[test]
+fn a_bind_with_options_of_a_file_system() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    let options = json!(["bind", "mode=755", "size=1k"]);
+    bundle.push("/mounts", json!({"destination": "/mnt", "source": "/etc", "options": options}));
+    bundle.script("test -f /mnt/hostname && echo there");
+    let out = bundle.hoy(&["run", "a"]).output();
+    assert_eq!((out.status, out.stdout.trim()), (0, "there"), "{out:?}");
+    assert!(out.stderr.contains("the option \"mode\" is none of a bind mount"), "{out:?}");
+}
