@@ -68,7 +68,7 @@ fn keys_of_control_groups_are_names() {
     }
     bundle.set("/linux/cgroupsPath", Value::Null);
     bundle.set("/linux/resources", json!({"hugepageLimits": [{"pageSize": "../../x", "limit": 1}]}));
-    bundle.hoy(&["run", "a"]).fails(1, &["is not in the control group"]);
+    bundle.hoy(&["run", "a"]).fails(1, &["\"hugetlb.../../x.limit_in_bytes\" is not "]);
     assert_eq!(fs::read_to_string(victim).unwrap(), "mine");
 }
 

@@ -1,5 +1,6 @@
 //! `events`: what a container uses, and when the kernel kills in it for want of memory, in runc's shape.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -7,17 +8,34 @@ use std::time::{Duration, Instant};
 use hoy_cgroup::OomWatch;
 use hoy_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use hoy_sys::rustix::io::Errno;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::Doing;
 use crate::state::{Container, State};
 use crate::{Error, Result};
 
+/// Something that is told of a container, its fields in the order that everybody knows.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
+impl Display for Event {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
 /// What `container` uses now: an event of the type `stats`.
 ///
 /// # Errors
 /// [`Error::State`] when it does not run.
-pub fn stats(container: &Container) -> Result<Value> {
+pub fn stats(container: &Container) -> Result<Event> {
     let state = container.state("watch")?;
     if !state.is_alive() {
         return Err(not_running(container));
@@ -32,7 +50,7 @@ pub fn stats(container: &Container) -> Result<Value> {
 pub fn watch<E: From<Error>>(
     container: &Container,
     interval: Duration,
-    mut tell: impl FnMut(&Value) -> std::result::Result<(), E>,
+    mut tell: impl FnMut(&Event) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let state = container.state("watch")?;
     let pidfd = state.pidfd().ok_or_else(|| not_running(container))?;
@@ -49,7 +67,7 @@ pub fn watch<E: From<Error>>(
         let ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
         if let Some(oom) = &mut oom {
             for _ in 0..oom.killed().map_err(Error::from)? {
-                tell(&json!({"type": "oom", "id": state.id}))?;
+                tell(&Event { kind: "oom", id: state.id.clone(), data: None })?;
             }
         }
         if ended {
@@ -66,13 +84,13 @@ fn not_running(container: &Container) -> Error {
     Error::State { doing: "watch", id: container.id().to_owned(), reason: "container not running".to_owned() }
 }
 
-fn event(state: &State) -> Value {
+fn event(state: &State) -> Event {
     let mut data = hoy_cgroup::stats(&state.cgroups);
     let network = fs::read_to_string(format!("/proc/{}/net/dev", state.pid)).unwrap_or_default();
     if let Some(data) = data.as_object_mut() {
         data.insert("network_interfaces".to_owned(), interfaces(&network));
     }
-    json!({"type": "stats", "id": state.id, "data": data})
+    Event { kind: "stats", id: state.id.clone(), data: Some(data) }
 }
 
 /// The interfaces of /proc/PID/net/dev (proc_pid_net(5)) but for the loopback.

@@ -98,7 +98,9 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     match container.status(Some(&state)) {
         Status::Stopped => return Err(refused("container not running")),
         Status::Paused if !options.ignore_paused => {
-            return Err(refused("it is paused: resume it first, or use --ignore-paused"));
+            return Err(refused(
+                "it is paused: cannot exec in a paused container; resume it first, or use --ignore-paused",
+            ));
         }
         _ => {}
     }

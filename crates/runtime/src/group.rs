@@ -136,7 +136,7 @@ fn check_unused(hierarchies: &Hierarchies, path: &Path) -> Result<()> {
             return refused("is not empty");
         }
         if hoy_cgroup::is_frozen(&alone) {
-            return refused("is frozen");
+            return refused("unexpectedly frozen");
         }
     }
     Ok(())

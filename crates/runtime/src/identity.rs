@@ -7,7 +7,7 @@ use hoy_sys::rustix::fs::{Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit};
 use hoy_sys::rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-use oci_spec::runtime::{PosixRlimit, PosixRlimitType, User};
+use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process, User};
 
 use crate::Result;
 use crate::error::Doing;
@@ -54,6 +54,13 @@ fn resource(kind: PosixRlimitType) -> Resource {
         PosixRlimitType::RlimitRtprio => Resource::Rtprio,
         PosixRlimitType::RlimitRttime => Resource::Rttime,
     }
+}
+
+/// Whether `process` may have so few files open that those of this program could be too many.
+pub(crate) fn limits_files(process: &Process) -> bool {
+    const FEW: u64 = 256;
+    let limits = process.rlimits().as_deref().unwrap_or_default();
+    limits.iter().any(|limit| limit.typ() == PosixRlimitType::RlimitNofile && limit.soft() < FEW)
 }
 
 /// Sets the limits; one that may not be raised so far is raised as far as allowed, and one warning says so.

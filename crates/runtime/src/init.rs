@@ -1,6 +1,7 @@
 //! The container's first process, from its birth to the program: everything that happens inside the namespaces.
 
 use std::convert::Infallible;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -79,7 +80,8 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     let sources = match &job.sources {
         Some(sources) => sources,
         None => {
-            opened = Sources::open(&job.rootfs, &job.bundle, &job.mounts, false)?;
+            // Closed below with everything else, and not a second time by its owner.
+            opened = ManuallyDrop::new(Sources::open(&job.rootfs, &job.bundle, &job.mounts, false)?);
             &opened
         }
     };
@@ -104,13 +106,19 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         is_terminal,
         notify_env: job.notify_env.as_deref(),
     };
+    let fifo = job.fifo.as_ref().map_or(root.0, AsFd::as_fd);
+    let first = job.preserve_fds.saturating_add(3);
+    if identity::limits_files(process) {
+        // What is open here is not what a low limit is meant for.
+        let keep = [channel.as_fd(), job.proc.as_fd(), root.0, fifo];
+        close_except(first, &keep).doing(|| "close descriptors")?;
+    }
     setting.limit()?;
     let program = setting.find(&root)?;
     let state = state_text(job, Status::Created);
-    if let Some(fifo) = &job.fifo {
+    if job.fifo.is_some() {
         // Others may look at this process until it is started: nothing of the host's is open for longer than needed.
-        let keep = [channel.as_fd(), root.0, fifo.as_fd()];
-        close_except(3 + job.preserve_fds, &keep).doing(|| "close descriptors")?;
+        close_except(first, &[channel.as_fd(), root.0, fifo]).doing(|| "close descriptors")?;
     }
     channel.say(b'R')?;
     // Nobody would know of a process that waits for `start` when its maker died before the state was written.
@@ -152,7 +160,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
         channel.wait_go()?;
     }
     let create = job.config.hooks(|hooks| hooks.create_container());
-    hooks::run("createContainer", create, &state_text(job, Status::Creating), &job.rootfs)?;
+    hooks::run("createContainer", create, &state_text(job, Status::Creating), &job.bundle)?;
     // As every runtime does; one that cannot be made is told of when it is entered.
     root.directory(process.cwd()).map(drop).unwrap_or_default();
     sysctl::set_all(&job.config, job.proc.as_fd())?;

@@ -268,6 +268,12 @@ fn prepare(
 ) -> Result<Job> {
     let rootfs = config.rootfs(bundle);
     let mut mounts = mount_plan::plan_all(&config)?;
+    for mount in &mut mounts {
+        // A place below the root by its path on the host is one in the root, as runc takes it.
+        if let Ok(inner) = mount.destination.strip_prefix(&rootfs) {
+            mount.destination = Path::new("/").join(inner);
+        }
+    }
     let env = config.process()?.env().as_deref().unwrap_or_default();
     let notify = notify::plan(container.dir(), std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
     let (notify_env, notify_mount) = notify.unzip();

@@ -58,7 +58,7 @@ mod validate;
 
 pub use checkpoint::{CgroupMode, CheckpointOptions, Images, checkpoint};
 pub use error::{Error, Result};
-pub use events::{stats, watch};
+pub use events::{Event, stats, watch};
 pub use exec::{ExecOptions, exec, parse_user};
 pub use features::features;
 pub use group::CgroupManager;

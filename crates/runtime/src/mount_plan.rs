@@ -6,6 +6,7 @@ use hoy_sys::mount::{MountAttr, attr, propagation};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount};
 
 use crate::config::Config;
+use crate::program::warn;
 use crate::{Error, Result, label};
 
 /// One mount, decided.
@@ -184,10 +185,11 @@ fn plan(mount: &Mount, config: &Config) -> Result<MountPlan> {
                 plan.data.extend(label::mount_option(config.linux(), fstype));
             }
         }
-        // The kernel would ignore it.
+        // The kernel would ignore them, and bundles have them.
         Kind::Bind { .. } | Kind::Remount { is_bind: true } => {
-            if let Some((name, _)) = plan.data.first() {
-                return Err(invalid(mount, &format!("the option \"{name}\" is none of a bind mount")));
+            for (name, _) in plan.data.drain(..) {
+                let place = plan.destination.display();
+                warn(&format!("mount on \"{place}\": the option \"{name}\" is none of a bind mount: it is left out"));
             }
         }
         _ => {}
@@ -382,8 +384,6 @@ mod tests {
             (r#"{"destination":"/t"}"#, "neither a type"),
             (r#"{"destination":"/t","options":["bind"]}"#, "needs a source"),
             (r#"{"destination":"/t","source":"/s","options":["bind","idmap"]}"#, "idmap"),
-            (r#"{"destination":"/t","source":"/s","options":["bind","size=1k"]}"#, "\"size\""),
-            (r#"{"destination":"/t","source":"/s","options":["bind","remount","size=1k"]}"#, "\"size\""),
             (r#"{"destination":"/t","source":"/s","options":["bind","copy-symlink","dest-nofollow"]}"#, "copy-symlink"),
             (r#"{"destination":"/t","type":"tmpfs","options":["src-nofollow"]}"#, "src-nofollow"),
             (r#"{"destination":"/t","type":"proc","options":["tmpcopyup"]}"#, "tmpcopyup"),
