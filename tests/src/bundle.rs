@@ -85,12 +85,24 @@ impl Bundle {
         }
         // Debian's crun refuses a hybrid hierarchy: it is given what a container would be shown, v1 alone.
         let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" \"$@\"";
-        self.sandbox.run("unshare").args(["-m", "sh", "-c", script, program, "--root"]).arg(root).args(args)
+        self.sandbox
+            .run("unshare")
+            .args(["-m", "--propagation", "slave", "sh", "-c", script, program, "--root"])
+            .arg(root)
+            .args(args)
     }
 
     /// The runtime under test, with the arguments of a command.
     pub fn tested(&self, args: &[&str]) -> Run {
         self.runtime(&runtime_under_test(), args)
+    }
+
+    /// The runtime under test, started by the last of the words `wrapper`: `unshare -n …` for one.
+    pub fn tested_within(&self, wrapper: &[&str], args: &[&str]) -> Run {
+        std::fs::write(self.path("config.json"), self.config.to_string()).expect("write config.json");
+        let (first, rest) = wrapper.split_first().expect("a program is named");
+        let run = self.sandbox.run(first).args(rest).arg(runtime_under_test());
+        run.arg("--root").arg(self.sandbox.path("run/state")).args(args)
     }
 
     /// `hoy-runtime ARGS`.

@@ -159,6 +159,41 @@ fn exec_goes_into_the_scope_and_devices_are_limited() {
 }
 
 #[test]
+fn over_the_bus_where_its_own_socket_is_not() {
+    if !need_systemd() {
+        return;
+    }
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    bundle.set("/linux/cgroupsPath", json!(":hoy:five"));
+    bundle.set("/linux/resources", json!({"pids": {"limit": 30}}));
+    bundle.script("exit 6");
+    fs::write(bundle.path("config.json"), bundle.config.to_string()).unwrap();
+    // Without its own socket, and then without both.
+    let program = hoy_tests::program("hoy-runtime");
+    let run = |hide: &str| {
+        let script = format!("{hide}; exec \"$0\" --root run --systemd-cgroup run a");
+        Run::new("unshare").dir(bundle.path("")).args(["-m", "sh", "-ec", &script]).arg(&program)
+    };
+    let hide = "mount --bind /dev/null /run/systemd/private";
+    assert_eq!(run(hide).output().status, 6);
+    assert_eq!(Run::new("systemctl").args(["show", "--value", "-p", "LoadState", "hoy-five.scope"]).ok(), "not-found");
+    let words = ["ask systemd: connect to \"/run/dbus/system_bus_socket\"", "is systemd running?"];
+    run(&format!("{hide}; mount --bind /dev/null /run/dbus/system_bus_socket")).fails(1, &words);
+}
+
+#[test]
+fn a_controller_that_a_user_was_not_given_is_named() {
+    let config = [("/linux/cgroupsPath", json!(":hoy:six"))];
+    let Some(mut unit) = Unit::new(User::Sub, "hoy-six.scope", &config) else { return };
+    unit.hoy(&["delete", "--force", "a"]).ok();
+    unit.bundle.set("/linux/resources", json!({"cpu": {"cpus": "0"}}));
+    let error = unit.hoy(&["--systemd-cgroup", "run", "a"]).fails(1, &["set cpuset limit: "]);
+    assert!(error.contains("delegate") || error.contains("do not hand this controller"), "{error}");
+    assert_eq!(unit.show("LoadState"), "not-found");
+    assert_eq!(unit.hoy(&["list", "-q"]).ok(), "");
+}
+
+#[test]
 fn what_systemd_refuses_is_told_and_leaves_nothing() {
     if !need_systemd() {
         return;

@@ -9,15 +9,18 @@ use crate::update::Update;
 
 /// OCI runtime: makes the process that a bundle describes
 #[derive(Debug, Parser)]
-#[command(name = "hoy-runtime", version = VERSION, disable_help_subcommand = true)]
+#[command(name = "hoy-runtime", version = VERSION, disable_help_subcommand = true, disable_version_flag = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
+    /// Print version
+    #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1");
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
 
 /// Options before the command.
 #[derive(Debug, Args)]
@@ -37,6 +40,9 @@ pub(crate) struct Global {
     /// Have systemd make control groups; the same as --cgroup-manager systemd
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
+    /// The criu program [default: criu in $PATH]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) criu: Option<PathBuf>,
     /// Who makes control groups: this program, systemd, or nobody
     #[arg(long, value_enum, default_value = "cgroupfs", value_name = "MANAGER")]
     pub(crate) cgroup_manager: Manager,
@@ -111,12 +117,18 @@ pub(crate) struct Create {
     /// Directory with config.json
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(crate) bundle: PathBuf,
+    /// Configuration, instead of the bundle's config.json
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Socket that the terminal's master is sent to
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
     /// File that the first process's pid is written to
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
+    /// Socket that a descriptor of the first process is sent to
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// Number of descriptors, from 3 on, that the program is given
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) preserve_fds: u32,
@@ -141,6 +153,9 @@ pub(crate) struct Run {
     /// Do not delete the container when its program has ended
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Leave orphans of a foreground container to init, as is always done
+    #[arg(long)]
+    pub(crate) no_subreaper: bool,
 }
 
 #[derive(Debug, Args)]
@@ -148,6 +163,9 @@ pub(crate) struct Kill {
     /// Send it to every process in the container
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// ID is an extended regular expression: every container where it is found
+    #[arg(long)]
+    pub(crate) regex: bool,
     /// The container
     #[arg(value_name = "ID")]
     pub(crate) id: String,
@@ -161,6 +179,9 @@ pub(crate) struct Delete {
     /// Kill it first if it runs; one that does not exist is no failure
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// ID is an extended regular expression: every container where it is found
+    #[arg(long)]
+    pub(crate) regex: bool,
     /// The container
     #[arg(value_name = "ID")]
     pub(crate) id: String,
@@ -249,6 +270,9 @@ pub(crate) struct Exec {
     /// Socket that the terminal's master is sent to
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
+    /// Socket that a descriptor of it is sent to
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// Group below the container's own that it is put into
     #[arg(long, value_name = "[CONTROLLERS:]PATH")]
     pub(crate) cgroup: Vec<String>,

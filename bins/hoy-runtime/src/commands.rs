@@ -1,23 +1,27 @@
 //! What each command does: from the command line to one call into the runtime.
 
+use std::ffi::CString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use hoy_cli::{Context, Result, Stdout, print_line};
+use hoy_cli::{Context, Error, Result, Stdout, print_line};
+use hoy_runtime::document::Document;
 use hoy_runtime::state::{self, Container};
 use hoy_runtime::{
     CgroupManager, CreateOptions, ExecOptions, create, delete, exec, features, kill, parse_user, pause,
     run as run_container, seal, start, update,
 };
 
+use hoy_sys::regex::Regex;
+
 use crate::args::{Cli, Command, Create, Exec, Format, Global, List, Manager, Rootless};
 use crate::{events, log, ps, signal, spec};
 
 /// Does what the command line says. A failure is also written to the log.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
-    let Cli { global, command } = cli;
+    let Cli { global, command, .. } = cli;
     let begin = Instant::now();
     let what = global.debug.then(|| format!("{command:?} with its state in \"{}\"", root(&global).display()));
     let result = dispatch(&global, command);
@@ -47,8 +51,11 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
         }
         Command::Start(args) => start(&container(&args.id)?)?,
         Command::State(args) => print_state(&container(&args.id)?)?,
-        Command::Kill(args) => kill(&container(&args.id)?, signal::parse(&args.signal)?, args.all)?,
-        Command::Delete(args) => delete(&container(&args.id)?, args.force)?,
+        Command::Kill(args) => {
+            let signal = signal::parse(&args.signal)?;
+            each(global, &args.id, args.regex, |container| kill(container, signal, args.all))?;
+        }
+        Command::Delete(args) => each(global, &args.id, args.regex, |container| delete(container, args.force))?,
         Command::List(args) => print_list(global, &args)?,
         Command::Pause(args) => pause(&container(&args.id)?, true)?,
         Command::Resume(args) => pause(&container(&args.id)?, false)?,
@@ -64,6 +71,23 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
         Command::Features => print_line(serde_json::to_string_pretty(&features())?)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Acts on the container `id`, or on each where the expression `id` is found; the first failure is told at the end.
+fn each(global: &Global, id: &str, is_regex: bool, act: impl Fn(&Container) -> hoy_runtime::Result<()>) -> Result<()> {
+    let root = root(global);
+    if !is_regex {
+        return Ok(act(&Container::new(&root, id)?)?);
+    }
+    let regex = CString::new(id).map_err(Error::from).and_then(|pattern| Ok(Regex::new(&pattern)?));
+    let regex = regex.context(|| format!("read expression \"{id}\""))?;
+    let is_named = |id: &String| CString::new(id.as_str()).is_ok_and(|id| regex.is_match(&id));
+    let acted: Vec<_> = state::list(&root)?
+        .iter()
+        .filter(|id| is_named(id))
+        .map(|id| Container::new(&root, id).and_then(|container| act(&container)))
+        .collect();
+    Ok(acted.into_iter().collect::<hoy_runtime::Result<()>>()?)
 }
 
 /// Where the containers' state is.
@@ -85,8 +109,10 @@ fn root(global: &Global) -> PathBuf {
 fn options(global: &Global, args: Create) -> CreateOptions {
     CreateOptions {
         bundle: args.bundle,
+        config: args.config,
         console_socket: args.console_socket,
         pid_file: args.pid_file,
+        pidfd_socket: args.pidfd_socket,
         preserve_fds: args.preserve_fds,
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
@@ -121,19 +147,26 @@ fn exec_options(args: Exec) -> Result<ExecOptions> {
         detach: args.detach,
         pid_file: args.pid_file,
         console_socket: args.console_socket,
+        pidfd_socket: args.pidfd_socket,
         cgroup: args.cgroup,
         ignore_paused: args.ignore_paused,
     })
 }
 
 fn print_state(container: &Container) -> Result<()> {
-    let state = container.state("read the state of")?;
+    let state = match container.read()? {
+        Some(state) => state,
+        None => container.state("read the state of")?,
+    };
     let document = state.document(container.status(Some(&state)));
     print_line(serde_json::to_string_pretty(&document)?)
 }
 
 fn print_list(global: &Global, args: &List) -> Result<()> {
     let root = root(global);
+    if global.root.is_some() && !root.is_dir() {
+        return Err(Error::msg(format!("--root \"{}\" is not a directory", root.display())));
+    }
     let mut documents = Vec::new();
     for id in state::list(&root)? {
         let container = Container::new(&root, &id)?;
@@ -155,17 +188,15 @@ fn print_list(global: &Global, args: &List) -> Result<()> {
     print_table(&documents)
 }
 
-fn print_table(documents: &[serde_json::Value]) -> Result<()> {
-    let columns = ["id", "pid", "status", "bundle", "created", "owner"];
-    let text = |document: &serde_json::Value, column: &str| match document.get(column) {
-        Some(serde_json::Value::String(text)) => text.clone(),
-        other => other.map(ToString::to_string).unwrap_or_default(),
+fn print_table(documents: &[Document]) -> Result<()> {
+    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let row = |d: &Document| {
+        let (pid, status) = (d.pid.to_string(), d.status.as_str().to_owned());
+        [d.id.clone(), pid, status, d.bundle.display().to_string(), d.created.clone(), d.owner.clone()]
     };
-    let head: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
-    let rows = documents.iter().map(|document| columns.iter().map(|column| text(document, column)).collect());
-    let table: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let table: Vec<[String; 6]> = std::iter::once(head).chain(documents.iter().map(row)).collect();
     let width = |at: usize| table.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns.len()).map(|at| width(at).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..6).map(|at| width(at).unwrap_or(0)).collect();
     for row in &table {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         print_line(cells.collect::<Vec<_>>().join("   ").trim_end())?;

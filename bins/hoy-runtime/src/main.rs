@@ -10,7 +10,10 @@ mod ps;
 mod signal;
 mod spec;
 mod update;
+mod words;
 
 fn main() -> ExitCode {
-    hoy_cli::main("hoy-runtime", || commands::run(hoy_cli::parse()))
+    hoy_cli::main("hoy-runtime", || {
+        commands::run(hoy_cli::parse_args(words::with_two_dashes(std::env::args_os().collect()), 2))
+    })
 }

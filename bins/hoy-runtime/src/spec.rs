@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use hoy_cli::{Context, Result};
+use hoy_sys::rustix::fs::{FsWord, statfs};
 use serde_json::{Value, json};
 
 /// Writes config.json into `bundle`, where there must be none yet.
@@ -21,7 +22,7 @@ pub(crate) fn write(bundle: &Path, rootless: bool) -> Result<()> {
 fn document(user: Option<(u32, u32)>) -> Value {
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mut document = json!({
-        "ociVersion": "1.2.1",
+        "ociVersion": "1.3.0",
         "process": {
             "terminal": true,
             "user": {"uid": 0, "gid": 0},
@@ -36,9 +37,7 @@ fn document(user: Option<(u32, u32)>) -> Value {
         "hostname": "hoy",
         "mounts": mounts(user.is_some()),
         "linux": {
-            "namespaces": [
-                {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}
-            ],
+            "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}],
             "maskedPaths": [
                 "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
                 "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/sys/devices/virtual/powercap",
@@ -50,7 +49,13 @@ fn document(user: Option<(u32, u32)>) -> Value {
     let Some(linux) = document.get_mut("linux").and_then(Value::as_object_mut) else { return document };
     let namespaces = linux.get_mut("namespaces").and_then(Value::as_array_mut);
     let more = if user.is_some() { json!({"type": "user"}) } else { json!({"type": "network"}) };
-    namespaces.into_iter().for_each(|list| list.push(more.clone()));
+    namespaces.into_iter().for_each(|list| {
+        list.push(more.clone());
+        // As runc has it: on version 1 a container sees where its groups are.
+        if has_cgroup_v2() {
+            list.push(json!({"type": "cgroup"}));
+        }
+    });
     if let Some((uid, gid)) = user {
         linux.insert("uidMappings".to_owned(), json!([{"containerID": 0, "hostID": uid, "size": 1}]));
         linux.insert("gidMappings".to_owned(), json!([{"containerID": 0, "hostID": gid, "size": 1}]));
@@ -58,6 +63,13 @@ fn document(user: Option<(u32, u32)>) -> Value {
         linux.insert("resources".to_owned(), json!({"devices": [{"allow": false, "access": "rwm"}]}));
     }
     document
+}
+
+/// Whether the machine's control groups are of version 2 alone.
+fn has_cgroup_v2() -> bool {
+    /// CGROUP2_SUPER_MAGIC
+    const MAGIC: FsWord = 0x6367_7270;
+    statfs("/sys/fs/cgroup").is_ok_and(|found| found.f_type == MAGIC)
 }
 
 fn mounts(rootless: bool) -> Value {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use hoy_sys::rustix::io::Errno;
 use oci_spec::runtime::LinuxResources;
 
-use crate::error::At;
+use crate::error::{At, put};
 use crate::limits::{Write, unavailable};
 use crate::{Error, Hierarchies, Result, delegate, limits, memory};
 
@@ -101,7 +101,7 @@ fn write_one(directories: &BTreeMap<String, PathBuf>, limit: &Write) -> Result<O
     let missing = || unavailable(controller, "the container has no control group with this controller");
     let directory = directory(directories, controller).ok_or_else(missing)?;
     let path = directory.join(file);
-    let Err(error) = write_existing(&path, value) else { return Ok(None) };
+    let Err(error) = put(&path, value) else { return Ok(None) };
     match error.kind() {
         // Weights exist only with certain schedulers, and no runtime holds a container back for them.
         ErrorKind::NotFound if file.contains(".bfq.weight") => Ok(None),
@@ -120,11 +120,6 @@ fn write_one(directories: &BTreeMap<String, PathBuf>, limit: &Write) -> Result<O
         }
         _ => Err(error).at("write", &path),
     }
-}
-
-/// Writes to a file that is there. To make one, as fs::write would, is refused for lack of permission instead.
-fn write_existing(path: &Path, value: &str) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
 }
 
 impl Error {

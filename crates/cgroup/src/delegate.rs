@@ -8,7 +8,7 @@ use std::path::Path;
 use hoy_sys::rustix::io::Errno;
 
 use crate::Result;
-use crate::error::At;
+use crate::error::{At, put};
 use crate::limits::{Write, unavailable};
 
 /// The controllers of limits; the files `cgroup.*` are in every group.
@@ -49,7 +49,7 @@ fn enable(path: &Path, names: &[&String]) -> io::Result<()> {
         return Ok(());
     }
     let text: Vec<String> = names.iter().map(|name| format!("+{name}")).collect();
-    fs::write(path.join("cgroup.subtree_control"), text.join(" "))
+    put(&path.join("cgroup.subtree_control"), &text.join(" "))
 }
 
 fn words(path: &Path) -> Result<BTreeSet<String>> {

@@ -1,6 +1,7 @@
 //! Why a control group could not be made or changed.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// A failure with a control group.
@@ -64,4 +65,10 @@ impl<T> At<T> for io::Result<T> {
     fn at(self, verb: &'static str, path: &Path) -> Result<T> {
         self.map_err(|source| Error::File { verb, path: path.to_owned(), source })
     }
+}
+
+/// Writes `value` to a file of a group, in one go. One that is not there is not made: the kernel would refuse that, and
+/// hide that it is not there.
+pub(crate) fn put(path: &Path, value: &str) -> io::Result<()> {
+    File::options().write(true).open(path)?.write_all(value.as_bytes())
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hoy_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use hoy_sys::rustix::io::Errno;
 
-use crate::error::At;
+use crate::error::{At, put};
 use crate::{Error, Result};
 
 /// A process that the kernel holds uninterruptibly, waiting for a disk or a network file system, cannot be frozen: how
@@ -52,7 +52,7 @@ pub fn freeze(directories: &BTreeMap<String, PathBuf>, frozen: bool) -> Result<(
         Freezer::V1(group) => (group.join("freezer.state"), "FROZEN", "THAWED"),
         Freezer::V2(group) => (group.join("cgroup.freeze"), "1", "0"),
     };
-    fs::write(&path, if frozen { yes } else { no }).at("write", &path)?;
+    put(&path, if frozen { yes } else { no }).at("write", &path)?;
     if !frozen {
         return Ok(());
     }
@@ -65,7 +65,7 @@ pub fn freeze(directories: &BTreeMap<String, PathBuf>, frozen: bool) -> Result<(
         Ok(true) => Ok(()),
         other => {
             // Half a container that stands still helps nobody.
-            fs::write(&path, no).at("write", &path)?;
+            put(&path, no).at("write", &path)?;
             other?;
             Err(unavailable("a process does not stop: it waits for a disk or a network, and the container goes on"))
         }
@@ -86,7 +86,7 @@ fn wait_v1(path: &Path, until: Instant) -> Result<bool> {
         }
         sleep(Duration::from_micros(50 << (attempt / 20).min(8)));
         // One that was born while the others froze is caught by writing again.
-        fs::write(path, "FROZEN").at("write", path)?;
+        put(path, "FROZEN").at("write", path)?;
     }
     Ok(false)
 }

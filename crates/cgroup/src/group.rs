@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
 
-use crate::error::At;
+use crate::error::{At, put};
 use crate::hierarchy::{Hierarchies, Hierarchy};
 use crate::limits::Write;
 use crate::removal::remove;
@@ -72,7 +72,7 @@ impl Group {
         for hierarchy in hierarchies.iter() {
             let directory = hierarchy.directory(path);
             let made = make_directory(hierarchy, &directory);
-            match made.and_then(|made| may_join(made, &directory)) {
+            match made.and_then(|made| if existing == Existing::Join { may_join(made, &directory) } else { Ok(made) }) {
                 Ok(true) => {}
                 Ok(false) if existing == Existing::Refuse => return Err(Error::Exists(directory)),
                 Ok(false) if existing == Existing::Own => {}
@@ -82,17 +82,18 @@ impl Group {
                 Err(Error::File { source, .. }) if is_refusal(&source) => {
                     let asked = |w: &&Write| hierarchies.is_unified() || has(hierarchy, &w.controller);
                     if let Some(write) = writes.iter().find(asked) {
-                        let reason = format!("this user may not make \"{}\": {source}", directory.display());
+                        let reason =
+                            format!("this user may not make \"{}\": use --systemd-cgroup", directory.display());
                         return Err(Error::Unavailable { controller: write.controller.clone(), reason });
                     }
                     continue;
                 }
                 Err(error) => return Err(error),
             }
-            // Known before anything else can fail: what was made is removed then.
-            self.directories.insert(hierarchy.controllers.clone(), directory.clone());
+            // Noted first: what fails after this is taken back.
+            let directory = self.directories.entry(hierarchy.controllers.clone()).insert_entry(directory).into_mut();
             if hierarchy.is_v2() && hierarchies.is_unified() {
-                delegate::hand_down(&hierarchy.mount, &directory, &delegate::controllers(writes))?;
+                delegate::hand_down(&hierarchy.mount, directory, &delegate::controllers(writes))?;
             }
         }
         Ok(())
@@ -136,7 +137,7 @@ impl Group {
                 continue;
             }
             let path = directory.join("cgroup.procs");
-            fs::write(&path, pid.to_string()).at("write", &path)?;
+            put(&path, &pid.to_string()).at("write", &path)?;
         }
         Ok(())
     }
@@ -192,6 +193,6 @@ fn inherit(directory: &Path, file: &str) -> Result<String> {
         inherited = inherit(parent, file)?;
     }
     let path = directory.join(file);
-    fs::write(&path, inherited.trim_end()).at("write", &path)?;
+    put(&path, inherited.trim_end()).at("write", &path)?;
     Ok(inherited)
 }

@@ -12,7 +12,7 @@ use hoy_sys::rustix::io::{Errno, read};
 
 use crate::Result;
 use crate::apply::{directory, is_unified};
-use crate::error::At;
+use crate::error::{At, put};
 
 /// Tells when a process of a group was killed for want of memory.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl OomWatch {
             let path = group.join("memory.oom_control");
             let control = fs::File::open(&path).at("open", &path)?;
             let path = group.join("cgroup.event_control");
-            fs::write(&path, format!("{} {}", fd.as_raw_fd(), control.as_raw_fd())).at("write", &path)?;
+            put(&path, &format!("{} {}", fd.as_raw_fd(), control.as_raw_fd())).at("write", &path)?;
             return Ok(Some(Self { fd, group, count: None }));
         }
         let path = group.join("memory.events");

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::Result;
-use crate::error::At;
+use crate::error::{At, put};
 
 /// The processes in the group and below it.
 ///
@@ -41,5 +41,5 @@ pub(crate) fn subdirectories(directory: &Path) -> Vec<PathBuf> {
 
 /// Kills every process of the group at once where the kernel can (cgroup.kill, Linux 5.14); `false` where it cannot.
 pub fn kill_all(directories: &BTreeMap<String, PathBuf>) -> bool {
-    directories.get("").is_some_and(|directory| fs::write(directory.join("cgroup.kill"), "1").is_ok())
+    directories.get("").is_some_and(|directory| put(&directory.join("cgroup.kill"), "1").is_ok())
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, Command, Parser};
 use clap_complete::Shell;
 
@@ -49,10 +50,24 @@ pub fn parse_args<A: Parser>(args: Vec<OsString>, code: u8) -> A {
         Ok(parsed) => parsed,
         Err(error) => {
             // Nobody is left to tell when the terminal is gone.
-            error.print().unwrap_or_default();
+            match lacks_value(&error) {
+                // The words of getopt(3): podman looks for them to learn what a runtime knows.
+                Some(option) => writeln!(std::io::stderr(), "error: option '{option}' requires an argument"),
+                None => error.print(),
+            }
+            .unwrap_or_default();
             std::process::exit(if error.use_stderr() { code.into() } else { 0 });
         }
     }
+}
+
+/// The option that came without the value it needs, when that is what is wrong.
+fn lacks_value(error: &clap::Error) -> Option<String> {
+    let text = |kind| error.get(kind).map(ToString::to_string);
+    let is_empty = text(ContextKind::InvalidValue).is_some_and(|value| value.is_empty());
+    // Where only some values are possible, clap lists them.
+    let is_free = error.get(ContextKind::ValidValue).is_none();
+    text(ContextKind::InvalidArg).filter(|_| error.kind() == ErrorKind::InvalidValue && is_empty && is_free)
 }
 
 /// Splits the words of an argument that is declared `trailing_var_arg`, into a name and what is passed on unread.

@@ -36,8 +36,19 @@ impl Affinity {
 
     /// Binds this process, when it has been moved.
     pub(crate) fn after(&self) -> Result<()> {
+        if self.initial.is_none() && self.last.is_none() {
+            reset();
+        }
         bind(self.last.as_ref(), "final")
     }
+}
+
+/// Frees this process from the processors that its caller is bound to: those of its control group are its own.
+pub(crate) fn reset() {
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    // A filter of the caller's may forbid it; then it stays where the caller is.
+    sched_setaffinity(None, &all).unwrap_or_default();
 }
 
 fn bind(set: Option<&CpuSet>, name: &str) -> Result<()> {

@@ -7,6 +7,7 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 
 use crate::Result;
 use crate::error::Doing;
+use crate::program::warn;
 
 /// The number of the capability `name`, with or without `CAP_`, in any case.
 pub(crate) fn number(name: &str) -> Option<usize> {
@@ -41,18 +42,38 @@ impl Sets {
         }
     }
 
-    /// Adds the capabilities `add` that are within `bound`; the ambient set grows only for who is not root.
+    /// Adds the capabilities `add` that are within `bound`; to the ambient set those that are inheritable, which none
+    /// becomes by this.
     pub(crate) fn add(&mut self, add: u64, bound: u64) {
         let add = add & bound;
         self.bounding |= add;
         self.effective |= add;
         self.permitted |= add;
+        self.ambient |= add & self.inheritable;
+    }
+
+    /// Those of the ambient set that cannot be there, by name.
+    fn vain(&self) -> impl Iterator<Item = String> {
+        let vain = self.ambient & !(self.permitted & self.inheritable);
+        names().enumerate().filter(move |(n, _)| vain & (1 << n) != 0).map(|(_, name)| name)
+    }
+
+    /// Tells of what is asked for in vain.
+    pub(crate) fn warn(&self) {
+        for name in self.vain() {
+            warn(&format!("can't raise ambient capability {name}: it is not both permitted and inheritable"));
+        }
     }
 }
 
 fn bits(set: Option<&Capabilities>) -> u64 {
     // The enum prints as its bare upper-case name.
     set.into_iter().flatten().filter_map(|cap| number(&cap.to_string())).fold(0, |bits, n| bits | 1 << n)
+}
+
+/// Whether this process may use them all.
+pub(crate) fn is_effective(wanted: CapabilitySet) -> bool {
+    thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(wanted))
 }
 
 /// Takes from the bounding set what is not in `bounding`; needs CAP_SETPCAP, so it comes before the ids change.
@@ -124,10 +145,16 @@ mod tests {
     }
 
     #[test]
-    fn adding_never_exceeds_the_bound() {
-        let mut sets = Sets { bounding: 1, ..Sets::default() };
-        sets.add(0b110, 0b011);
-        assert_eq!((sets.bounding, sets.effective, sets.permitted), (0b011, 0b010, 0b010));
-        assert_eq!(sets.inheritable, 0);
+    fn adding_makes_nothing_inheritable() {
+        let mut sets = Sets { bounding: 1, inheritable: 0b010, ..Sets::default() };
+        sets.add(0b1110, 0b0111);
+        assert_eq!((sets.bounding, sets.effective, sets.permitted), (0b111, 0b110, 0b110));
+        assert_eq!((sets.inheritable, sets.ambient), (0b010, 0b010));
+    }
+
+    #[test]
+    fn ambient_needs_the_others() {
+        let sets = Sets { permitted: 0b011, inheritable: 0b110, ambient: 0b111, ..Sets::default() };
+        assert_eq!(sets.vain().collect::<Vec<_>>(), ["CAP_CHOWN", "CAP_DAC_READ_SEARCH"]);
     }
 }

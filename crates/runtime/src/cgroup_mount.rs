@@ -10,12 +10,18 @@ use hoy_sys::rustix::io::Errno;
 
 use crate::error::Doing;
 use crate::mount_plan::MountPlan;
+use crate::program::warn;
 use crate::tree::{self, Root};
 use crate::{Result, rootfs};
 
 /// Mounts them on `plan.destination`.
 pub(crate) fn mount(root: &Root<'_>, plan: &MountPlan) -> Result<()> {
     let hierarchies = Hierarchies::detect()?;
+    if hierarchies.iter().next().is_none() {
+        let point = plan.destination.display();
+        warn(&format!("there are no control groups here: nothing is mounted on \"{point}\""));
+        return Ok(());
+    }
     let target = root.directory(&plan.destination)?;
     let doing = || format!("mount cgroup on \"{}\"", plan.destination.display());
     if let Some(v2) = hierarchies.v2().filter(|_| hierarchies.iter().count() == 1) {

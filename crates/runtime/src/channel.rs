@@ -40,6 +40,12 @@ pub(crate) fn pair() -> Result<(Channel, Channel)> {
     Ok((Channel(one), Channel(other)))
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Channel {
     /// Sends a message of one letter.
     pub(crate) fn say(&self, letter: u8) -> Result<()> {

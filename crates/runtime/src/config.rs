@@ -71,28 +71,11 @@ impl Config {
             }
         }
         let has = |kind| namespaces.iter().any(|n| n.typ() == kind);
-        if !has(LinuxNamespaceType::Mount) {
-            return Err(Error::Invalid("config.json has no mount namespace: a container needs one".to_owned()));
-        }
-        self.check_supported()?;
         let uts = self.spec.hostname().is_some() || self.spec.domainname().is_some();
         if uts && !has(LinuxNamespaceType::Uts) {
             return Err(Error::Invalid("a hostname or domainname needs a uts namespace".to_owned()));
         }
         validate::check(self)
-    }
-
-    /// What is not done is refused, never left out in silence.
-    fn check_supported(&self) -> Result<()> {
-        let fields = [
-            ("linux.intelRdt", self.linux.intel_rdt().is_some()),
-            ("linux.netDevices", self.linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-            ("linux.mountLabel", self.linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
-        ];
-        match fields.iter().find(|(_, given)| *given) {
-            Some((name, _)) => Err(Error::Invalid(format!("\"{name}\" of config.json is not supported"))),
-            None => Ok(()),
-        }
     }
 
     /// The `linux` part.
@@ -184,11 +167,6 @@ mod tests {
             (r#"{"ociVersion":"2.0.0"}"#, "ociVersion \"2.0.0\" is not 1.x"),
             (r#"{"ociVersion":"1.0.2"}"#, "config.json has no part \"linux\""),
             (r#"{"ociVersion":"1.0.2","linux":{}}"#, "config.json has no root.path"),
-            (r#"{"ociVersion":"1.0.2","root":{"path":"r"},"linux":{}}"#, "has no mount namespace"),
-            (
-                r#"{"ociVersion":"1.0.2","root":{"path":"r"},"linux":{"namespaces":[{"type":"mount"}],"mountLabel":"x"}}"#,
-                "\"linux.mountLabel\" of config.json is not supported",
-            ),
             (
                 r#"{"ociVersion":"1.0.2","root":{"path":"r"},"hostname":"h","linux":{"namespaces":[{"type":"mount"}]}}"#,
                 "needs a uts namespace",

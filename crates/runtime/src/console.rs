@@ -73,8 +73,18 @@ impl Terminal {
 
 /// Sends the master to who listens at `socket`: one message, the terminal's name and the descriptor.
 pub(crate) fn send(socket: &Path, master: BorrowedFd<'_>) -> Result<()> {
-    let doing = || format!("send the terminal to \"{}\"", socket.display());
-    let stream = UnixStream::connect(socket).doing(doing)?;
     let name = ptsname(master, Vec::new()).map(std::ffi::CString::into_bytes).unwrap_or_else(|_| b"pty".to_vec());
-    hoy_sys::net::send_fds(&stream, &name, &[master]).doing(doing)
+    give(socket, "terminal", &name, master)
+}
+
+/// Sends a descriptor of a process to who listens at `socket`, named as runc names it: `standard` for a container's
+/// first process, `setns` for one that joined it.
+pub(crate) fn send_pidfd(socket: &Path, name: &[u8], pidfd: BorrowedFd<'_>) -> Result<()> {
+    give(socket, "pidfd", name, pidfd)
+}
+
+fn give(socket: &Path, what: &str, name: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+    let doing = || format!("send the {what} to \"{}\"", socket.display());
+    let stream = UnixStream::connect(socket).doing(doing)?;
+    hoy_sys::net::send_fds(&stream, name, &[fd]).doing(doing)
 }

@@ -9,11 +9,11 @@ use hoy_sys::rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
 use hoy_sys::rustix::process::{Gid, Uid};
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 
 use crate::error::Doing;
 use crate::tree::{self, Root};
-use crate::{Error, Result};
+use crate::{Error, Result, label};
 
 /// What every container has (config-linux.md "Default Devices"): name, major, minor.
 const DEFAULT: &[(&str, u32, u32)] =
@@ -81,16 +81,20 @@ pub(crate) fn open_host(devices: &[Device]) -> Vec<Option<OwnedFd>> {
 /// Makes the devices, or puts the caller's there where `host` has them.
 pub(crate) fn make_all(root: &Root<'_>, devices: &[Device], host: Option<&[Option<OwnedFd>]>) -> Result<()> {
     for (at, device) in devices.iter().enumerate() {
+        // Anybody may make a fifo.
+        let host = host.filter(|_| device.kind != FileType::Fifo);
         let bound = host.map(|host| host.get(at).and_then(Option::as_ref));
         let doing = || format!("make device \"{}\"", device.path.display());
         match bound {
-            None => make(root, device)?,
-            Some(Some(tree)) => {
-                let target = root.file(&device.path)?;
-                if !same_device(target.as_fd(), device) {
-                    tree::attach(tree.as_fd(), target.as_fd()).doing(doing)?;
-                }
-            }
+            None => match make(root, device) {
+                // Root without CAP_MKNOD has what there is.
+                Err(error) if error.errno() == Some(Errno::PERM) => match tree::copy_of_path(&device.path, false) {
+                    Ok(tree) => bind(root, device, &tree)?,
+                    Err(_) => return Err(error),
+                },
+                other => other?,
+            },
+            Some(Some(tree)) => bind(root, device, tree)?,
             Some(None) => {
                 let reason = "a user namespace can only be given devices that the caller has, and there is none";
                 return Err(Error::Invalid(format!("{}: {reason}", doing())));
@@ -98,6 +102,20 @@ pub(crate) fn make_all(root: &Root<'_>, devices: &[Device], host: Option<&[Optio
         }
     }
     Ok(())
+}
+
+/// Puts the caller's device there.
+fn bind(root: &Root<'_>, device: &Device, tree: &OwnedFd) -> Result<()> {
+    let doing = || format!("make device \"{}\"", device.path.display());
+    if !same_device(tree.as_fd(), device) {
+        let numbers = format!("{}:{}", device.major, device.minor);
+        return Err(Error::Invalid(format!("{}: the caller's is not the device {numbers}", doing())));
+    }
+    let target = root.file(&device.path)?;
+    if same_device(target.as_fd(), device) {
+        return Ok(());
+    }
+    tree::attach(tree.as_fd(), target.as_fd()).doing(doing)
 }
 
 fn same_device(fd: BorrowedFd<'_>, device: &Device) -> bool {
@@ -164,15 +182,19 @@ pub(crate) fn null() -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Hides `paths`: a file under the null device, a directory under one empty read-only directory that all share.
-pub(crate) fn mask(root: &Root<'_>, paths: &[String], null: &OwnedFd) -> Result<()> {
+/// Hides the masked paths: a file under the null device, a directory under one empty read-only directory that all share.
+pub(crate) fn mask(root: &Root<'_>, linux: &Linux, null: &OwnedFd) -> Result<()> {
+    let paths = linux.masked_paths().as_deref().unwrap_or_default();
     let mut empty: Option<OwnedFd> = None;
     let mut null_attached: Option<OwnedFd> = None;
-    for path in paths {
+    for (at, path) in paths.iter().enumerate() {
+        if paths.iter().take(at).any(|before| before == path) {
+            continue;
+        }
         let Some(target) = root.find(Path::new(path))? else { continue };
         let doing = || format!("mask \"{path}\"");
         if tree::is_directory(&target).doing(doing)? {
-            cover(&mut empty, empty_directory, target.as_fd()).doing(doing)?;
+            cover(&mut empty, || empty_directory(linux), target.as_fd()).doing(doing)?;
         } else {
             cover(&mut null_attached, || null.try_clone(), target.as_fd()).doing(doing)?;
         }
@@ -195,10 +217,13 @@ fn cover(
     Ok(())
 }
 
-fn empty_directory() -> std::io::Result<OwnedFd> {
+fn empty_directory(linux: &Linux) -> std::io::Result<OwnedFd> {
     let context = mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     mount::fsconfig_set_string(context.as_fd(), "nr_inodes", "1")?;
     mount::fsconfig_set_string(context.as_fd(), "mode", "755")?;
+    if let Some((key, Some(label))) = label::mount_option(linux, "tmpfs") {
+        mount::fsconfig_set_string(context.as_fd(), key, label)?;
+    }
     mount::fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOSUID

@@ -31,7 +31,7 @@ pub enum Error {
     #[error("container \"{0}\" does not exist")]
     NotFound(String),
     /// A container has this id already.
-    #[error("container \"{0}\" exists: choose another id, or \"delete\" it")]
+    #[error("container \"{0}\" already exists: choose another id, or \"delete\" it")]
     Exists(String),
     /// The container is not in a state that allows this.
     #[error("{doing} container \"{id}\": {reason}")]

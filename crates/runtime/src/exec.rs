@@ -26,7 +26,7 @@ use crate::namespace::{Namespaces, spawn};
 use crate::program::{self, Setting};
 use crate::state::{Container, State, Status, write_pid_file};
 use crate::tree::Root;
-use crate::{Error, Result, foreground, group, identity, validate};
+use crate::{Error, Result, foreground, group, identity, label, procfs, resctrl, shared_mounts, validate};
 
 /// What is to be run, and how.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +61,8 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// Where its terminal's master is sent.
     pub console_socket: Option<PathBuf>,
+    /// Where a descriptor of it is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// Groups below the container's, each a path or `CONTROLLERS:PATH`.
     pub cgroup: Vec<String>,
     /// Whether a paused container will do.
@@ -95,11 +97,14 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     let config = container.config()?;
     match container.status(Some(&state)) {
         Status::Stopped => return Err(refused("container not running")),
-        Status::Paused if !options.ignore_paused => return Err(refused("it is paused")),
+        Status::Paused if !options.ignore_paused => {
+            return Err(refused("it is paused: resume it first, or use --ignore-paused"));
+        }
         _ => {}
     }
     let process = decide(&config, options)?;
     validate::check_process(&process)?;
+    label::check_process(&process)?;
     let terminal = process.terminal().unwrap_or(false);
     match (&options.console_socket, terminal) {
         (Some(_), false) => {
@@ -113,10 +118,16 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     let signals = if options.detach { None } else { Some(block_signals().doing(|| "block signals")?) };
     let pidfd = state.pidfd().ok_or_else(|| refused("container not running"))?;
     let namespaces = Namespaces::of_process(&config, pidfd.as_fd(), state.pid)?;
+    let proc = procfs::open()?;
+    let root = shared_mounts::root_of(&state, proc.as_fd())?;
+    if !state.is_alive() {
+        return Err(refused("container not running"));
+    }
     let job = Job {
         filter: config.linux().seccomp().as_ref().map(Filter::new).transpose()?,
         sets: sets(&config, &process, options),
-        proc: program::open_proc()?,
+        proc,
+        root,
         preserve_fds: options.preserve_fds + listen_fds(),
         cgroups: hoy_cgroup::place(&state.cgroups, &options.cgroup, state.pid)?,
         process,
@@ -142,6 +153,8 @@ struct Job {
     namespaces: Namespaces,
     filter: Option<Filter>,
     proc: OwnedFd,
+    /// The container's root, where no mount namespace leads to it.
+    root: Option<OwnedFd>,
     preserve_fds: u32,
 }
 
@@ -152,6 +165,9 @@ fn decide(config: &Config, options: &ExecOptions) -> Result<Process> {
         let json = |source| Error::Json { what: format!("\"{}\"", path.display()), source };
         let mut value: Value = serde_json::from_slice(&bytes).map_err(json)?;
         let mut warnings = Vec::new();
+        if let Some(process) = value.as_object_mut() {
+            process.entry("user").or_insert_with(|| serde_json::json!({"uid": 0, "gid": 0}));
+        }
         mend_process(Some(&mut value), &mut warnings);
         warnings.iter().for_each(|warning| program::warn(warning));
         return serde_json::from_value(value).map_err(json);
@@ -208,6 +224,7 @@ fn sets(config: &Config, process: &Process, options: &ExecOptions) -> Option<Set
     });
     let add = known.fold(0, |bits, number| bits | 1 << number);
     sets.add(add, of_container.map_or(0, |caps| Sets::new(caps).bounding));
+    sets.warn();
     Some(sets)
 }
 
@@ -233,10 +250,16 @@ impl Job {
         program::set_oom_score(self.proc.as_fd(), own_score)?;
         let pid = child.pid.as_raw_nonzero().get();
         let begun = unit.map_or(Ok(()), |unit| group::join(&self.cgroups, unit, pid)).and_then(|()| {
+            if let Some(rdt) = self.config.linux().intel_rdt() {
+                resctrl::join(&resctrl::root()?, &resctrl::plan(rdt, &self.state.id)?, pid)?;
+            }
             outer.say(b'G')?;
             let terminal = self.talk(&outer, options)?;
             if let Some(path) = &options.pid_file {
                 write_pid_file(path, pid)?;
+            }
+            if let Some(socket) = &options.pidfd_socket {
+                console::send_pidfd(socket, b"setns", child.pidfd.as_fd())?;
             }
             Ok(terminal)
         });
@@ -250,7 +273,7 @@ impl Job {
             }
         };
         match signals {
-            Some(signals) => foreground::wait(child, signals, terminal),
+            Some(signals) => foreground::wait(child, signals, terminal, None),
             None => Ok(0),
         }
     }
@@ -261,7 +284,10 @@ impl Job {
             match channel.receive()? {
                 Message::Terminal(master) => match &options.console_socket {
                     Some(socket) => console::send(socket, master.as_fd())?,
-                    None => terminal = Some(master),
+                    None => {
+                        foreground::plain_lines(master.as_fd())?;
+                        terminal = Some(master);
+                    }
                 },
                 Message::Ready => channel.say(b'G')?,
                 Message::Listener(fd) => {
@@ -280,6 +306,9 @@ impl Job {
         umask(Mode::empty());
         setsid().doing(|| "make a session")?;
         self.namespaces.join_rest()?;
+        if let Some(root) = &self.root {
+            shared_mounts::enter(root.as_fd())?;
+        }
         if self.namespaces.join_user.is_some() {
             identity::become_root();
         }
@@ -302,16 +331,16 @@ impl Job {
             sets: self.sets,
             proc: self.proc.as_fd(),
             channel,
+            fifo: None,
             preserve_fds: self.preserve_fds,
             is_terminal,
             notify_env: None,
         };
         setting.limit()?;
-        setting.enter_directory(&root, true)?;
         let program = setting.find(&root)?;
         channel.say(b'R')?;
         channel.wait_go()?;
-        setting.become_program(&root, &program)
+        setting.become_program(&root, &program, |_| Ok(()))
     }
 }
 

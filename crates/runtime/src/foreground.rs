@@ -2,17 +2,20 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hoy_sys::process::{Child, pidfd_signal};
 use hoy_sys::rustix::event::{PollFd, PollFlags, poll};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{WaitOptions, waitpid};
 use hoy_sys::rustix::stdio::{stdin, stdout};
-use hoy_sys::rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use hoy_sys::rustix::termios::{
+    OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 
-use crate::Result;
 use crate::error::Doing;
+use crate::notify::Relay;
+use crate::{Result, program};
 
 const SIGCHLD: u32 = 17;
 const SIGWINCH: u32 = 28;
@@ -29,6 +32,8 @@ impl Raw {
         let before = tcgetattr(stdin()).ok().filter(|_| isatty(stdin()))?;
         let mut raw = before.clone();
         raw.make_raw();
+        // What comes out is not a terminal's output yet: see `plain_lines`.
+        raw.output_modes = before.output_modes;
         // Not flushed: what was typed before the container was there is for it.
         tcsetattr(stdin(), OptionalActions::Now, &raw).ok()?;
         Some(Self(before))
@@ -42,11 +47,19 @@ impl Drop for Raw {
     }
 }
 
+/// Lets a container's terminal end lines as its program does: the caller's own terminal adds what it needs, and a file
+/// or pipe gets no carriage return.
+pub(crate) fn plain_lines(terminal: BorrowedFd<'_>) -> Result<()> {
+    let mut modes = tcgetattr(terminal).doing(|| "read the terminal's modes")?;
+    modes.output_modes.remove(OutputModes::ONLCR);
+    tcsetattr(terminal, OptionalActions::Now, &modes).doing(|| "set the terminal's modes")
+}
+
 /// Waits for the end of `child`, passing signals on to it and copying between the caller and its terminal.
 ///
 /// # Errors
 /// Those of waiting.
-pub(crate) fn wait(child: Child, signals: OwnedFd, terminal: Option<OwnedFd>) -> Result<u8> {
+pub(crate) fn wait(child: Child, signals: OwnedFd, terminal: Option<OwnedFd>, mut relay: Option<Relay>) -> Result<u8> {
     let raw = terminal.as_ref().and_then(|_| Raw::new());
     let mut terminal = terminal.map(File::from);
     resize(terminal.as_ref());
@@ -62,12 +75,19 @@ pub(crate) fn wait(child: Child, signals: OwnedFd, terminal: Option<OwnedFd>) ->
         if input_is_open {
             fds.push(PollFd::from_borrowed_fd(input, PollFlags::IN));
         }
+        let count = fds.len();
+        if let Some(relay) = &relay {
+            fds.push(PollFd::new(relay, PollFlags::IN));
+        }
         match poll(&mut fds, None) {
             Err(Errno::INTR) => continue,
             other => other.doing(|| "wait for the container")?,
         };
         let ready: Vec<bool> = fds.iter().map(|fd| fd.revents() != nothing).collect();
         let is_ready = |at: usize| ready.get(at).copied().unwrap_or(false);
+        if relay.as_ref().is_some_and(|relay| is_ready(count) && is_done(relay)) {
+            relay = None;
+        }
         if terminal.is_some() && is_ready(1) && !copy_out(terminal.as_mut()) {
             // Nobody has the other side open any more.
             terminal = None;
@@ -86,6 +106,14 @@ pub(crate) fn wait(child: Child, signals: OwnedFd, terminal: Option<OwnedFd>) ->
     while terminal.is_some() && has_more(terminal.as_ref()) && copy_out(terminal.as_mut()) {}
     drop(raw);
     Ok(code)
+}
+
+/// Passes the container's readiness on; a caller that cannot be told is no reason to end.
+fn is_done(relay: &Relay) -> bool {
+    relay.pass_on(None).unwrap_or_else(|error| {
+        program::warn(&error.chain());
+        true
+    })
 }
 
 fn has_more(terminal: Option<&File>) -> bool {

@@ -103,6 +103,7 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
     let rules = !is_in_user_namespace() && (geteuid().is_root() || !in_userns);
     let resources = config.linux().resources().as_ref();
     if let Some(path) = given {
+        check_unused(&hierarchies, path)?;
         return Ok(Group::create(&hierarchies, path, resources, rules, Existing::Join)?);
     }
     let parent = parent(&hierarchies);
@@ -125,6 +126,25 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
 fn parent(hierarchies: &Hierarchies) -> PathBuf {
     let own = hierarchies.v2().filter(|_| hierarchies.is_unified() && !geteuid().is_root());
     own.and_then(|hierarchy| hierarchy.own.parent()).unwrap_or(Path::new("/")).join("hoy")
+}
+
+/// Checks of a group that is there already that no process is in it, and none would be stopped on entering it.
+fn check_unused(hierarchies: &Hierarchies, path: &Path) -> Result<()> {
+    let places = hierarchies.iter().map(|hierarchy| (hierarchy.controllers.clone(), hierarchy.directory(path)));
+    for (controllers, directory) in places.filter(|(_, directory)| directory.is_dir()) {
+        let alone = BTreeMap::from([(controllers, directory.clone())]);
+        let count = hoy_cgroup::processes(&alone)?.len();
+        let refused = |reason: &str| {
+            Err(Error::Invalid(format!("container's cgroup {reason}: \"{}\" is another's", directory.display())))
+        };
+        if count > 0 {
+            return refused("is not empty");
+        }
+        if hoy_cgroup::is_frozen(&alone) {
+            return refused("is frozen");
+        }
+    }
+    Ok(())
 }
 
 /// Whether this process's root is not the machine's.

@@ -56,8 +56,9 @@ fn resource(kind: PosixRlimitType) -> Resource {
     }
 }
 
-/// Sets the limits; one that may not be raised so far is raised as far as allowed, and the warning says so.
+/// Sets the limits; one that may not be raised so far is raised as far as allowed, and one warning says so.
 pub(crate) fn set_limits(limits: &[PosixRlimit], warn: &mut dyn FnMut(&str)) -> Result<()> {
+    let mut clamped_ones = Vec::new();
     for limit in limits {
         let kind = limit.typ();
         let resource = resource(kind);
@@ -67,10 +68,13 @@ pub(crate) fn set_limits(limits: &[PosixRlimit], warn: &mut dyn FnMut(&str)) -> 
             Err(Errno::PERM) => {
                 let (clamped, now) = clamp(&wanted, getrlimit(resource).maximum);
                 setrlimit(resource, clamped).doing(|| format!("set {kind}"))?;
-                warn(&format!("{kind} may not be raised: it stays at {now}"));
+                clamped_ones.push(format!("{kind} may not be raised: it stays at {now}"));
             }
             other => other.doing(|| format!("set {kind} to {}:{}", limit.soft(), limit.hard()))?,
         }
+    }
+    if !clamped_ones.is_empty() {
+        warn(&clamped_ones.join("; "));
     }
     Ok(())
 }

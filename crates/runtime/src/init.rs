@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use hoy_sys::process::{flags, join_session_keyring, unshare};
+use hoy_sys::process::{block_signals, close_except, exit_now, flags, join_session_keyring, unshare};
+use hoy_sys::rustix::event::{PollFd, PollFlags, poll};
 use hoy_sys::rustix::fs::{Mode, readlinkat};
 use hoy_sys::rustix::io::{Errno, read};
 use hoy_sys::rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid, umask};
@@ -19,11 +20,11 @@ use crate::error::Doing;
 use crate::filter::Filter;
 use crate::mount_plan::MountPlan;
 use crate::namespace::Namespaces;
-use crate::program::{Setting, write_proc};
+use crate::program::Setting;
 use crate::rootfs::{self, Sources};
 use crate::state::{State, Status};
 use crate::tree::Root;
-use crate::{Error, Result, hooks, identity};
+use crate::{Error, Result, affinity, hooks, identity, no_pivot, shared_mounts, sysctl};
 
 /// Everything decided and opened before the process is born.
 pub(crate) struct Job {
@@ -55,6 +56,7 @@ pub(crate) struct Job {
 /// Becomes the container's program; returns only on failure.
 pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     channel.wait_go()?;
+    affinity::reset();
     if job.namespaces.has_new_user() || job.namespaces.join_user.is_some() {
         identity::become_root();
     }
@@ -77,7 +79,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     let sources = match &job.sources {
         Some(sources) => sources,
         None => {
-            opened = Sources::open(&job.rootfs, &job.bundle, &job.mounts)?;
+            opened = Sources::open(&job.rootfs, &job.bundle, &job.mounts, false)?;
             &opened
         }
     };
@@ -97,21 +99,26 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         sets: process.capabilities().as_ref().map(Sets::new),
         proc: job.proc.as_fd(),
         channel,
+        fifo: job.fifo.as_ref().map(AsFd::as_fd),
         preserve_fds: job.preserve_fds,
         is_terminal,
         notify_env: job.notify_env.as_deref(),
     };
     setting.limit()?;
-    setting.enter_directory(&root, true)?;
     let program = setting.find(&root)?;
+    if let Some(fifo) = &job.fifo {
+        // Others may look at this process until it is started: nothing of the host's is open for longer than needed.
+        let keep = [channel.as_fd(), job.proc.as_fd(), root.0, fifo.as_fd()];
+        close_except(3 + job.preserve_fds, &keep).doing(|| "close descriptors")?;
+    }
     channel.say(b'R')?;
     match &job.fifo {
         Some(fifo) => wait_for_start(fifo)?,
         None => channel.wait_go()?,
     }
+    let state = state_text(job, Status::Created);
     let start = job.config.hooks(|hooks| hooks.start_container());
-    hooks::run("startContainer", start, &state_text(job, Status::Created))?;
-    setting.become_program(&root, &program)
+    setting.become_program(&root, &program, |env| hooks::run_inside(start, &state, env))
 }
 
 /// Mounts, devices and the way into the root; gives the terminal when there is to be one.
@@ -120,8 +127,15 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     let propagation = linux.rootfs_propagation().as_deref();
     let root = Root(sources.root.as_fd());
     let null = job.null.as_ref().map_or_else(device::null, |null| null.try_clone().doing(|| "duplicate"))?;
-    rootfs::attach_root(root.0, propagation)?;
-    rootfs::mount_all(&root, &job.mounts, &sources.binds)?;
+    let is_shared = job.state.root_mount.is_some();
+    let is_joined = job.namespaces.joins_mounts();
+    if is_shared {
+        shared_mounts::attach(root.0, &job.rootfs)?;
+    } else {
+        let place = (!job.no_pivot).then_some(job.rootfs.as_path());
+        rootfs::attach_root(root.0, place, propagation, is_joined)?;
+    }
+    rootfs::mount_all(&root, &job.mounts, sources, &job.bundle)?;
     let opened = (job.in_userns && job.host_devices.is_none()).then(|| device::open_host(&job.devices));
     device::make_all(&root, &job.devices, job.host_devices.as_deref().or(opened.as_deref()))?;
     device::link_all(&root)?;
@@ -137,15 +151,18 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
         channel.wait_go()?;
     }
     let create = job.config.hooks(|hooks| hooks.create_container());
-    hooks::run("createContainer", create, &state_text(job, Status::Creating))?;
+    hooks::run("createContainer", create, &state_text(job, Status::Creating), &job.rootfs)?;
     // As every runtime does; one that cannot be made is told of when it is entered.
     root.directory(process.cwd()).map(drop).unwrap_or_default();
-    for (name, value) in linux.sysctl().iter().flatten() {
-        sysctl(job, name, value)?;
+    sysctl::set_all(&job.config, job.proc.as_fd())?;
+    if job.no_pivot && !is_shared && !is_joined {
+        no_pivot::hide_host()?;
     }
-    rootfs::enter(root.0, job.no_pivot)?;
+    // Others in a mount namespace that is not this container's own keep their root.
+    rootfs::enter(root.0, job.no_pivot || is_shared || is_joined)?;
     device::make_readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
-    device::mask(&root, linux.masked_paths().as_deref().unwrap_or_default(), &null)?;
+    device::mask(&root, linux, &null)?;
+    rootfs::seal_dev(&root, &job.mounts)?;
     rootfs::seal(root.0, job.config.is_readonly(), propagation)?;
     Ok(terminal)
 }
@@ -174,49 +191,30 @@ fn keyring(id: &str) -> Result<()> {
     }
 }
 
-fn sysctl(job: &Job, name: &str, value: &str) -> Result<()> {
-    let path = sysctl_path(name);
-    write_proc(job.proc.as_fd(), &path, value).doing(|| format!("set sysctl \"{name}\" to \"{value}\""))
-}
-
-/// `net.ipv4.ip_forward`, or `net/ipv4/conf/eth0.1/forwarding` where a name has a dot: sysctl(8).
-fn sysctl_path(name: &str) -> String {
-    if name.contains('/') { format!("sys/{name}") } else { format!("sys/{}", name.replace('.', "/")) }
-}
-
-/// Checks that every sysctl is one of a namespace the container has: others are the host's.
-pub(crate) fn check_sysctls(config: &Config) -> Result<()> {
-    use oci_spec::runtime::LinuxNamespaceType as Kind;
-    for name in config.linux().sysctl().iter().flatten().map(|(name, _)| name.replace('/', ".")) {
-        let ipc = ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax"]
-            .contains(&name.as_str())
-            || ["kernel.shmmni", "kernel.shm_rmid_forced"].contains(&name.as_str())
-            || name.starts_with("fs.mqueue.");
-        let kind = if ipc {
-            Kind::Ipc
-        } else if name.starts_with("net.") {
-            Kind::Network
-        } else if matches!(name.as_str(), "kernel.hostname" | "kernel.domainname") {
-            Kind::Uts
-        } else if name.starts_with("user.") {
-            Kind::User
-        } else {
-            return Err(Error::Invalid(format!("sysctl \"{name}\" is not in a separate namespace: it is the host's")));
-        };
-        if config.namespace(kind).is_none() || name.contains("..") {
-            return Err(Error::Invalid(format!("sysctl \"{name}\" needs a {kind} namespace: it would be the host's")));
-        }
-    }
-    Ok(())
-}
-
 /// Sleeps until `start` writes a byte.
+///
+/// The first process of a PID namespace is deaf to signals that it does not ask for: those that ask it to end do so.
 fn wait_for_start(fifo: &OwnedFd) -> Result<()> {
-    let mut byte = [0_u8; 1];
+    const ENDING: [u32; 5] = [1, 2, 3, 6, 15];
+    let doing = || "wait for start";
+    let signals = block_signals().doing(doing)?;
     loop {
-        match read(fifo, &mut byte) {
-            Err(Errno::INTR) => {}
-            other => return other.map(drop).doing(|| "wait for start"),
+        let mut fds = [PollFd::new(fifo, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        poll(&mut fds, None)
+            .map(drop)
+            .or_else(|errno| if errno == Errno::INTR { Ok(()) } else { Err(errno) })
+            .doing(doing)?;
+        let [start, signal] = fds.map(|fd| fd.revents().contains(PollFlags::IN));
+        if start {
+            return read(fifo, &mut [0_u8; 1]).map(drop).doing(doing);
+        }
+        // struct signalfd_siginfo: 128 bytes, the signal's number first.
+        let mut info = [0_u8; 128];
+        if signal && read(&signals, &mut info).is_ok() {
+            let number = info.first_chunk::<4>().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+            if ENDING.contains(&number) {
+                exit_now(128 + i32::try_from(number).unwrap_or_default());
+            }
         }
     }
 }
@@ -227,41 +225,4 @@ fn state_text(job: &Job, status: Status) -> String {
     let own = readlinkat(&job.proc, Path::new("self"), Vec::new()).ok();
     state.pid = own.and_then(|name| name.to_str().ok()?.parse().ok()).unwrap_or(0);
     state.document(status).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn checked(sysctl: &str, namespaces: &str) -> bool {
-        let json = format!(
-            r#"{{"ociVersion":"1.2.0","root":{{"path":"r"}},"linux":{{"sysctl":{{"{sysctl}":"1"}},
-            "namespaces":[{{"type":"mount"}}{namespaces}]}}}}"#
-        );
-        check_sysctls(&Config::parse(json.into_bytes()).unwrap()).is_ok()
-    }
-
-    #[test]
-    fn sysctls_of_the_host_are_refused() {
-        let network = r#",{"type":"network"}"#;
-        let ipc = r#",{"type":"ipc"}"#;
-        let cases = [
-            ("net.ipv4.ip_forward", network, true),
-            ("net.ipv4.ip_forward", "", false),
-            ("net.ipv4/../../kernel/core_pattern", network, false),
-            ("kernel.shmmax", ipc, true),
-            ("fs.mqueue.msg_max", ipc, true),
-            ("kernel.core_pattern", ipc, false),
-            ("vm.swappiness", network, false),
-        ];
-        for (name, namespaces, want) in cases {
-            assert_eq!(checked(name, namespaces), want, "{name} {namespaces}");
-        }
-    }
-
-    #[test]
-    fn sysctl_paths() {
-        assert_eq!(sysctl_path("net.ipv4.ip_forward"), "sys/net/ipv4/ip_forward");
-        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "sys/net/ipv4/conf/eth0.1/forwarding");
-    }
 }

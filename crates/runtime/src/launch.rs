@@ -5,15 +5,17 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use hoy_cgroup::{Door, Group, Unit};
-use hoy_sys::process::Child;
+use hoy_sys::process::{Child, flags};
 use hoy_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 use hoy_sys::rustix::process::{
     DumpableBehavior, Signal, WaitOptions, geteuid, pidfd_send_signal, set_dumpable_behavior, waitpid,
 };
+use hoy_sys::rustix::thread::CapabilitySet;
 use oci_spec::runtime::LinuxNamespaceType;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::capability::Sets;
 use crate::channel::{Channel, Message};
 use crate::config::Config;
 use crate::error::Doing;
@@ -23,17 +25,24 @@ use crate::init::{self, Job};
 use crate::namespace::{Namespaces, spawn};
 use crate::rootfs::Sources;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
-use crate::{Error, Result, console, device, hooks, mount_plan, notify, program, userns};
+use crate::{
+    Error, Result, capability, console, device, foreground, hooks, mount_plan, net_device, notify, procfs, program,
+    resctrl, shared_mounts, userns, validate,
+};
 
 /// What is asked for besides the bundle.
 #[derive(Debug, Clone, Default)]
 pub struct CreateOptions {
     /// The bundle.
     pub bundle: PathBuf,
+    /// The configuration, where it is not the bundle's `config.json`.
+    pub config: Option<PathBuf>,
     /// Where the terminal's master is sent.
     pub console_socket: Option<PathBuf>,
     /// Where the pid is written.
     pub pid_file: Option<PathBuf>,
+    /// Where a descriptor of the first process is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// How many descriptors from 3 on the program keeps.
     pub preserve_fds: u32,
     /// The root is changed by chroot instead.
@@ -53,6 +62,13 @@ struct Begun {
     group: Group,
     unit: Option<Unit>,
     child: Option<Child>,
+}
+
+impl CreateOptions {
+    /// The configuration's file.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| self.bundle.join("config.json"))
+    }
 }
 
 /// A container just made, its process waiting.
@@ -77,7 +93,7 @@ pub fn create(container: &Container, options: &CreateOptions) -> Result<()> {
 pub(crate) fn launch(container: &Container, options: &CreateOptions, fifo: bool) -> Result<Launched> {
     let bundle =
         std::fs::canonicalize(&options.bundle).doing(|| format!("open bundle \"{}\"", options.bundle.display()))?;
-    let config = Config::read(&bundle.join("config.json"))?;
+    let config = Config::read(&options.config_file())?;
     check(&config, options, fifo)?;
     container.make(&config)?;
     let mut begun = Begun::default();
@@ -94,6 +110,7 @@ pub(crate) fn launch(container: &Container, options: &CreateOptions, fifo: bool)
             stop_unit(&unit.name).unwrap_or_default();
         }
         hoy_cgroup::remove(&group.directories, &group.shared).unwrap_or_default();
+        container.read().ok().flatten().map_or(Ok(()), |state| shared_mounts::detach(&state)).unwrap_or_default();
         container.remove().unwrap_or_default();
     }
     made
@@ -101,6 +118,7 @@ pub(crate) fn launch(container: &Container, options: &CreateOptions, fifo: bool)
 
 fn check(config: &Config, options: &CreateOptions, fifo: bool) -> Result<()> {
     config.warnings.iter().for_each(|warning| program::warn(warning));
+    config.process()?.capabilities().as_ref().map(Sets::new).iter().for_each(Sets::warn);
     let terminal = config.process()?.terminal().unwrap_or(false);
     match (terminal, &options.console_socket) {
         (false, Some(_)) => {
@@ -109,7 +127,7 @@ fn check(config: &Config, options: &CreateOptions, fifo: bool) -> Result<()> {
         (true, None) if fifo => {
             Err(Error::Invalid("process.terminal is set: a detached container needs --console-socket".to_owned()))
         }
-        _ => init::check_sysctls(config),
+        _ => validate::check_here(config),
     }
 }
 
@@ -138,9 +156,9 @@ fn launch_in(
         let of = |maps: &'_ Option<Vec<_>>| maps.clone().unwrap_or_default();
         userns::write_maps(pid, &of(linux.uid_mappings()), &of(linux.gid_mappings()))
     };
-    if !job.namespaces.has_new_user() {
-        // The child is born so: in a PID namespace that is joined others see it at once. The maps of a new user
-        // namespace could not be written then, and nobody else is in it.
+    if !job.namespaces.has_new_user() || geteuid().is_root() {
+        // The child is born so: in a PID namespace that is joined others see it at once, and look at what it has open.
+        // An ordinary user could not write the maps of a new user namespace then; nobody else sees into his.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
     }
     let own_score = program::set_oom_score(job.proc.as_fd(), job.config.process()?.oom_score_adj())?;
@@ -161,11 +179,18 @@ fn launch_in(
     begun.group.warnings.iter().for_each(|warning| program::warn(warning));
     job.state.start_time =
         process_times(pid).ok_or_else(|| Error::Init("the container's process died at once".to_owned()))?.1;
+    net_device::move_all(&job.config, &job.namespaces, pid)?;
+    let rdt = job.config.linux().intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, &job.state.id)).transpose()?;
+    let made = rdt.map(|plan| resctrl::apply(&resctrl::root()?, &plan, pid)).transpose()?;
     outer.say(b'G')?;
     let terminal = talk(&outer, &job, options.console_socket.as_deref())?;
     container.write(&job.state)?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)?;
+    }
+    made.into_iter().for_each(resctrl::Made::keep);
+    if let Some(socket) = &options.pidfd_socket {
+        console::send_pidfd(socket, b"standard", child.pidfd.as_fd())?;
     }
     Ok(Launched { child, channel: outer, state: job.state, config: job.config, terminal })
 }
@@ -176,14 +201,19 @@ fn talk(channel: &Channel, job: &Job, console: Option<&Path>) -> Result<Option<O
     loop {
         match channel.receive()? {
             Message::Hooks => {
-                let state = job.state.document(Status::Creating).to_string();
-                hooks::run("prestart", job.config.hooks(init::prestart), &state)?;
-                hooks::run("createRuntime", job.config.hooks(|hooks| hooks.create_runtime()), &state)?;
+                let state = |status| job.state.document(status).to_string();
+                // The first kind of hook there was is told what it always was, and callers' tests ask for it.
+                hooks::run("prestart", job.config.hooks(init::prestart), &state(Status::Created), &job.bundle)?;
+                let create = job.config.hooks(|hooks| hooks.create_runtime());
+                hooks::run("createRuntime", create, &state(Status::Creating), &job.bundle)?;
                 channel.say(b'G')?;
             }
             Message::Terminal(master) => match console {
                 Some(socket) => console::send(socket, master.as_fd())?,
-                None => terminal = Some(master),
+                None => {
+                    foreground::plain_lines(master.as_fd())?;
+                    terminal = Some(master);
+                }
             },
             Message::Ready => return Ok(terminal),
             other => return Err(failure(other)),
@@ -228,16 +258,27 @@ fn prepare(
     in_userns: bool,
 ) -> Result<Job> {
     let rootfs = config.rootfs(bundle);
-    let mut mounts = config.spec.mounts().iter().flatten().map(mount_plan::plan).collect::<Result<Vec<_>>>()?;
+    let mut mounts = mount_plan::plan_all(&config)?;
     let env = config.process()?.env().as_deref().unwrap_or_default();
-    let notify = notify::plan(std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
-    let (notify_env, notify_mount) = notify.map_or((None, None), |(entry, mount)| (Some(entry), mount));
-    mounts.extend(notify_mount);
+    let notify = notify::plan(container.dir(), std::env::var_os("NOTIFY_SOCKET").as_deref(), env);
+    let (notify_env, notify_mount) = notify.unzip();
+    if let Some(mount) = notify_mount {
+        notify::prepare(container.dir())?;
+        mounts.push(mount);
+    }
     let namespaces = Namespaces::plan(&config)?;
     let devices = device::plan(config.linux().devices().as_deref().unwrap_or_default())?;
-    // Root of a user namespace may not be allowed to walk where the caller may: the caller opens for it, when he may.
-    let opens = geteuid().is_root();
-    let sources = opens.then(|| Sources::open(&rootfs, bundle, &mounts)).transpose()?;
+    // Root of a user namespace may not be allowed to walk where the caller may, and in a mount namespace that is
+    // joined paths mean something else: the caller opens for it, when he may.
+    let opens = geteuid().is_root() && capability::is_effective(CapabilitySet::SYS_ADMIN);
+    let has_mounts = config.namespace(LinuxNamespaceType::Mount).is_some();
+    let walks = !in_userns && (!has_mounts || namespaces.new & flags::NEWNS != 0);
+    let sources = opens.then(|| Sources::open(&rootfs, bundle, &mounts, !walks)).transpose()?;
+    let root_mount = match &sources {
+        _ if has_mounts => None,
+        Some(sources) => Some(shared_mounts::identify(sources.root.as_fd(), &rootfs)?),
+        None => return Err(Error::Invalid("a container without a mount namespace needs root".to_owned())),
+    };
     let host_devices = (in_userns && opens).then(|| device::open_host(&devices));
     let filter = config.linux().seccomp().as_ref().map(Filter::new).transpose()?;
     let state = State {
@@ -252,6 +293,7 @@ fn prepare(
         annotations: config.spec.annotations().clone().unwrap_or_default(),
         cgroups: std::collections::BTreeMap::new(),
         cgroups_shared: std::collections::BTreeSet::new(),
+        root_mount,
         systemd_unit: None,
     };
     Ok(Job {
@@ -267,7 +309,7 @@ fn prepare(
         host_devices,
         null: opens.then(device::null).transpose()?,
         filter,
-        proc: program::open_proc()?,
+        proc: procfs::open()?,
         fifo: fifo.then(|| make_fifo(&container.fifo())).transpose()?,
         preserve_fds: options.preserve_fds + listen_fds(),
         no_pivot: options.no_pivot,

@@ -17,8 +17,11 @@ use crate::config::Config;
 use crate::error::Doing;
 use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
+use crate::notify::Relay;
 use crate::state::{Container, State, Status};
-use crate::{Error, Result, group, hooks, program};
+use crate::{Error, Result, group, hooks, program, resctrl, shared_mounts};
+
+const KILL: i32 = 9;
 
 /// Makes a container and runs its program: the exit code, or at once 0 when it is detached.
 ///
@@ -28,17 +31,18 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
     // Before the process is there, so that no signal is lost between the two.
     let signals = if detach { None } else { Some(block_signals().doing(|| "block signals")?) };
     if detach {
-        let config = Config::read(&options.bundle.join("config.json"))?;
+        let config = Config::read(&options.config_file())?;
         if config.process()?.terminal().unwrap_or(false) && options.console_socket.is_none() {
             let reason = "process.terminal is set: a detached container needs --console-socket";
             return Err(Error::Invalid(reason.to_owned()));
         }
     }
     let launched = launch(container, options, false)?;
-    let started = launched.channel.say(b'G').and_then(|()| {
+    let started = Relay::new(container.dir()).and_then(|relay| {
+        launched.channel.say(b'G')?;
         loop {
             match launched.channel.receive()? {
-                Message::Closed => break Ok(()),
+                Message::Closed => break Ok(relay),
                 Message::Listener(fd) => {
                     send_listener(&launched.config, &launched.state, &fd)?;
                     launched.channel.say(b'G')?;
@@ -47,16 +51,24 @@ pub fn run(container: &Container, options: &CreateOptions, detach: bool, keep: b
             }
         }
     });
-    let started = started.and_then(|()| {
+    let started = started.and_then(|relay| {
         let state = launched.state.document(Status::Running).to_string();
-        hooks::run("poststart", launched.config.hooks(|hooks| hooks.poststart()), &state)
+        let hooks = launched.config.hooks(|hooks| hooks.poststart());
+        hooks::run("poststart", hooks, &state, &launched.state.bundle)?;
+        Ok(relay)
     });
-    if let Err(error) = started {
-        delete(container, true).unwrap_or_else(|e| program::warn(&e.chain()));
-        return Err(error);
-    }
-    let Some(signals) = signals else { return Ok(0) };
-    let code = foreground::wait(launched.child, signals, launched.terminal)?;
+    let relay = match started {
+        Ok(relay) => relay,
+        Err(error) => {
+            delete(container, true).unwrap_or_else(|e| program::warn(&e.chain()));
+            return Err(error);
+        }
+    };
+    let Some(signals) = signals else {
+        relay.map_or(Ok(()), |relay| relay.wait(launched.child.pidfd.as_fd(), launched.state.pid))?;
+        return Ok(0);
+    };
+    let code = foreground::wait(launched.child, signals, launched.terminal, relay)?;
     if !keep {
         delete_known(container, true, Some(launched.config))?;
     }
@@ -84,18 +96,24 @@ pub fn start(container: &Container) -> Result<()> {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => return Err(refused("it has stopped")),
         other => other.doing(|| format!("open \"{}\"", path.display()))?,
     };
+    let relay = Relay::new(container.dir())?;
+    let pidfd = state.pidfd();
     fifo.write_all(b"0").doing(|| "start the program")?;
     std::fs::remove_file(&path).doing(|| format!("remove \"{}\"", path.display()))?;
     // The last reader goes when the program begins: its descriptor closes on exec.
     poll(&mut [PollFd::new(&fifo, PollFlags::empty())], None).doing(|| "wait for the program to begin")?;
     drop(lock);
     let config = container.config()?;
-    hooks::run("poststart", config.hooks(|hooks| hooks.poststart()), &state.document(Status::Running).to_string())
-        .inspect_err(|_| kill_process(&state))
+    let document = state.document(Status::Running).to_string();
+    hooks::run("poststart", config.hooks(|hooks| hooks.poststart()), &document, &state.bundle)
+        .inspect_err(|_| kill_process(&state))?;
+    match (relay, pidfd) {
+        (Some(relay), Some(pidfd)) => relay.wait(pidfd.as_fd(), state.pid),
+        _ => Ok(()),
+    }
 }
 
 fn kill_process(state: &State) {
-    const KILL: i32 = 9;
     if let Some(pidfd) = state.pidfd() {
         // It may have ended a moment ago.
         pidfd_signal(pidfd.as_fd(), KILL).unwrap_or_default();
@@ -113,12 +131,17 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     if all {
         return signal_all(&state, signal);
     }
+    // Where its first process is not that of a PID namespace nothing else ends with it.
+    if signal == KILL && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() && !has_own_pids(container) {
+        let is_empty = hoy_cgroup::processes(&state.cgroups)?.is_empty();
+        return if is_empty && !state.is_alive() { Err(refused()) } else { signal_all(&state, signal) };
+    }
     let pidfd = state.pidfd().ok_or_else(refused)?;
     match pidfd_signal(pidfd.as_fd(), signal) {
         Err(error) if error.errno == Errno::SRCH => Err(refused()),
         other => other.doing(|| format!("send signal {signal}")),
     }?;
-    if signal == 9 { thaw(&state) } else { Ok(()) }
+    if signal == KILL { thaw(&state) } else { Ok(()) }
 }
 
 /// Lets frozen processes go on, to their end: on version 1 not even SIGKILL reaches them before.
@@ -129,9 +152,12 @@ fn thaw(state: &State) -> Result<()> {
     Ok(())
 }
 
+fn has_own_pids(container: &Container) -> bool {
+    container.config().is_ok_and(|config| config.has_new(LinuxNamespaceType::Pid))
+}
+
 fn signal_all(state: &State, signal: i32) -> Result<()> {
     use hoy_sys::rustix::process::{Pid, PidfdFlags, pidfd_open};
-    const KILL: i32 = 9;
     if signal == KILL && hoy_cgroup::kill_all(&state.cgroups) {
         return Ok(());
     }
@@ -185,21 +211,26 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         end(&state)?;
     }
     let config = known.map_or_else(|| container.config(), Ok);
-    let has_pid_namespace = config.as_ref().is_ok_and(|config| config.namespace(LinuxNamespaceType::Pid).is_some());
+    let has_pid_namespace = config.as_ref().is_ok_and(|config| config.has_new(LinuxNamespaceType::Pid));
     if !has_pid_namespace && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() {
         // Nothing else ends with the first process here.
         signal_all(&state, 9)?;
     }
     let unit = state.systemd_unit.as_deref().map_or(Ok(()), group::stop_unit);
     let groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
+    let rdt = config.as_ref().ok().and_then(|config| config.linux().intel_rdt().as_ref());
+    let shares = rdt.map_or(Ok(()), |rdt| resctrl::delete(rdt, container.id()));
+    let unmounted = shared_mounts::detach(&state);
     let removed = container.remove();
     if let Ok(config) = config {
-        // A hook that fails after the end is only told of: runtime-spec runtime.md "Lifecycle".
-        hooks::run("poststop", config.hooks(|h| h.poststop()), &state.document(Status::Stopped).to_string())
-            .unwrap_or_else(|error| program::warn(&error.chain()));
+        // A hook that fails after the end is only told of, and the next one runs: runtime-spec runtime.md "Lifecycle".
+        let document = state.document(Status::Stopped).to_string();
+        hooks::run_each("poststop", config.hooks(|h| h.poststop()), &document, &state.bundle);
     }
     unit?;
     groups?;
+    shares?;
+    unmounted?;
     removed
 }
 

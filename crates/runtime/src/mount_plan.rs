@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use hoy_sys::mount::{MountAttr, attr, propagation};
-use oci_spec::runtime::{LinuxIdMapping, Mount};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount};
 
-use crate::{Error, Result};
+use crate::config::Config;
+use crate::{Error, Result, label};
 
 /// One mount, decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) struct MountPlan {
     pub(crate) copy_up: bool,
     /// How ids are mapped, if they are.
     pub(crate) idmap: Option<IdMap>,
+    /// A symlink at the destination is what is mounted on.
+    pub(crate) is_on_link: bool,
 }
 
 /// What is mounted.
@@ -37,6 +40,13 @@ pub(crate) enum Kind {
         source: PathBuf,
         /// With the mounts below it.
         recursive: bool,
+        /// What is done when it is a symlink.
+        link: Link,
+    },
+    /// What is mounted there already, with other attributes.
+    Remount {
+        /// The mount alone, and not the file system.
+        is_bind: bool,
     },
     /// A file system.
     Filesystem {
@@ -49,12 +59,31 @@ pub(crate) enum Kind {
     Cgroup,
 }
 
+/// What is done with a source that is a symlink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// What it leads to is mounted.
+    Follow,
+    /// It is mounted itself: `src-nofollow`.
+    Mount,
+    /// The same symlink is made at the destination: `copy-symlink`.
+    Copy,
+}
+
 /// How the ids of a mount are mapped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IdMap {
-    pub(crate) uids: Vec<LinuxIdMapping>,
-    pub(crate) gids: Vec<LinuxIdMapping>,
+    pub(crate) by: Mapping,
     pub(crate) recursive: bool,
+}
+
+/// What maps the ids of a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mapping {
+    /// These maps, of users and of groups.
+    Maps(Vec<LinuxIdMapping>, Vec<LinuxIdMapping>),
+    /// Those of the user namespace at this path.
+    Namespace(PathBuf),
 }
 
 const SET: bool = true;
@@ -90,85 +119,155 @@ const PROPAGATIONS: &[(&str, u64)] = &[
 ];
 
 /// The options that a superblock is given by a flag of its own name.
-const SUPERBLOCK: &[&str] = &["sync", "async", "dirsync", "mand", "lazytime", "nolazytime"];
+const SUPERBLOCK: &[&str] = &["sync", "async", "dirsync", "mand", "nomand", "lazytime", "nolazytime"];
 
-/// The options that say what is so without them.
-const DEFAULTS: &[&str] = &["defaults", "remount", "bind", "rbind", "silent", "loud", "iversion", "noiversion"];
+/// The options of which only some file systems know, as the others always or never do it.
+pub(crate) const SOMETIMES: &[&str] = &["iversion", "noiversion"];
+
+/// The options that say what is so without them, or how the kernel's log is written.
+const DEFAULTS: &[&str] = &["defaults", "silent", "loud"];
+
+/// The options that say what kind of mount it is.
+const KINDS: &[&str] = &["bind", "rbind", "remount", "idmap", "ridmap", "src-nofollow", "copy-symlink"];
 
 /// Every option this runtime knows, for `features`.
 pub(crate) fn known_options() -> Vec<String> {
     let plain = ATTRIBUTES.iter().map(|(name, ..)| *name).chain(PROPAGATIONS.iter().map(|(name, _)| *name));
     let both = plain.flat_map(|name| [name.to_owned(), format!("r{name}")]);
-    let others = SUPERBLOCK.iter().chain(DEFAULTS).chain(&["tmpcopyup", "idmap", "ridmap"]).map(|s| (*s).to_owned());
+    let special = ["tmpcopyup", "dest-nofollow"];
+    let others = SUPERBLOCK.iter().chain(SOMETIMES).chain(DEFAULTS).chain(KINDS).chain(&special);
+    let others = others.map(|option| (*option).to_owned());
     let mut all: Vec<String> = both.chain(others).collect();
     all.sort();
     all.dedup();
     all
 }
 
-/// Decides what `mount` means.
+/// Decides what every mount of the configuration means.
 ///
 /// # Errors
-/// A mount without a source or type that needs one, or ids mapped on one side only.
-pub(crate) fn plan(mount: &Mount) -> Result<MountPlan> {
+/// That of the first one that means nothing, naming its destination.
+pub(crate) fn plan_all(config: &Config) -> Result<Vec<MountPlan>> {
+    config.spec.mounts().iter().flatten().map(|mount| plan(mount, config)).collect()
+}
+
+fn plan(mount: &Mount, config: &Config) -> Result<MountPlan> {
     let options: Vec<&str> = mount.options().iter().flatten().map(String::as_str).collect();
-    let fstype = mount.typ().as_deref().unwrap_or_default();
-    let destination = mount.destination().clone();
-    let source = mount.source().clone();
-    let is_bind = fstype == "bind" || options.iter().any(|o| matches!(*o, "bind" | "rbind"));
-    let kind = if is_bind {
-        let source = source.ok_or_else(|| invalid(mount, "a bind mount needs a source"))?;
-        Kind::Bind { source, recursive: options.contains(&"rbind") }
-    } else if fstype == "cgroup" {
-        Kind::Cgroup
-    } else if fstype.is_empty() {
-        return Err(invalid(mount, "it has neither a type nor the option \"bind\""));
-    } else {
-        let source = source.map_or_else(|| fstype.to_owned(), |s| s.to_string_lossy().into_owned());
-        Kind::Filesystem { fstype: fstype.to_owned(), source }
-    };
     let mut plan = MountPlan {
-        destination,
-        kind,
+        destination: mount.destination().clone(),
+        kind: kind(mount, &options)?,
         attr: MountAttr::default(),
         recursive: MountAttr::default(),
         propagation: Vec::new(),
         data: Vec::new(),
         copy_up: false,
-        idmap: idmap(mount, &options)?,
+        idmap: idmap(mount, &options, config)?,
+        is_on_link: false,
     };
-    for option in options {
+    for option in &options {
         plan.option(option);
     }
+    match &plan.kind {
+        Kind::Filesystem { fstype, .. } => {
+            if plan.copy_up && fstype != "tmpfs" {
+                return Err(invalid(mount, "the option \"tmpcopyup\" goes with the type tmpfs only"));
+            }
+            if !options.iter().any(|option| option.starts_with("context=")) {
+                plan.data.extend(label::mount_option(config.linux(), fstype));
+            }
+        }
+        // The kernel would ignore it.
+        Kind::Bind { .. } | Kind::Remount { is_bind: true } => {
+            if let Some((name, _)) = plan.data.first() {
+                return Err(invalid(mount, &format!("the option \"{name}\" is none of a bind mount")));
+            }
+        }
+        _ => {}
+    }
     Ok(plan)
+}
+
+fn kind(mount: &Mount, options: &[&str]) -> Result<Kind> {
+    let has = |name: &str| options.contains(&name);
+    let fstype = mount.typ().as_deref().unwrap_or_default();
+    let is_bind = fstype == "bind" || has("bind") || has("rbind");
+    let source = mount.source().clone();
+    if has("remount") {
+        return Ok(Kind::Remount { is_bind });
+    }
+    if is_bind {
+        let source = source.ok_or_else(|| invalid(mount, "a bind mount needs a source"))?;
+        let link = match (has("copy-symlink"), has("src-nofollow")) {
+            (true, _) if has("src-nofollow") || has("dest-nofollow") => {
+                return Err(invalid(
+                    mount,
+                    "\"copy-symlink\" goes neither with \"src-nofollow\" nor \"dest-nofollow\"",
+                ));
+            }
+            (true, _) => Link::Copy,
+            (false, true) => Link::Mount,
+            (false, false) => Link::Follow,
+        };
+        return Ok(Kind::Bind { source, recursive: has("rbind"), link });
+    }
+    if let Some(option) = ["copy-symlink", "src-nofollow", "dest-nofollow"].iter().find(|option| has(option)) {
+        return Err(invalid(mount, &format!("the option \"{option}\" goes with a bind mount only")));
+    }
+    match fstype {
+        "cgroup" => Ok(Kind::Cgroup),
+        "" => Err(invalid(mount, "it has neither a type nor the option \"bind\"")),
+        fstype => {
+            let source = source.map_or_else(|| fstype.to_owned(), |s| s.to_string_lossy().into_owned());
+            Ok(Kind::Filesystem { fstype: fstype.to_owned(), source })
+        }
+    }
 }
 
 fn invalid(mount: &Mount, why: &str) -> Error {
     Error::Invalid(format!("mount on \"{}\": {why}", mount.destination().display()))
 }
 
-fn idmap(mount: &Mount, options: &[&str]) -> Result<Option<IdMap>> {
+/// The mount's own maps, or those of the container's user namespace.
+fn idmap(mount: &Mount, options: &[&str], config: &Config) -> Result<Option<IdMap>> {
     let uids = mount.uid_mappings().clone().unwrap_or_default();
     let gids = mount.gid_mappings().clone().unwrap_or_default();
     let asked = options.iter().any(|o| matches!(*o, "idmap" | "ridmap"));
-    match (uids.is_empty(), gids.is_empty()) {
-        (true, true) if asked => Err(invalid(mount, "option \"idmap\" needs uidMappings and gidMappings")),
-        (true, true) => Ok(None),
-        (false, false) => Ok(Some(IdMap { uids, gids, recursive: options.contains(&"ridmap") })),
-        _ => Err(invalid(mount, "uidMappings and gidMappings are needed together")),
+    let by = match (uids.is_empty(), gids.is_empty()) {
+        (true, true) if !asked => return Ok(None),
+        (true, true) => of_container(config).ok_or_else(|| {
+            invalid(mount, "the option \"idmap\" needs uidMappings and gidMappings, or a user namespace that has them")
+        })?,
+        (false, false) => Mapping::Maps(uids, gids),
+        _ => return Err(invalid(mount, "uidMappings and gidMappings are needed together")),
+    };
+    let is_bind = mount.typ().as_deref() == Some("bind") || options.iter().any(|o| matches!(*o, "bind" | "rbind"));
+    if !is_bind || options.contains(&"remount") {
+        return Err(invalid(mount, "only the ids of a bind mount can be mapped"));
     }
+    Ok(Some(IdMap { by, recursive: options.contains(&"ridmap") }))
+}
+
+fn of_container(config: &Config) -> Option<Mapping> {
+    let namespace = config.namespace(LinuxNamespaceType::User)?;
+    if let Some(path) = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        return Some(Mapping::Namespace(path.clone()));
+    }
+    let linux = config.linux();
+    Some(Mapping::Maps(linux.uid_mappings().clone()?, linux.gid_mappings().clone()?))
 }
 
 impl MountPlan {
     fn option(&mut self, option: &str) {
-        if DEFAULTS.contains(&option) || matches!(option, "idmap" | "ridmap") {
-        } else if SUPERBLOCK.contains(&option) {
+        if DEFAULTS.contains(&option) || KINDS.contains(&option) {
+        } else if SUPERBLOCK.contains(&option) || SOMETIMES.contains(&option) {
             // What the caller's file system does is its own affair: a bind leaves it.
-            if !matches!(self.kind, Kind::Bind { .. }) {
+            if !matches!(self.kind, Kind::Bind { .. } | Kind::Remount { is_bind: true }) {
                 self.data.push((option.to_owned(), None));
             }
         } else if option == "tmpcopyup" {
             self.copy_up = true;
+        } else if option == "dest-nofollow" {
+            self.is_on_link = true;
         } else if let Some((_, set, bits)) = ATTRIBUTES.iter().find(|(name, ..)| *name == option) {
             change(&mut self.attr, *set, *bits);
         } else if let Some(&(_, kind)) = PROPAGATIONS.iter().find(|(name, _)| *name == option) {
@@ -211,8 +310,17 @@ fn change(attr_of: &mut MountAttr, set: bool, bits: u64) {
 mod tests {
     use super::*;
 
+    fn planned_in(json: &str, linux: &str) -> Result<MountPlan> {
+        let config = format!(
+            r#"{{"ociVersion":"1.2.0","root":{{"path":"r"}},"mounts":[{json}],
+            "linux":{{"namespaces":[{{"type":"mount"}}{linux}}}}}"#
+        );
+        let mut plans = plan_all(&Config::parse(config.into_bytes()).unwrap())?;
+        Ok(plans.remove(0))
+    }
+
     fn planned(json: &str) -> Result<MountPlan> {
-        plan(&serde_json::from_str(json).unwrap())
+        planned_in(json, "]")
     }
 
     #[test]
@@ -250,10 +358,62 @@ mod tests {
     #[test]
     fn kinds() {
         let bind = planned(r#"{"destination":"/t","source":"/s","options":["rbind","ro"]}"#).unwrap();
-        assert_eq!(bind.kind, Kind::Bind { source: "/s".into(), recursive: true });
+        assert_eq!(bind.kind, Kind::Bind { source: "/s".into(), recursive: true, link: Link::Follow });
+        let link = planned(r#"{"destination":"/t","source":"/s","options":["bind","src-nofollow","dest-nofollow"]}"#);
+        let link = link.unwrap();
+        assert_eq!(link.kind, Kind::Bind { source: "/s".into(), recursive: false, link: Link::Mount });
+        assert!(link.is_on_link);
         assert_eq!(planned(r#"{"destination":"/t","type":"cgroup"}"#).unwrap().kind, Kind::Cgroup);
-        assert!(planned(r#"{"destination":"/t"}"#).is_err());
-        assert!(planned(r#"{"destination":"/t","options":["bind"]}"#).is_err());
-        assert!(planned(r#"{"destination":"/t","source":"/s","options":["bind","idmap"]}"#).is_err());
+        let again = planned(r#"{"destination":"/t","type":"tmpfs","options":["remount","size=1k"]}"#).unwrap();
+        assert_eq!((again.kind, again.data.len()), (Kind::Remount { is_bind: false }, 1));
+    }
+
+    #[test]
+    fn what_means_nothing() {
+        let cases = [
+            (r#"{"destination":"/t"}"#, "neither a type"),
+            (r#"{"destination":"/t","options":["bind"]}"#, "needs a source"),
+            (r#"{"destination":"/t","source":"/s","options":["bind","idmap"]}"#, "idmap"),
+            (r#"{"destination":"/t","source":"/s","options":["bind","size=1k"]}"#, "\"size\""),
+            (r#"{"destination":"/t","source":"/s","options":["bind","remount","size=1k"]}"#, "\"size\""),
+            (r#"{"destination":"/t","source":"/s","options":["bind","copy-symlink","dest-nofollow"]}"#, "copy-symlink"),
+            (r#"{"destination":"/t","type":"tmpfs","options":["src-nofollow"]}"#, "src-nofollow"),
+            (r#"{"destination":"/t","type":"proc","options":["tmpcopyup"]}"#, "tmpcopyup"),
+        ];
+        for (json, want) in cases {
+            let error = planned(json).unwrap_err().to_string();
+            assert!(error.starts_with("mount on \"/t\"") && error.contains(want), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn ids_are_mapped_as_the_mount_or_the_container_says() {
+        let maps = r#""uidMappings":[{"containerID":0,"hostID":7,"size":1}],"gidMappings":[{"containerID":0,"hostID":8,"size":1}]"#;
+        let new = format!(r#",{{"type":"user"}}],{maps}"#);
+        let joined = r#",{"type":"user","path":"/u"}]"#;
+        let bind = |options: &str, maps: &str| {
+            format!(r#"{{"destination":"/t","source":"/s","options":["bind",{options}]{maps}}}"#)
+        };
+        let of = |json: String, linux: &str| planned_in(&json, linux).map(|plan| plan.idmap);
+        let mapped = |plan: Option<IdMap>| match plan.unwrap().by {
+            Mapping::Maps(uids, gids) => (uids[0].host_id(), gids[0].host_id()),
+            Mapping::Namespace(_) => (0, 0),
+        };
+        assert_eq!(mapped(of(bind(r#""idmap""#, ""), &new).unwrap()), (7, 8));
+        assert_eq!(mapped(of(bind(r#""idmap""#, &format!(",{maps}")), "]").unwrap()), (7, 8));
+        let by = Mapping::Namespace("/u".into());
+        assert_eq!(of(bind(r#""ridmap""#, ""), joined).unwrap(), Some(IdMap { by, recursive: true }));
+        assert_eq!(of(bind(r#""ro""#, ""), joined).unwrap(), None);
+        let tmpfs = format!(r#"{{"destination":"/t","type":"tmpfs","options":["idmap"],{maps}}}"#);
+        assert!(of(tmpfs, "]").is_err());
+    }
+
+    #[test]
+    fn new_file_systems_are_labelled() {
+        let data = |json: &str| planned_in(json, r#"],"mountLabel":"a:b:c:s0""#).unwrap().data;
+        let label = ("context".to_owned(), Some("a:b:c:s0".to_owned()));
+        assert_eq!(data(r#"{"destination":"/t","type":"tmpfs"}"#), [label]);
+        assert_eq!(data(r#"{"destination":"/t","type":"sysfs"}"#), []);
+        assert_eq!(data(r#"{"destination":"/t","type":"tmpfs","options":["context=x"]}"#).len(), 1);
     }
 }

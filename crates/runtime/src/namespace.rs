@@ -1,8 +1,9 @@
 //! Which namespaces are made, which are joined, and by whom (namespaces(7)).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use hoy_sys::process::{Child, clone3, exit_now, flags, setns, unshare};
+use hoy_sys::process::{Child, clone3, exit_now, flags, namespace_kind, setns, unshare};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{self, Pid, PidfdFlags, pidfd_open};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
@@ -30,16 +31,33 @@ pub(crate) struct Namespaces {
     pub(crate) join_after: Vec<(OwnedFd, u64)>,
 }
 
+/// Each kind, its flag, and its file in /proc/PID/ns.
+const FILES: [(Kind, u64, &str); 8] = [
+    (Kind::Mount, flags::NEWNS, "mnt"),
+    (Kind::Cgroup, flags::NEWCGROUP, "cgroup"),
+    (Kind::Uts, flags::NEWUTS, "uts"),
+    (Kind::Ipc, flags::NEWIPC, "ipc"),
+    (Kind::User, flags::NEWUSER, "user"),
+    (Kind::Pid, flags::NEWPID, "pid"),
+    (Kind::Network, flags::NEWNET, "net"),
+    (Kind::Time, flags::NEWTIME, "time"),
+];
+
 fn flag(kind: Kind) -> u64 {
-    match kind {
-        Kind::Mount => flags::NEWNS,
-        Kind::Cgroup => flags::NEWCGROUP,
-        Kind::Uts => flags::NEWUTS,
-        Kind::Ipc => flags::NEWIPC,
-        Kind::User => flags::NEWUSER,
-        Kind::Pid => flags::NEWPID,
-        Kind::Network => flags::NEWNET,
-        Kind::Time => flags::NEWTIME,
+    FILES.iter().find(|(known, ..)| *known == kind).map_or(0, |(_, flag, _)| *flag)
+}
+
+/// What the flags are of, for messages.
+fn names(kinds: u64) -> String {
+    let files = FILES.iter().filter(|(_, flag, _)| kinds & flag != 0).map(|(_, _, file)| *file);
+    format!("namespaces {}", files.collect::<Vec<_>>().join(", "))
+}
+
+/// Checks that `fd`, opened at `path`, is a namespace of that kind.
+fn check_kind(fd: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<()> {
+    match namespace_kind(fd) {
+        Ok(found) if found == flag(kind) => Ok(()),
+        _ => Err(Error::Invalid(format!("\"{}\" is no {kind} namespace", path.display()))),
     }
 }
 
@@ -54,18 +72,25 @@ impl Namespaces {
                 (None, Kind::Cgroup) => plan.new_cgroup = true,
                 (None, Kind::Time) => plan.time_offsets = Some(offsets(config)),
                 (None, kind) => plan.new |= flag(kind),
-                (Some(path), kind) => plan.join(open_host_path(path)?, kind),
+                // Who is in it already may not join it, and need not.
+                (Some(path), Kind::User) if is_same(path, "/proc/self/ns/user") => {}
+                (Some(path), kind) => {
+                    let fd = open_host_path(path)?;
+                    check_kind(fd.as_fd(), path, kind)?;
+                    let has_new_user = config.has_new(Kind::User);
+                    match kind {
+                        Kind::User => plan.join_user = Some(fd),
+                        Kind::Pid | Kind::Time => plan.join_before.push((fd, flag(kind))),
+                        // It is older than the new user namespace: only the caller may have rights over it.
+                        Kind::Network | Kind::Ipc | Kind::Uts | Kind::Cgroup if has_new_user => {
+                            plan.join_before.push((fd, flag(kind)));
+                        }
+                        _ => plan.join_after.push((fd, flag(kind))),
+                    }
+                }
             }
         }
         Ok(plan)
-    }
-
-    fn join(&mut self, fd: OwnedFd, kind: Kind) {
-        match kind {
-            Kind::User => self.join_user = Some(fd),
-            Kind::Pid | Kind::Time => self.join_before.push((fd, flag(kind))),
-            _ => self.join_after.push((fd, flag(kind))),
-        }
     }
 
     /// The namespaces of the container whose first process is `pidfd`, to be joined by another process.
@@ -77,13 +102,15 @@ impl Namespaces {
             let copy = || pidfd.try_clone_to_owned().doing(doing);
             match namespace.typ() {
                 // Who is in it already may not join it.
-                Kind::User if is_own_user_namespace(pid) => {}
+                Kind::User if is_same(format!("/proc/{pid}/ns/user").as_ref(), "/proc/self/ns/user") => {}
                 Kind::User => plan.join_user = Some(copy()?),
                 kind @ (Kind::Pid | Kind::Time) => plan.join_before.push((copy()?, flag(kind))),
                 kind => after |= flag(kind),
             }
         }
-        plan.join_after.push((pidfd.try_clone_to_owned().doing(doing)?, after));
+        if after != 0 {
+            plan.join_after.push((pidfd.try_clone_to_owned().doing(doing)?, after));
+        }
         Ok(plan)
     }
 
@@ -92,12 +119,23 @@ impl Namespaces {
         self.new & flags::NEWUSER != 0
     }
 
+    /// The network namespace that is joined, if one is.
+    pub(crate) fn network(&self) -> Option<BorrowedFd<'_>> {
+        let joined = self.join_before.iter().chain(&self.join_after);
+        joined.into_iter().find(|(_, kinds)| kinds & flags::NEWNET != 0).map(|(fd, _)| fd.as_fd())
+    }
+
     /// What the born process does itself.
     pub(crate) fn join_rest(&self) -> Result<()> {
         for (fd, kinds) in &self.join_after {
-            setns(fd.as_fd(), *kinds).doing(|| "join the namespaces")?;
+            setns(fd.as_fd(), *kinds).doing(|| format!("join the {} of the configuration", names(*kinds)))?;
         }
         Ok(())
+    }
+
+    /// Whether the mount namespace is one that others are in.
+    pub(crate) fn joins_mounts(&self) -> bool {
+        self.join_after.iter().any(|(_, kinds)| kinds & flags::NEWNS != 0)
     }
 
     /// Whether another process must stand between: rights over these namespaces come with the user namespace only.
@@ -109,13 +147,16 @@ impl Namespaces {
     fn own_before(&self) -> Result<Vec<(OwnedFd, u64)>> {
         let time = self.time_offsets.as_ref().map(|_| flags::NEWTIME);
         let kinds = self.join_before.iter().map(|(_, kind)| *kind).chain(time);
-        let path = |kind| if kind == flags::NEWPID { "/proc/self/ns/pid" } else { "/proc/self/ns/time" };
+        let path = |kind| {
+            let file = FILES.iter().find(|(_, flag, _)| *flag == kind).map_or("time", |(_, _, file)| file);
+            format!("/proc/self/ns/{file}")
+        };
         kinds.map(|kind| Ok((open_host_path(path(kind).as_ref())?, kind))).collect()
     }
 
     fn before(&self) -> Result<()> {
         for (fd, kinds) in &self.join_before {
-            setns(fd.as_fd(), *kinds).doing(|| "join a namespace")?;
+            setns(fd.as_fd(), *kinds).doing(|| format!("join the {} of the configuration", names(*kinds)))?;
         }
         if let Some(offsets) = &self.time_offsets {
             unshare(flags::NEWTIME).doing(|| "make a time namespace")?;
@@ -127,9 +168,9 @@ impl Namespaces {
     }
 }
 
-fn is_own_user_namespace(pid: i32) -> bool {
-    let id = |path: String| hoy_sys::rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino));
-    matches!((id("/proc/self/ns/user".to_owned()), id(format!("/proc/{pid}/ns/user"))), (Ok(a), Ok(b)) if a == b)
+fn is_same(one: &Path, other: &str) -> bool {
+    let id = |path: &Path| hoy_sys::rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino));
+    matches!((id(one), id(other.as_ref())), (Ok(a), Ok(b)) if a == b)
 }
 
 fn offsets(config: &Config) -> String {
@@ -159,7 +200,7 @@ pub(crate) fn spawn(
     }
     let own = plan.own_before()?;
     plan.before()?;
-    let Some(made) = clone3(plan.new, cgroup).doing(|| "make the container's process")? else {
+    let Some(made) = born(clone3(plan.new, cgroup), plan)? else {
         // Its own copy of the other end would keep it from seeing that the caller has ended.
         drop(outer);
         child(&inner);
@@ -177,6 +218,13 @@ pub(crate) fn spawn(
         maps(made.pid.as_raw_nonzero().get())?;
     }
     Ok((made, outer))
+}
+
+/// The result of a birth, with its remedy when the right to it is missing.
+fn born<T>(result: hoy_sys::Result<T>, plan: &Namespaces) -> Result<T> {
+    let is_refused = result.as_ref().is_err_and(|error| error.errno == Errno::PERM) && !plan.has_new_user();
+    let remedy = if is_refused { " without CAP_SYS_ADMIN, for which it needs a user namespace" } else { "" };
+    result.doing(|| format!("make the container's process{remedy}"))
 }
 
 fn spawn_between(

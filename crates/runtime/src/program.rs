@@ -2,10 +2,10 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use hoy_sys::process::{cloexec_from, execve, reset_signals};
+use hoy_sys::process::{close_before_exec, execve, exit_now, reset_signals};
 use hoy_sys::rustix::fs::{self, Access, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{Gid, Uid, fchdir, getcwd, umask};
@@ -19,7 +19,7 @@ use crate::filter::Filter;
 use crate::memory_policy::MemoryPolicy;
 use crate::scheduling::Scheduling;
 use crate::tree::Root;
-use crate::{Error, Result, identity, personality};
+use crate::{Error, Result, identity, label, personality, procfs};
 
 /// Where programs are looked for when the container's environment does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,6 +29,8 @@ pub(crate) struct Program {
     path: CString,
     argv: Vec<CString>,
     envp: Vec<CString>,
+    /// The working directory is entered already.
+    is_inside: bool,
 }
 
 /// What a process of this container is given besides its configuration.
@@ -37,36 +39,16 @@ pub(crate) struct Setting<'a> {
     pub(crate) linux: &'a Linux,
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) sets: Option<Sets>,
-    /// The caller's own /proc, known to be one.
+    /// A proc file system of the caller's.
     pub(crate) proc: BorrowedFd<'a>,
     pub(crate) channel: &'a Channel,
+    /// What `start` sees closing when the program begins.
+    pub(crate) fifo: Option<BorrowedFd<'a>>,
     /// Descriptors from 3 on that the program keeps.
     pub(crate) preserve_fds: u32,
     pub(crate) is_terminal: bool,
     /// `NOTIFY_SOCKET=…`, where the caller has one.
     pub(crate) notify_env: Option<&'a str>,
-}
-
-/// Opens the caller's /proc, and checks that it is one.
-pub(crate) fn open_proc() -> Result<OwnedFd> {
-    /// PROC_SUPER_MAGIC
-    const PROC_MAGIC: fs::FsWord = 0x9fa0;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let proc = fs::openat(fs::CWD, "/proc", flags, Mode::empty()).doing(|| "open \"/proc\"")?;
-    if fs::fstatfs(&proc).doing(|| "look at \"/proc\"")?.f_type != PROC_MAGIC {
-        return Err(Error::Invalid("\"/proc\" is not a proc file system".to_owned()));
-    }
-    Ok(proc)
-}
-
-/// Writes `value` to `path` below the proc file system `proc`, refusing whatever is mounted over a part of it.
-pub(crate) fn write_proc(proc: BorrowedFd<'_>, path: &str, value: &str) -> std::io::Result<()> {
-    use hoy_sys::rustix::fs::ResolveFlags;
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = fs::openat2(proc, path, flags, Mode::empty(), how)?;
-    hoy_sys::rustix::io::write(file, value.as_bytes())?;
-    Ok(())
 }
 
 /// Says something on standard error.
@@ -82,8 +64,8 @@ pub(crate) fn warn(message: &str) {
 pub(crate) fn set_oom_score(proc: BorrowedFd<'_>, score: Option<i32>) -> Result<Option<i32>> {
     let Some(score) = score else { return Ok(None) };
     let doing = || format!("set oom_score_adj to {score}");
-    let before = std::fs::read_to_string("/proc/self/oom_score_adj").doing(doing)?;
-    match write_proc(proc, "self/oom_score_adj", &score.to_string()) {
+    let before = procfs::read(proc, "self/oom_score_adj").doing(doing)?;
+    match procfs::write(proc, "self/oom_score_adj", &score.to_string()) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             warn(&format!("oomScoreAdj may not be lowered to {score}: it stays as it is"));
         }
@@ -95,15 +77,7 @@ pub(crate) fn set_oom_score(proc: BorrowedFd<'_>, score: Option<i32>) -> Result<
 impl Setting<'_> {
     /// What needs the rights that the program will not have: labels and limits.
     pub(crate) fn limit(&self) -> Result<()> {
-        if let Some(profile) = self.process.apparmor_profile().as_ref().filter(|name| !name.is_empty()) {
-            let write = |path| write_proc(self.proc, path, &format!("exec {profile}"));
-            write("self/attr/apparmor/exec")
-                .or_else(|_| write("self/attr/exec"))
-                .doing(|| format!("set AppArmor profile \"{profile}\""))?;
-        }
-        if let Some(label) = self.process.selinux_label().as_ref().filter(|label| !label.is_empty()) {
-            write_proc(self.proc, "self/attr/exec", label).doing(|| format!("set SELinux label \"{label}\""))?;
-        }
+        label::apply(self.process, self.proc)?;
         identity::set_limits(self.process.rlimits().as_deref().unwrap_or_default(), &mut warn)?;
         Scheduling::new(self.process)?.apply()?;
         self.linux.personality().as_ref().map_or(Ok(()), personality::apply)?;
@@ -115,7 +89,9 @@ impl Setting<'_> {
         let args = self.process.args().as_deref().unwrap_or_default();
         let first = args.first().filter(|arg| !arg.is_empty());
         let first = first.ok_or_else(|| Error::Invalid("process.args is empty".to_owned()))?;
-        let mut env: Vec<String> = self.process.env().clone().unwrap_or_default();
+        let mut env = last_of_each(self.process.env().as_deref().unwrap_or_default());
+        // A home that is empty is none.
+        env.retain(|entry| entry != "HOME=");
         // The descriptors are the container's first process's, whoever held them before.
         if env.iter().any(|e| e.starts_with("LISTEN_FDS=")) || std::env::var_os("LISTEN_FDS").is_some() {
             env.retain(|e| !e.starts_with("LISTEN_PID="));
@@ -129,18 +105,22 @@ impl Setting<'_> {
         if !env.iter().any(|e| starts(e, "HOME")) {
             env.push(format!("HOME={}", identity::home(root, self.process.user().uid())));
         }
+        let is_inside = self.enter_directory(root, true)?;
         let search = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(PATH).to_owned();
         let text = |s: &String| CString::new(s.as_str()).map_err(|_| Error::Invalid(format!("{s:?} has a NUL byte")));
         Ok(Program {
             path: text(&look_up(first, &search, self.process.cwd())?)?,
             argv: args.iter().map(text).collect::<Result<_>>()?,
             envp: env.iter().map(text).collect::<Result<_>>()?,
+            is_inside,
         })
     }
 
     /// Enters the working directory, which must be inside the root: a descriptor of the host's, leaked or named by
     /// the image, would lead out of it.
-    pub(crate) fn enter_directory(&self, root: &Root<'_>, may_fail: bool) -> Result<()> {
+    ///
+    /// With `may_fail` one that this process may not enter is left for the container's user to try: `false`.
+    fn enter_directory(&self, root: &Root<'_>, may_fail: bool) -> Result<bool> {
         let cwd = self.process.cwd();
         if !cwd.is_absolute() {
             return Err(Error::Invalid(format!("process.cwd \"{}\" is not absolute", cwd.display())));
@@ -150,21 +130,44 @@ impl Setting<'_> {
             .map_err(|error| error.errno)
             .and_then(fchdir);
         match entered {
-            // Only the user himself may enter it, perhaps; he tries again.
-            Err(Errno::ACCESS) if may_fail => return Ok(()),
+            Err(Errno::ACCESS) if may_fail => return Ok(false),
             other => other.doing(|| format!("enter working directory \"{}\"", cwd.display()))?,
         }
         let here = getcwd(Vec::new()).doing(|| "read the working directory")?;
         if !here.to_bytes().starts_with(b"/") {
             return Err(Error::Invalid(format!("working directory \"{}\" is outside of the root", cwd.display())));
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Gives up every right and descriptor that the program is not to have, and becomes it.
-    pub(crate) fn become_program(&self, root: &Root<'_>, program: &Program) -> Result<Infallible> {
+    /// Lets go of every descriptor that the program is not to have, gives up every right that it is not to have, and
+    /// becomes it. A failure is told, and ends this process.
+    ///
+    /// `last` is run when everything is given up, with the program's environment.
+    pub(crate) fn become_program(
+        &self,
+        root: &Root<'_>,
+        program: &Program,
+        last: impl FnOnce(&[CString]) -> Result<()>,
+    ) -> ! {
+        // Closed now and not only on exec: the image says what is executed, and `/proc/self/fd/N/..` of a directory
+        // of the host's would lead there.
+        let keep: Vec<BorrowedFd<'_>> = [root.0, self.channel.as_fd()].into_iter().chain(self.fifo).collect();
+        let Err(error) = close_before_exec(3 + self.preserve_fds, &keep)
+            .doing(|| "close descriptors")
+            .and_then(|()| self.exec(root, program, last));
+        self.channel.tell(b'E', &error.chain()).unwrap_or_else(|_| warn(&error.chain()));
+        // Not by returning: owners of what was closed would close it again.
+        exit_now(1)
+    }
+
+    fn exec(
+        &self,
+        root: &Root<'_>,
+        program: &Program,
+        last: impl FnOnce(&[CString]) -> Result<()>,
+    ) -> Result<Infallible> {
         let process = self.process;
-        cloexec_from(3 + self.preserve_fds).doing(|| "close descriptors")?;
         if let Some(sets) = self.sets {
             capability::limit_bounding(sets.bounding)?;
         }
@@ -176,7 +179,9 @@ impl Setting<'_> {
         thread::set_keep_capabilities(false).doing(|| "keep capabilities")?;
         // In the right order the file mode mask is the program's own from here.
         umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
-        self.enter_directory(root, false)?;
+        if !program.is_inside {
+            self.enter_directory(root, false)?;
+        }
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
         let loads_by_right = self.filter.is_some() && !no_new_privileges;
         let sets = capability::attainable(self.sets)?;
@@ -194,6 +199,7 @@ impl Setting<'_> {
         if !also.is_empty() {
             capability::apply(&sets, CapabilitySet::empty())?;
         }
+        last(&program.envp)?;
         let error = execve(&program.path, &program.argv, &program.envp);
         Err(error).doing(|| format!("exec \"{}\"", program.path.to_string_lossy()))
     }
@@ -206,6 +212,15 @@ impl Setting<'_> {
         }
         Ok(())
     }
+}
+
+/// The environment with the last of the entries of each name.
+fn last_of_each(env: &[String]) -> Vec<String> {
+    let name = |entry: &String| entry.split('=').next().map(str::to_owned);
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<String> = env.iter().rev().filter(|entry| seen.insert(name(entry))).cloned().collect();
+    kept.reverse();
+    kept
 }
 
 fn starts(entry: &str, name: &str) -> bool {
@@ -267,11 +282,8 @@ mod tests {
     }
 
     #[test]
-    fn proc_is_written_only_where_it_is_itself() {
-        let proc = open_proc().unwrap();
-        assert!(write_proc(proc.as_fd(), "self/oom_score_adj", "1000").is_ok());
-        for outside in ["../etc/x", "/etc/x", "self/root/etc/x", "self/cwd/x"] {
-            assert!(write_proc(proc.as_fd(), outside, "0").is_err(), "{outside}");
-        }
+    fn the_last_of_a_name_counts() {
+        let env = ["A=1", "B=2", "A=", "C=x=y"].map(str::to_owned);
+        assert_eq!(last_of_each(&env), ["B=2", "A=", "C=x=y"]);
     }
 }

@@ -1,47 +1,87 @@
 //! Carrying out the mounts: the root, what is mounted in it, and the way into it (pivot_root(2)).
 
+use std::borrow::Cow;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use hoy_sys::mount::{MountAttr, attr, mount_setattr, propagation};
-use hoy_sys::rustix::fs::CWD;
+use hoy_sys::rustix::fs::{CWD, Mode, OFlags, openat, readlink};
 use hoy_sys::rustix::io::Errno;
-use hoy_sys::rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags};
+use hoy_sys::rustix::mount::{self, FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, UnmountFlags};
 use hoy_sys::rustix::process;
 
 use crate::error::Doing;
-use crate::mount_plan::{Kind, MountPlan};
+use crate::mount_plan::{Kind, Link, Mapping, MountPlan, SOMETIMES};
 use crate::tree::{self, Root};
-use crate::{Error, Result, cgroup_mount};
+use crate::{Error, Result, cgroup_mount, shared_mounts};
 
 /// Trees of the caller's file system, opened where the caller's paths mean what the caller meant.
 pub(crate) struct Sources {
     /// The root file system.
     pub(crate) root: OwnedFd,
-    /// One for each mount that is a bind, in the order of the mounts.
-    pub(crate) binds: Vec<Option<OwnedFd>>,
+    /// One for each mount, in their order, where they are opened before their turn.
+    pub(crate) binds: Vec<Source>,
+    /// The user namespaces whose maps mounts have: made outside, where a process has the number that /proc knows.
+    maps: Vec<Option<OwnedFd>>,
+}
+
+/// What was opened for a mount.
+pub(crate) enum Source {
+    /// Nothing: it is no bind, or its turn comes later.
+    None,
+    /// A detached copy of the tree.
+    Tree(OwnedFd),
+    /// Where the symlink leads that is to be made again.
+    Link(CString),
 }
 
 impl Sources {
-    /// Opens detached copies of the root and of every bind's source.
-    pub(crate) fn open(rootfs: &Path, bundle: &Path, mounts: &[MountPlan]) -> Result<Self> {
+    /// Opens a detached copy of the root, and with `early` those of the sources of the binds among `mounts`.
+    pub(crate) fn open(rootfs: &Path, bundle: &Path, mounts: &[MountPlan], early: bool) -> Result<Self> {
         let root = tree::copy_of_path(rootfs, true).doing(|| format!("open root \"{}\"", rootfs.display()))?;
-        let binds = mounts.iter().map(|plan| open_bind(plan, bundle)).collect::<Result<_>>()?;
-        Ok(Self { root, binds })
+        let maps = mounts.iter().map(map).collect::<Result<Vec<_>>>()?;
+        let open = |(plan, map): (&_, &Option<OwnedFd>)| match open_bind(plan, bundle, map.as_ref()) {
+            // It may be there when what comes before it is mounted.
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(Source::None),
+            other => other,
+        };
+        let early = if early { mounts } else { &[] };
+        let binds = early.iter().zip(&maps).map(open).collect::<Result<_>>()?;
+        Ok(Self { root, binds, maps })
     }
 }
 
-fn open_bind(plan: &MountPlan, bundle: &Path) -> Result<Option<OwnedFd>> {
-    let Kind::Bind { source, recursive } = &plan.kind else { return Ok(None) };
-    let opened = tree::copy_of_path(&bundle.join(source), *recursive);
-    let tree = opened.doing(|| format!("open \"{}\" to mount on \"{}\"", source.display(), plan.destination.display()));
-    if let (Ok(tree), Some(idmap)) = (&tree, &plan.idmap) {
-        let userns = crate::userns::with_maps(&idmap.uids, &idmap.gids)?;
+/// The user namespace that maps the ids of a bind.
+fn map(plan: &MountPlan) -> Result<Option<OwnedFd>> {
+    let idmap = plan.idmap.as_ref().filter(|_| matches!(plan.kind, Kind::Bind { .. }));
+    let userns = idmap.map(|idmap| match &idmap.by {
+        Mapping::Maps(uids, gids) => crate::userns::with_maps(uids, gids),
+        Mapping::Namespace(path) => crate::device::open_host_path(path),
+    });
+    userns.transpose()
+}
+
+fn open_bind(plan: &MountPlan, bundle: &Path, map: Option<&OwnedFd>) -> Result<Source> {
+    let Kind::Bind { source, recursive, link } = &plan.kind else { return Ok(Source::None) };
+    let path = bundle.join(source);
+    if *link == Link::Copy
+        && let Ok(target) = readlink(&path, Vec::new())
+    {
+        return Ok(Source::Link(target));
+    }
+    let opened = match link {
+        Link::Mount => tree::copy_of_link(&path, *recursive),
+        Link::Follow | Link::Copy => tree::copy_of_path(&path, *recursive),
+    };
+    let doing = || format!("open \"{}\" to mount on \"{}\"", source.display(), plan.destination.display());
+    let tree = opened.doing(doing)?;
+    if let (Some(idmap), Some(userns)) = (&plan.idmap, map) {
         let change = MountAttr { set: attr::IDMAP, ..MountAttr::default() };
         mount_setattr(tree.as_fd(), idmap.recursive, change, Some(userns.as_fd()))
             .doing(|| format!("map ids of \"{}\"", source.display()))?;
     }
-    tree.map(Some)
+    Ok(Source::Tree(tree))
 }
 
 /// The value of `linux.rootfsPropagation`.
@@ -59,49 +99,83 @@ fn propagate(mount: BorrowedFd<'_>, kind: u64, recursive: bool) -> std::io::Resu
     Ok(mount_setattr(mount, recursive, MountAttr { propagation: kind, ..MountAttr::default() }, None)?)
 }
 
-/// Attaches the root over this namespace's `/`, so that it can become the root itself.
+/// Attaches the root in this namespace, so that it can become the root itself: where it comes from, so that sources of
+/// later binds that lie in it are seen with what is mounted there, or else over `/`.
 ///
 /// Mounts made here do not reach the host, and with the default propagation the host's reach here.
-pub(crate) fn attach_root(root: BorrowedFd<'_>, rootfs_propagation: Option<&str>) -> Result<()> {
+///
+/// Others in a mount namespace that `is_joined` keep the propagation they have.
+pub(crate) fn attach_root(
+    root: BorrowedFd<'_>,
+    place: Option<&Path>,
+    rootfs_propagation: Option<&str>,
+    is_joined: bool,
+) -> Result<()> {
     let (kind, recursive) = root_propagation(rootfs_propagation)?;
     let here = open_here("/")?;
     let host = if kind == propagation::PRIVATE { kind } else { propagation::SLAVE };
-    propagate(here.as_fd(), host, true).doing(|| "change propagation of \"/\"")?;
+    if !is_joined {
+        propagate(here.as_fd(), host, true).doing(|| "change propagation of \"/\"")?;
+    }
     // A shared tree would send what is mounted in it to its peers on the host.
     propagate(root, host, recursive).doing(|| "change propagation of the root")?;
-    tree::attach(root, here.as_fd()).doing(|| "attach the root")
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // Root of a user namespace may not be able to walk there, and a namespace that is joined may not have it.
+    let place = place.and_then(|path| openat(CWD, path, flags, Mode::empty()).ok()).unwrap_or(here);
+    tree::attach(root, place.as_fd()).doing(|| "attach the root")
 }
 
 fn open_here(path: &str) -> Result<OwnedFd> {
-    use hoy_sys::rustix::fs::{Mode, OFlags, openat};
     openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing(|| format!("open \"{path}\""))
 }
 
-/// Mounts everything, in order.
-pub(crate) fn mount_all(root: &Root<'_>, mounts: &[MountPlan], binds: &[Option<OwnedFd>]) -> Result<()> {
-    for (plan, bind) in mounts.iter().zip(binds) {
-        mount_one(root, plan, bind.as_ref())?;
+/// Mounts everything, in order: the kernel lists mounts in the order in which they were opened.
+pub(crate) fn mount_all(root: &Root<'_>, mounts: &[MountPlan], sources: &Sources, bundle: &Path) -> Result<()> {
+    for (number, plan) in mounts.iter().enumerate() {
+        match sources.binds.get(number) {
+            None | Some(Source::None) => {
+                let map = sources.maps.get(number).and_then(Option::as_ref);
+                mount_one(root, plan, &open_bind(plan, bundle, map)?)?;
+            }
+            Some(source) => mount_one(root, plan, source)?,
+        }
     }
     Ok(())
 }
 
-fn mount_one(root: &Root<'_>, plan: &MountPlan, bind: Option<&OwnedFd>) -> Result<()> {
+fn mount_one(root: &Root<'_>, plan: &MountPlan, source: &Source) -> Result<()> {
     let destination = &plan.destination;
     let doing = || format!("mount on \"{}\"", destination.display());
-    match (&plan.kind, bind) {
-        (Kind::Bind { .. }, Some(tree)) => {
-            let is_directory = tree::is_directory(tree).doing(doing)?;
-            let target = if is_directory { root.directory(destination)? } else { root.file(destination)? };
+    match (&plan.kind, source) {
+        (Kind::Bind { .. }, Source::Tree(tree)) => {
+            let target = match tree::is_directory(tree).doing(doing)? {
+                _ if plan.is_on_link => root.link(destination)?,
+                true => root.directory(destination)?,
+                false => root.file(destination)?,
+            };
             finish(tree.as_fd(), plan, true).doing(doing)?;
             tree::attach(tree.as_fd(), target.as_fd()).doing(doing)
         }
+        (Kind::Bind { .. }, Source::Link(target)) => root.make_link(destination, target),
+        (Kind::Bind { .. }, Source::None) => {
+            Err(Error::Invalid(format!("mount on \"{}\" has no source", destination.display())))
+        }
+        (Kind::Remount { is_bind }, _) => {
+            let there = root.directory(destination)?;
+            let reconfigured = if *is_bind { Ok(()) } else { reconfigure(there.as_fd(), plan) };
+            let doing = || format!("remount \"{}\"", destination.display());
+            reconfigured.and_then(|()| tree::set_attributes(there.as_fd(), false, plan.attr)).doing(doing)?;
+            finish(there.as_fd(), plan, false).doing(doing)
+        }
         (Kind::Filesystem { fstype, source }, _) => {
+            let was_there = fstype == "tmpfs" && root.find(destination)?.is_some();
             let target = if matches!(fstype.as_str(), "proc" | "sysfs") {
                 // A symlink there would put it somewhere else: every /proc path of the configuration means this one.
                 root.plain_directory(destination)?
             } else {
                 root.directory(destination)?
             };
+            let plan = &at_first(plan, was_there.then_some(target.as_fd())).doing(doing)?;
             let made = match new_filesystem(fstype, source, plan) {
                 Err(error) if may_be_bound(fstype, &error) => bound_instead(fstype, plan).map_err(|_| error),
                 other => other,
@@ -110,14 +184,43 @@ fn mount_one(root: &Root<'_>, plan: &MountPlan, bind: Option<&OwnedFd>) -> Resul
             finish(tree.as_fd(), plan, false).doing(doing)?;
             if plan.copy_up {
                 copy_up(target.as_fd(), tree.as_fd()).doing(|| format!("copy up \"{}\"", destination.display()))?;
+                let readonly = MountAttr { set: plan.attr.set & attr::RDONLY, ..MountAttr::default() };
+                tree::set_attributes(tree.as_fd(), false, readonly).doing(doing)?;
             }
             tree::attach(tree.as_fd(), target.as_fd()).doing(doing)
         }
         (Kind::Cgroup, _) => cgroup_mount::mount(root, plan),
-        (Kind::Bind { .. }, None) => {
-            Err(Error::Invalid(format!("mount on \"{}\" has no source", destination.display())))
-        }
     }
+}
+
+/// The plan of a file system as it is made: /dev is filled before it is read-only, and a tmpfs without a mode has that
+/// of the directory that it covers, if that `was` there.
+fn at_first<'a>(plan: &'a MountPlan, was: Option<BorrowedFd<'_>>) -> std::io::Result<Cow<'a, MountPlan>> {
+    let mut plan = Cow::Borrowed(plan);
+    if is_readonly_dev(&plan) {
+        plan.to_mut().attr.set &= !attr::RDONLY;
+    }
+    if let Some(was) = was.filter(|_| !plan.data.iter().any(|(key, _)| key == "mode")) {
+        let mode = hoy_sys::rustix::fs::fstat(was)?.st_mode & 0o7777;
+        plan.to_mut().data.push(("mode".to_owned(), Some(format!("{mode:o}"))));
+    }
+    Ok(plan)
+}
+
+fn is_readonly_dev(plan: &MountPlan) -> bool {
+    let is_new = matches!(plan.kind, Kind::Filesystem { .. });
+    is_new && plan.attr.set & attr::RDONLY != 0 && tree::clean(&plan.destination) == Path::new("dev")
+}
+
+/// Makes /dev read-only where it is to be, now that it is filled.
+pub(crate) fn seal_dev(root: &Root<'_>, mounts: &[MountPlan]) -> Result<()> {
+    if mounts.iter().any(is_readonly_dev)
+        && let Some(dev) = root.find(Path::new("/dev"))?
+    {
+        let change = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+        tree::set_attributes(dev.as_fd(), false, change).doing(|| "make \"/dev\" read-only")?;
+    }
+    Ok(())
 }
 
 /// Attributes and propagation. A new file system has its own attributes from fsmount already.
@@ -140,20 +243,61 @@ pub(crate) fn finish(tree: BorrowedFd<'_>, plan: &MountPlan, is_bind: bool) -> s
 pub(crate) fn new_filesystem(fstype: &str, source: &str, plan: &MountPlan) -> std::io::Result<OwnedFd> {
     let context = mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
     mount::fsconfig_set_string(context.as_fd(), "source", source)?;
-    for (key, value) in &plan.data {
-        match value {
-            Some(value) => mount::fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str()),
-            None => mount::fsconfig_set_flag(context.as_fd(), key.as_str()),
-        }
-        .or_else(|errno| unmapped_gid(fstype, key, errno))?;
+    if plan.attr.set & attr::RDONLY != 0 && source.starts_with('/') {
+        // A device may be one that cannot be written.
+        mount::fsconfig_set_flag(context.as_fd(), "ro")?;
     }
-    mount::fsconfig_create(context.as_fd())?;
+    configure(context.as_fd(), fstype, plan)?;
+    mount::fsconfig_create(context.as_fd()).map_err(|errno| explained(context.as_fd(), errno))?;
     let mut bits = plan.attr.set;
+    if plan.copy_up {
+        bits &= !attr::RDONLY;
+    }
     if bits & attr::ATIME == 0 && plan.attr.clear & attr::ATIME == 0 {
         bits &= !attr::ATIME;
     }
     let attributes = MountAttrFlags::from_bits_retain(u32::try_from(bits).unwrap_or_default());
     Ok(mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Tells the file system what it is to know.
+fn configure(context: BorrowedFd<'_>, fstype: &str, plan: &MountPlan) -> std::io::Result<()> {
+    for (key, value) in &plan.data {
+        let told = match value {
+            Some(value) => mount::fsconfig_set_string(context, key.as_str(), value.as_str()),
+            None => mount::fsconfig_set_flag(context, key.as_str()),
+        };
+        match told {
+            Err(Errno::INVAL) if SOMETIMES.contains(&key.as_str()) => {}
+            other => other.or_else(|errno| unmapped_gid(fstype, key, errno)).map_err(|errno| {
+                let option = value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}"));
+                std::io::Error::other(format!("option \"{option}\": {}", explained(context, errno)))
+            })?,
+        }
+    }
+    Ok(())
+}
+
+/// Changes the file system of the mount that `there` is open on.
+fn reconfigure(there: BorrowedFd<'_>, plan: &MountPlan) -> std::io::Result<()> {
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+    let context = mount::fspick(there, "", flags)?;
+    configure(context.as_fd(), "", plan)?;
+    mount::fsconfig_reconfigure(context.as_fd()).map_err(|errno| explained(context.as_fd(), errno))
+}
+
+/// What the kernel says besides the errno, if it does: fsconfig(2) "e message".
+fn explained(context: BorrowedFd<'_>, errno: Errno) -> std::io::Error {
+    let mut said = [0; 256];
+    let length = hoy_sys::rustix::io::read(context, &mut said).unwrap_or(0);
+    let said = String::from_utf8_lossy(said.get(..length).unwrap_or_default()).into_owned();
+    match said.strip_prefix("e ") {
+        // Who asks for the errno of a refusal is to find it.
+        Some(said) if !matches!(errno, Errno::PERM | Errno::ACCESS | Errno::BUSY) => {
+            std::io::Error::new(std::io::Error::from(errno).kind(), said.trim().to_owned())
+        }
+        _ => errno.into(),
+    }
 }
 
 /// The group `tty` of a terminal is a convenience: where its id is not mapped, terminals have the user's group.
@@ -183,7 +327,7 @@ fn bound_instead(fstype: &str, plan: &MountPlan) -> std::io::Result<OwnedFd> {
 
 /// Copies the directory `from` into the new file system `to`: the option `tmpcopyup`.
 fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
-    use hoy_sys::rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
+    use hoy_sys::rustix::fs::{AtFlags, Dir, FileType, statat};
     let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let source = openat(from, ".", open, Mode::empty())?;
     let target = openat(to, ".", open, Mode::empty())?;
@@ -227,14 +371,13 @@ fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
 
 /// Makes `root` this process's `/` and lets the old one go.
 pub(crate) fn enter(root: BorrowedFd<'_>, no_pivot: bool) -> Result<()> {
-    process::fchdir(root).doing(|| "enter the root")?;
     if no_pivot {
-        process::chroot(".").doing(|| "change the root")?;
-    } else {
-        // The old root is stacked on the new one and comes off again: pivot_root(2) NOTES.
-        process::pivot_root(".", ".").doing(|| "pivot the root")?;
-        mount::unmount(".", UnmountFlags::DETACH).doing(|| "unmount the old root")?;
+        return shared_mounts::enter(root);
     }
+    process::fchdir(root).doing(|| "enter the root")?;
+    // The old root is stacked on the new one and comes off again: pivot_root(2) NOTES.
+    process::pivot_root(".", ".").doing(|| "pivot the root")?;
+    mount::unmount(".", UnmountFlags::DETACH).doing(|| "unmount the old root")?;
     process::chdir("/").doing(|| "enter \"/\"")
 }
 

@@ -18,7 +18,7 @@ use crate::error::Doing;
 use crate::{Error, Result};
 
 /// The runtime-spec version of the documents written here.
-pub const OCI_VERSION: &str = "1.2.1";
+pub const OCI_VERSION: &str = "1.3.0";
 
 /// The file that names the control group which is about to be made.
 const GROUP: &str = "cgroup";
@@ -81,6 +81,9 @@ pub struct State {
     /// Those of them that were there before it.
     #[serde(default)]
     pub cgroups_shared: BTreeSet<String>,
+    /// The mount that its tree hangs on, where it has no mount namespace.
+    #[serde(default)]
+    pub root_mount: Option<u64>,
     /// The unit of systemd that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub systemd_unit: Option<String>,
@@ -285,15 +288,6 @@ impl State {
         // Opened first, compared after: the number cannot be given to another in between.
         self.is_alive().then_some(pidfd)
     }
-
-    /// The state as the specification has it, for hooks, `state` and `list`.
-    pub fn document(&self, status: Status) -> serde_json::Value {
-        let pid = if status == Status::Stopped { 0 } else { self.pid };
-        serde_json::json!({
-            "ociVersion": self.oci_version, "id": self.id, "pid": pid, "status": status, "bundle": self.bundle,
-            "rootfs": self.rootfs, "created": self.created, "annotations": self.annotations, "owner": self.owner,
-        })
-    }
 }
 
 /// The state letter and start time of process `pid`: /proc/PID/stat, proc(5).
@@ -357,6 +351,7 @@ mod tests {
             annotations: HashMap::new(),
             cgroups: BTreeMap::new(),
             cgroups_shared: BTreeSet::new(),
+            root_mount: None,
             systemd_unit: None,
         };
         assert!(state.is_alive());

@@ -3,7 +3,7 @@
 //! Nothing here opens a path of the container twice: a target is resolved once, by openat2 inside the root, and
 //! everything after that goes through its descriptor.
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -20,6 +20,11 @@ use crate::error::Doing;
 /// Opens a detached copy of the mount at `path`, a path of the caller's own file system.
 pub(crate) fn copy_of_path(path: &Path, recursive: bool) -> std::io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, clone_flags(recursive))?)
+}
+
+/// The same, of a symlink itself when `path` is one.
+pub(crate) fn copy_of_link(path: &Path, recursive: bool) -> std::io::Result<OwnedFd> {
+    Ok(open_tree(CWD, path, clone_flags(recursive) | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)?)
 }
 
 /// Opens a detached copy of what `fd` is open on.
@@ -156,6 +161,25 @@ impl Root<'_> {
         fs::openat(&parent, &name, flags, Mode::from_raw_mode(0o644)).doing(doing)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         open_beneath(&parent, Path::new(&name), flags, Mode::empty()).doing(doing)
+    }
+
+    /// Opens `path`, which must be there, and when it is a symlink the link itself.
+    pub(crate) fn link(&self, path: &Path) -> Result<OwnedFd> {
+        let (parent, name) = self.parent(path)?;
+        open_beneath(parent, name, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+            .doing(|| format!("open \"{}\" in the container", path.display()))
+    }
+
+    /// Makes the symlink `path` to `target`; the same link being there is no failure.
+    pub(crate) fn make_link(&self, path: &Path, target: &CStr) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        let is_there = |errno| {
+            let same = fs::readlinkat(&parent, &name, Vec::new()).is_ok_and(|there| there.as_c_str() == target);
+            if errno == Errno::EXIST && same { Ok(()) } else { Err(errno) }
+        };
+        fs::symlinkat(target, &parent, &name)
+            .or_else(is_there)
+            .doing(|| format!("make the symlink \"{}\" in the container", path.display()))
     }
 
     /// Opens the directory that `path` is in, making it when it is missing, and gives the name in it.

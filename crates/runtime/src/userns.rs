@@ -7,8 +7,10 @@ use std::process::Command;
 
 use hoy_sys::process::{clone3, exit_now, flags};
 use hoy_sys::rustix::process::{self, Signal, geteuid};
+use hoy_sys::rustix::thread::CapabilitySet;
 use oci_spec::runtime::LinuxIdMapping;
 
+use crate::capability::is_effective;
 use crate::error::Doing;
 use crate::{Error, Result};
 
@@ -27,7 +29,7 @@ pub(crate) fn write_maps(pid: i32, uids: &[LinuxIdMapping], gids: &[LinuxIdMappi
         let path = format!("/proc/{pid}/{name}");
         fs::write(&path, text).doing(|| format!("write \"{path}\""))
     };
-    if geteuid().is_root() {
+    if geteuid().is_root() && is_effective(CapabilitySet::SETUID | CapabilitySet::SETGID) {
         write("gid_map", &text(gids))?;
         return write("uid_map", &text(uids));
     }

@@ -6,7 +6,7 @@ use crate::affinity::Affinity;
 use crate::config::Config;
 use crate::memory_policy::MemoryPolicy;
 use crate::scheduling::Scheduling;
-use crate::{Error, Result, personality};
+use crate::{Error, Result, label, net_device, personality, resctrl, sysctl};
 
 /// Checks everything that can be known to be wrong before anything is made.
 ///
@@ -20,7 +20,22 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     let linux = config.linux();
     linux.personality().as_ref().map_or(Ok(()), personality::check)?;
     linux.memory_policy().as_ref().map(MemoryPolicy::new).transpose()?;
+    net_device::plan(config)?;
+    linux.intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, "")).transpose()?;
     hooks(config)
+}
+
+/// Checks what depends on the machine and on who calls; a container that is there is not judged by it again.
+///
+/// # Errors
+/// [`Error::Invalid`] for the first field that cannot be honoured here.
+pub(crate) fn check_here(config: &Config) -> Result<()> {
+    sysctl::check(config)?;
+    if let Some(process) = config.spec.process() {
+        label::check_process(process)?;
+    }
+    label::check_mounts(config.linux())?;
+    config.linux().intel_rdt().as_ref().map(|_| resctrl::root()).transpose().map(drop)
 }
 
 /// Checks a process, the container's own or one that joins it.

@@ -7,11 +7,13 @@ pub use rustix;
 
 pub mod bpf;
 pub mod capability;
+pub mod command;
 mod error;
 pub mod mount;
 pub mod net;
 pub mod path;
 pub mod process;
+pub mod regex;
 pub mod relay;
 pub mod sched;
 pub mod seccomp;

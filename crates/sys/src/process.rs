@@ -113,13 +113,50 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Marks every descriptor from `first` on close-on-exec: close_range(2), Linux 5.11.
+/// Closes, before a program takes over, the descriptors above 2 that are not for it: those from `first` on, and lower
+/// ones that are marked close-on-exec. Those in `keep`, themselves marked so, stay until then: close_range(2), Linux 5.9.
+///
+/// Their owners do not learn of it: what follows may only use `keep`, and ends in [`execve`] or [`exit_now`].
 ///
 /// # Errors
 /// Those of close_range(2).
-pub fn cloexec_from(first: u32) -> Result<()> {
-    // SAFETY: only the close-on-exec flags change; no descriptor is closed under its owner.
-    let ret = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+pub fn close_before_exec(first: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    // A process has no more open than this, and who asks for more to be kept means all of them.
+    const MOST: u32 = 1 << 16;
+    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    for fd in (3..first.min(MOST)).filter(|fd| !kept.contains(fd)) {
+        let number = libc::c_int::try_from(fd).unwrap_or(-1);
+        // SAFETY: fcntl with F_GETFD touches no memory; a number that is not open is an error.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        if flags & libc::FD_CLOEXEC != 0 && flags >= 0 {
+            close_range(fd, fd)?;
+        }
+    }
+    close_except(first, keep)
+}
+
+/// Closes every descriptor from `first` on but those of `keep`, for a process that will never use the others again, nor
+/// end by dropping what owns them: one that waits to be another program.
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_except(first: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| fd.as_raw_fd().try_into().ok()).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for fd in kept.into_iter().filter(|fd| *fd >= first) {
+        if fd > from {
+            close_range(from, fd - 1)?;
+        }
+        from = fd + 1;
+    }
+    close_range(from, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: no memory is touched; owners of what is closed use it no more, which `close_except` asks of its caller.
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     check("close_range", ret).map(drop)
 }
 
@@ -132,6 +169,17 @@ pub fn setns(fd: BorrowedFd<'_>, kinds: u64) -> Result<()> {
     // SAFETY: setns takes integers and touches no memory of this process.
     let ret = unsafe { libc::setns(fd.as_raw_fd(), kinds) };
     check("setns", ret.into()).map(drop)
+}
+
+/// The flag of the kind of namespace that `fd` is open on: ioctl_nsfs(2) NS_GET_NSTYPE, Linux 4.11.
+///
+/// # Errors
+/// `ENOTTY` for what is no namespace.
+pub fn namespace_kind(fd: BorrowedFd<'_>) -> Result<u64> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the request has no argument; where it is not known the kernel answers ENOTTY.
+    let ret = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
+    check("ioctl NS_GET_NSTYPE", ret.into()).map(|kind| kind as u64)
 }
 
 /// Gives this process namespaces of its own: unshare(2).
