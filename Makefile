@@ -42,6 +42,7 @@ check: all ## run all tests; installs what they compare with where root allows i
 check-long: all ## the longer proofs: more kills, more random input
 	@sh tests/set-up
 	HOY_LONG=1 HOY_BIN_DIR=$(RELEASE) $(CARGO) test --workspace --locked --no-fail-fast -- --test-threads=2
+	HOY_LONG=1 HOY_BIN_DIR=$(RELEASE) sh tests/vm/check
 
 check-vm: all ## the runtime's tests in a virtual machine: systemd, cgroup v2 alone, AppArmor
 	HOY_BIN_DIR=$(RELEASE) sh tests/vm/check

@@ -123,6 +123,13 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
     }
 }
 
+/// Where a group that nobody named is made. An ordinary user may make one only where systemd delegates: beside his own
+/// group on v2, which has processes, so that groups below it could have no limits.
+fn parent(hierarchies: &Hierarchies) -> PathBuf {
+    let own = hierarchies.v2().filter(|_| hierarchies.is_unified() && !geteuid().is_root());
+    own.and_then(|hierarchy| hierarchy.own.parent()).unwrap_or(Path::new("/")).join("hoy")
+}
+
 /// Checks of a group that is there already that no process is in it, and none would be stopped on entering it.
 fn check_unused(hierarchies: &Hierarchies, path: &Path) -> Result<()> {
     let places = hierarchies.iter().map(|hierarchy| (hierarchy.controllers.clone(), hierarchy.directory(path)));
@@ -140,13 +147,6 @@ fn check_unused(hierarchies: &Hierarchies, path: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Where a group that nobody named is made. An ordinary user may make one only where systemd delegates: beside his own
-/// group on v2, which has processes, so that groups below it could have no limits.
-fn parent(hierarchies: &Hierarchies) -> PathBuf {
-    let own = hierarchies.v2().filter(|_| hierarchies.is_unified() && !geteuid().is_root());
-    own.and_then(|hierarchy| hierarchy.own.parent()).unwrap_or(Path::new("/")).join("hoy")
 }
 
 /// Whether this process's root is not the machine's.
