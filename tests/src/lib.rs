@@ -3,9 +3,11 @@
 //! Nothing here is mocked: programs, kernel, registry and foreign tools are the real ones. What the machine lacks is
 //! skipped with its reason, and counted.
 
+mod broken;
 mod bundle;
 mod debian;
 mod images;
+mod leftovers;
 mod program;
 mod race;
 mod registry;
@@ -13,12 +15,15 @@ mod run;
 mod sandbox;
 mod skip;
 mod socket;
+mod traced;
 mod user;
 mod vm;
 
+pub use broken::{broken, cases, damaged, full_config};
 pub use bundle::{Bundle, cannot, runtime_under_test};
 pub use debian::{debian_layout, listing};
 pub use images::{busybox_layout, busybox_root};
+pub use leftovers::Machine;
 pub use program::{program, program_dir, workspace};
 pub use race::{Tripwire, is_long, while_exchanging};
 pub use registry::{Registry, free_port};
@@ -26,5 +31,6 @@ pub use run::{Out, Run};
 pub use sandbox::Sandbox;
 pub use skip::{has, need, need_root, need_shared, skip};
 pub use socket::receive_at;
+pub use traced::{At, Seen, traced};
 pub use user::User;
 pub use vm::{in_user_unit, need_vm};

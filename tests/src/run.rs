@@ -18,6 +18,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 pub struct Run {
     command: Command,
     stdin: Vec<u8>,
+    user: User,
     shown: String,
 }
 
@@ -48,7 +49,7 @@ impl Run {
         {
             command.env_remove(name);
         }
-        Self { command, stdin: Vec::new(), shown: name.to_owned() }
+        Self { command, stdin: Vec::new(), user: User::Root, shown: name.to_owned() }
     }
 
     /// Adds one argument.
@@ -89,11 +90,34 @@ impl Run {
     /// Runs it as `user`, in that user's home and without supplementary groups.
     #[must_use]
     pub fn user(mut self, user: User) -> Self {
+        self.user = user;
         if user != User::Root {
             let (uid, gid) = user.ids().expect("the test asked whether the user is available");
             self.command.uid(uid).gid(gid).env("USER", user.name()).env("LOGNAME", user.name());
             self.command.env("HOME", format!("/home/{}", user.name())).current_dir("/");
         }
+        self
+    }
+
+    /// The same run, by a shell that stops itself first and becomes the program when it is let go.
+    #[must_use]
+    pub(crate) fn stopped(mut self) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""]).arg(self.command.get_program());
+        command.args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(dir) = self.command.get_current_dir() {
+            command.current_dir(dir);
+        }
+        if let Some((uid, gid)) = self.user.ids().filter(|_| self.user != User::Root) {
+            command.uid(uid).gid(gid);
+        }
+        self.command = command;
         self
     }
 
@@ -106,6 +130,28 @@ impl Run {
     pub fn spawn(mut self) -> Child {
         self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.command.spawn().unwrap_or_else(|e| panic!("start {}: {e}", self.shown))
+    }
+
+    /// Runs it to its end: its exit code, or 128 and the signal's number. What it and those it leaves behind say on
+    /// standard error is added to the file `stderr`.
+    ///
+    /// # Panics
+    /// When it takes longer than `limit`.
+    pub fn status(mut self, stderr: &Path, limit: Duration) -> i32 {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(stderr).expect("open a file");
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let mut child = self.command.spawn().unwrap_or_else(|e| panic!("start {}: {e}", self.shown));
+        let start = std::time::Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("wait for a program") {
+                return status.code().or_else(|| status.signal().map(|s| 128 + s)).expect("it ended");
+            }
+            if start.elapsed() > limit {
+                child.kill().and_then(|()| child.wait()).expect("kill a hanging program");
+                panic!("{} takes more than {limit:?}", self.shown);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Runs it to its end.

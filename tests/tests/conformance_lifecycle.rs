@@ -228,7 +228,7 @@ fn broken_documents() {
             let out = run.output();
             assert!(out.status != 0 && !out.stderr.is_empty(), "{text:?}");
         }
-        // Whether the directory of the states is there already is each runtime's own affair.
+        // There may not even be a directory of containers yet.
         assert_eq!(bundle.tested(&["list", "-q"]).output().stdout, "");
     }
 }

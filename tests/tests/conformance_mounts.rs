@@ -261,6 +261,11 @@ fn ids_are_mapped() {
     if !maps_ids(&bundle, &path) {
         return;
     }
+    // A tmpfs cannot have its ids mapped before Linux 6.3.
+    Run::new("umount").arg(format!("{path}/below")).ok();
+    fs::create_dir(bundle.path("other")).unwrap();
+    fs::write(bundle.path("other/file"), "other").unwrap();
+    Run::new("mount").arg("--bind").arg(bundle.path("other")).arg(format!("{path}/below")).ok();
     for name in ["file", "below/file"] {
         chown(format!("{path}/{name}"), Some(1000), Some(2000)).unwrap();
     }
@@ -379,6 +384,28 @@ fn propagation_of_the_root() {
     if !cannot(&[("crun", "it takes any word for none")]) {
         assert!(bundle.tested(&["run", "a"]).output().stderr.contains("sideways"));
     }
+}
+
+#[test]
+fn options_of_any_length() {
+    let Some(mut bundle) = bundle() else { return };
+    // A name of 200 bytes twice is more than the newer interface of the kernel takes.
+    let lower = bundle.path(&format!("{0}/{0}", "d".repeat(200)));
+    for directory in [lower.clone(), bundle.path("upper"), bundle.path("work")] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    fs::write(lower.join("file"), "below").unwrap();
+    let option = |name: &str, path: &std::path::Path| format!("{name}={}", path.display());
+    let options = json!([
+        option("lowerdir", &lower),
+        option("upperdir", &bundle.path("upper")),
+        option("workdir", &bundle.path("work")),
+        "nosuid"
+    ]);
+    bundle.push("/mounts", json!({"destination": "/over", "type": "overlay", "source": "overlay", "options": options}));
+    bundle.script(&format!("cat /over/file; echo; touch /over/new; {} | cut -d, -f1-2", look("/over")));
+    assert_eq!(bundle.tested(&["run", "a"]).ok(), "below\nrw,nosuid");
+    assert!(bundle.path("upper/new").exists());
 }
 
 #[test]

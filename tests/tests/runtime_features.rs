@@ -76,7 +76,10 @@ fn memory_policies_hooks_and_filters_are_taken() {
     for mode in words(&policy["modes"]) {
         let nodes = if ["MPOL_DEFAULT", "MPOL_LOCAL"].contains(&mode.as_str()) { "" } else { "0" };
         bundle.set("/linux/memoryPolicy", json!({"mode": mode, "nodes": nodes}));
-        assert_eq!(bundle.hoy(&["run", "a"]).ok(), "ran", "{mode}");
+        let out = bundle.hoy(&["run", "a"]).output();
+        // Known here, and newer than some kernels.
+        let is_old = mode == "MPOL_WEIGHTED_INTERLEAVE" && out.stderr.contains("Invalid argument");
+        assert!(is_old || out.stdout == "ran\n", "{mode}: {}", out.stderr);
     }
     for flag in words(&policy["flags"]) {
         bundle.set("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0", "flags": [flag]}));

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -143,6 +143,32 @@ fn who_is_born_beside_is_hidden() {
         }
         let seen = seen(&bundle);
         assert!(seen.is_empty(), "user namespace: {with_userns}: {}", seen.chars().take(800).collect::<String>());
+        bundle.hoy(&["delete", "-f", "a"]).ok();
+    }
+}
+
+/// A container that waits for its start holds no descriptor of the host's, for whoever may look at all processes there.
+#[test]
+fn who_waits_holds_nothing() {
+    for user in [User::Root, User::Sub, User::One] {
+        let Some(mut bundle) = Bundle::new(user) else { return };
+        bundle.push("/mounts", json!({"destination": "/host", "source": "/etc", "options": ["rbind", "ro"]}));
+        bundle.leave(&["create", "a"]);
+        let state: serde_json::Value = serde_json::from_str(&bundle.hoy(&["state", "a"]).ok()).unwrap();
+        let root = fs::metadata(format!("/proc/{}/root", state["pid"])).unwrap();
+        let mut kinds = Vec::new();
+        for fd in fs::read_dir(format!("/proc/{}/fd", state["pid"])).unwrap().map(|entry| entry.unwrap().path()) {
+            let (link, metadata) = (fs::read_link(&fd).unwrap(), fs::metadata(&fd).unwrap());
+            // Standard streams, the channel, what it waits at and by, and its own root.
+            let is_stream = ["/dev/null", "pipe:", "socket:", "anon_inode:[signalfd]"]
+                .iter()
+                .any(|name| link.to_str().unwrap().starts_with(name));
+            let is_root = (metadata.dev(), metadata.ino()) == (root.dev(), root.ino());
+            if !is_stream && !is_root && !metadata.file_type().is_fifo() {
+                kinds.push(link);
+            }
+        }
+        assert!(kinds.is_empty(), "{user:?} {kinds:?}");
         bundle.hoy(&["delete", "-f", "a"]).ok();
     }
 }

@@ -170,8 +170,17 @@ fn print_list(global: &Global, args: &List) -> Result<()> {
     let mut documents = Vec::new();
     for id in state::list(&root)? {
         let container = Container::new(&root, &id)?;
-        // One that is being made, or was deleted a moment ago, is not in the list.
-        let Ok(Some(state)) = container.read() else { continue };
+        let state = match container.read() {
+            Ok(Some(state)) => state,
+            // The others are listed all the same.
+            Err(error) if container.exists() && !error.is_not_found() => {
+                let text = format!("hoy-runtime: warning: list container \"{id}\": {}", error.chain());
+                writeln!(std::io::stderr(), "{text}").unwrap_or_default();
+                continue;
+            }
+            // One that is being made, or was deleted a moment ago, is not in the list.
+            _ => continue,
+        };
         if args.quiet {
             print_line(&id)?;
         } else {

@@ -124,6 +124,25 @@ impl fmt::Display for Rule {
     }
 }
 
+/// Checks that every rule says what it means: a number out of range would be any number.
+///
+/// # Errors
+/// [`Error::Unavailable`] naming what is no number and no access.
+pub(crate) fn check(rules: &[LinuxDeviceCgroup]) -> Result<()> {
+    let unavailable = |reason: String| Error::Unavailable { controller: "devices".to_owned(), reason };
+    for rule in rules {
+        let is_wrong = |n: &i64| *n != -1 && u32::try_from(*n).is_err();
+        if let Some(number) = rule.major().into_iter().chain(rule.minor()).find(is_wrong) {
+            return Err(unavailable(format!("{number} is no device number")));
+        }
+        let access = rule.access().as_deref().unwrap_or("rwm");
+        if access.is_empty() || access.chars().any(|letter| !"rwm".contains(letter)) {
+            return Err(unavailable(format!("access \"{access}\" is not made of \"r\", \"w\" and \"m\"")));
+        }
+    }
+    Ok(())
+}
+
 /// The rules in order. Nothing is allowed that no rule allows.
 pub(crate) fn plan(rules: &[LinuxDeviceCgroup]) -> Vec<Rule> {
     let mut out = vec![Rule::everything(false)];
@@ -247,6 +266,22 @@ mod tests {
 
     fn text(rules: &[Rule]) -> Vec<String> {
         rules.iter().map(|rule| format!("{} {rule}", if rule.allow { '+' } else { '-' })).collect()
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_not_any_number() {
+        let cases = [
+            (r#"{"allow":true,"type":"c","major":-1,"minor":4294967295,"access":"r"}"#, true),
+            (r#"{"allow":true}"#, true),
+            (r#"{"allow":true,"type":"c","major":-2,"access":"r"}"#, false),
+            (r#"{"allow":true,"type":"c","major":1,"minor":4294967296}"#, false),
+            (r#"{"allow":true,"type":"c","major":1,"access":"rx"}"#, false),
+            (r#"{"allow":true,"type":"c","major":1,"access":""}"#, false),
+        ];
+        for (json, want) in cases {
+            let rules = format!(r#"{{"devices":[{json}]}}"#);
+            assert_eq!(crate::plan(&serde_json::from_str(&rules).unwrap(), false).is_ok(), want, "{json}");
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use limits::{Write, plan};
 pub use oom::OomWatch;
 pub use place::place;
 pub use processes::{kill_all, processes};
-pub use removal::{remove, remove_empty};
+pub use removal::{missing, remove};
 pub use stats::stats;
 pub use systemd::{Settings, Systemd};
 pub use unit::Unit;

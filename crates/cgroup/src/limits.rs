@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxCpu, LinuxResources};
 
-use crate::{Error, Result, block, memory};
+use crate::{Error, Result, block, device, memory};
 
 /// A value for a file of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub(crate) fn write(controller: &str, file: impl Into<String>, value: impl ToStr
 /// [`Error::Name`] for a key of `unified` that is no plain file name, [`Error::Unavailable`] for what this version of
 /// control groups does not have.
 pub fn plan(resources: &LinuxResources, v2: bool) -> Result<Vec<Write>> {
+    device::check(resources.devices().as_deref().unwrap_or_default())?;
     let mut out = Vec::new();
     if let Some(memory) = resources.memory() {
         if v2 { memory::v2(memory, &mut out)? } else { memory::v1(memory, &mut out) }

@@ -18,7 +18,9 @@ use crate::{Hierarchies, Result};
 pub fn remove(directories: &BTreeMap<String, PathBuf>, shared: &BTreeSet<String>) -> Result<()> {
     let mut failure = Ok(());
     for (_, directory) in directories.iter().filter(|(controllers, _)| !shared.contains(*controllers)) {
-        if let Err(error) = remove_tree(directory) {
+        // What stays in one group stays in the others.
+        let patience = if failure.is_ok() { 200 } else { 1 };
+        if let Err(error) = remove_tree(directory, patience) {
             failure = Err(error);
         }
         let parent = directory.parent().filter(|p| p.file_name().is_some_and(|name| name == "hoy"));
@@ -30,30 +32,21 @@ pub fn remove(directories: &BTreeMap<String, PathBuf>, shared: &BTreeSet<String>
     failure
 }
 
-/// Removes the group `path` from every hierarchy where it is empty: one whose maker died before it was recorded.
-///
-/// # Errors
-/// Those of finding the hierarchies; a group that has processes stays.
-pub fn remove_empty(path: &Path) -> Result<()> {
-    for hierarchy in Hierarchies::detect()?.iter() {
-        let directory = hierarchy.directory(path);
-        fs::remove_dir(&directory).unwrap_or_default();
-        if let Some(parent) = directory.parent().filter(|p| p.file_name().is_some_and(|name| name == "hoy")) {
-            fs::remove_dir(parent).unwrap_or_default();
-        }
-    }
-    Ok(())
+/// Where the group `path` is not there yet, as [`crate::Group::directories`]: what making it would make.
+pub fn missing(hierarchies: &Hierarchies, path: &Path) -> BTreeMap<String, PathBuf> {
+    let directories = hierarchies.iter().map(|h| (h.controllers.clone(), h.directory(path)));
+    directories.filter(|(_, directory)| !directory.exists()).collect()
 }
 
-fn remove_tree(directory: &Path) -> Result<()> {
+fn remove_tree(directory: &Path, patience: u32) -> Result<()> {
     // A process that has just ended leaves its group a moment later.
-    for attempt in 0..200 {
+    for attempt in 0..patience {
         match fs::remove_dir(directory) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::ResourceBusy && attempt < 199 => {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && attempt + 1 < patience => {
                 for below in subdirectories(directory) {
-                    remove_tree(&below)?;
+                    remove_tree(&below, patience)?;
                 }
                 sleep(Duration::from_micros(200 << (attempt / 20).min(6)));
             }

@@ -61,6 +61,10 @@ fn device(device: &LinuxDevice) -> Result<Device> {
             return Err(Error::Invalid(format!("device \"{}\" has no type", device.path().display())));
         }
     };
+    let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+    if let Some(id) = [uid, gid].into_iter().find(|id| *id == u32::MAX) {
+        return Err(Error::Invalid(format!("device \"{}\": {id} is nobody's id", device.path().display())));
+    }
     let number = |n: i64| u32::try_from(n).map_err(|_| Error::Invalid(format!("device number {n} is out of range")));
     Ok(Device {
         path: device.path().clone(),
@@ -68,8 +72,8 @@ fn device(device: &LinuxDevice) -> Result<Device> {
         major: number(device.major())?,
         minor: number(device.minor())?,
         mode: device.file_mode().unwrap_or(0o666) & 0o7777,
-        uid: device.uid().unwrap_or(0),
-        gid: device.gid().unwrap_or(0),
+        uid,
+        gid,
     })
 }
 
@@ -247,9 +251,9 @@ pub(crate) fn make_readonly(root: &Root<'_>, paths: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Opens `path` of the caller's file system without following a last symlink, for reading only.
+/// Opens `path` of the caller's file system for reading, waiting for nobody: a FIFO opens at once.
 pub(crate) fn open_host_path(path: &Path) -> Result<OwnedFd> {
-    fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    fs::openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
         .doing(|| format!("open \"{}\"", path.display()))
 }
 
@@ -267,7 +271,9 @@ mod tests {
         assert_eq!(paths, want);
         let null = planned.first().unwrap();
         assert_eq!((null.mode, null.uid, null.kind), (0o600, 5, FileType::CharacterDevice));
-        let bad = r#"[{"path":"/dev/x","type":"c","major":-1,"minor":3}]"#;
-        assert!(plan(&serde_json::from_str::<Vec<LinuxDevice>>(bad).unwrap()).is_err());
+        for bad in [r#""major":-1"#, r#""major":4294967296"#, r#""major":1,"uid":4294967295"#] {
+            let bad = format!(r#"[{{"path":"/dev/x","type":"c","minor":3,{bad}}}]"#);
+            assert!(plan(&serde_json::from_str::<Vec<LinuxDevice>>(&bad).unwrap()).is_err(), "{bad}");
+        }
     }
 }

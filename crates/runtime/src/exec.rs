@@ -135,7 +135,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
         sets: sets(&config, &process, options),
         proc,
         root,
-        preserve_fds: options.preserve_fds + listen_fds(),
+        preserve_fds: options.preserve_fds.saturating_add(listen_fds()),
         cgroups: hoy_cgroup::place(&state.cgroups, &options.cgroup, state.pid)?,
         process,
         namespaces,
@@ -169,15 +169,9 @@ struct Job {
 fn decide(config: &Config, options: &ExecOptions) -> Result<Process> {
     if let Some(path) = &options.process {
         let bytes = std::fs::read(path).doing(|| format!("read \"{}\"", path.display()))?;
-        let json = |source| Error::Json { what: format!("\"{}\"", path.display()), source };
-        let mut value: Value = serde_json::from_slice(&bytes).map_err(json)?;
-        let mut warnings = Vec::new();
-        if let Some(process) = value.as_object_mut() {
-            process.entry("user").or_insert_with(|| serde_json::json!({"uid": 0, "gid": 0}));
-        }
-        mend_process(Some(&mut value), &mut warnings);
+        let (process, warnings) = parse_process(&bytes, path)?;
         warnings.iter().for_each(|warning| program::warn(warning));
-        return serde_json::from_value(value).map_err(json);
+        return Ok(process);
     }
     if options.args.is_empty() {
         return Err(Error::Invalid("neither a command nor --process is given".to_owned()));
@@ -215,6 +209,18 @@ fn decide(config: &Config, options: &ExecOptions) -> Result<Process> {
         process.set_selinux_label(options.label.clone());
     }
     Ok(process)
+}
+
+/// Parses the document of `path`; what could not be understood and was left out is told.
+pub(crate) fn parse_process(bytes: &[u8], path: &Path) -> Result<(Process, Vec<String>)> {
+    let json = |source| Error::Json { what: format!("\"{}\"", path.display()), source };
+    let mut value: Value = serde_json::from_slice(bytes).map_err(json)?;
+    let mut warnings = Vec::new();
+    if let Some(process) = value.as_object_mut() {
+        process.entry("user").or_insert_with(|| serde_json::json!({"uid": 0, "gid": 0}));
+    }
+    mend_process(Some(&mut value), &mut warnings);
+    Ok((serde_json::from_value(value).map_err(json)?, warnings))
 }
 
 /// Its capabilities: its own, or else the container's.

@@ -42,6 +42,7 @@ pub(crate) fn start_unit(unit: &Unit, container: &Container, config: &Config, pi
     let annotations = config.spec.annotations().as_ref().unwrap_or(&none);
     let settings = Settings { resources, annotations, device_rules, v2 };
     let path = Systemd::connect(is_users())?.start(unit, container.id(), pid, &settings)?;
+    container.note_groups(&hoy_cgroup::missing(&hierarchies, &path))?;
     Ok(Group::create(&hierarchies, &path, resources, device_rules, Existing::Own)?)
 }
 
@@ -104,6 +105,7 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
     let resources = config.linux().resources().as_ref();
     if let Some(path) = given {
         check_unused(&hierarchies, path)?;
+        container.note_groups(&hoy_cgroup::missing(&hierarchies, path))?;
         return Ok(Group::create(&hierarchies, path, resources, rules, Existing::Join)?);
     }
     let parent = parent(&hierarchies);
@@ -113,7 +115,7 @@ fn new_group(container: &Container, config: &Config, in_userns: bool) -> Result<
         let name = if number == 0 { container.id().to_owned() } else { format!("{}-{number}", container.id()) };
         let path = parent.join(name);
         // Noted first, so that it can be removed should this process die before the state is written.
-        container.note_group(&path)?;
+        container.note_groups(&hoy_cgroup::missing(&hierarchies, &path))?;
         match Group::create(&hierarchies, &path, resources, rules, Existing::Refuse) {
             Err(hoy_cgroup::Error::Exists(_)) if number < 1000 => number += 1,
             other => return Ok(other?),

@@ -104,21 +104,26 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
         is_terminal,
         notify_env: job.notify_env.as_deref(),
     };
-    // Others may look at this process until it is started: nothing of the host's is open for longer than needed. And
-    // what is open here is not what a low limit is meant for.
-    if job.fifo.is_some() || identity::limits_files(process) {
+    if identity::limits_files(process) {
+        // What is open here is not what a low limit is meant for.
         let fifo = job.fifo.as_ref().map_or(root.0, AsFd::as_fd);
         close_except(3 + job.preserve_fds, &[channel.as_fd(), job.proc.as_fd(), root.0, fifo])
             .doing(|| "close descriptors")?;
     }
     setting.limit()?;
     let program = setting.find(&root)?;
-    channel.say(b'R')?;
-    match &job.fifo {
-        Some(fifo) => wait_for_start(fifo)?,
-        None => channel.wait_go()?,
-    }
     let state = state_text(job, Status::Created);
+    if let Some(fifo) = &job.fifo {
+        // Others may look at this process until it is started: nothing of the host's is open for longer than needed.
+        let keep = [channel.as_fd(), root.0, fifo.as_fd()];
+        close_except(3 + job.preserve_fds, &keep).doing(|| "close descriptors")?;
+    }
+    channel.say(b'R')?;
+    // Nobody would know of a process that waits for `start` when its maker died before the state was written.
+    channel.wait_go()?;
+    if let Some(fifo) = &job.fifo {
+        wait_for_start(fifo)?;
+    }
     let start = job.config.hooks(|hooks| hooks.start_container());
     setting.become_program(&root, &program, |env| hooks::run_inside(start, &state, env))
 }

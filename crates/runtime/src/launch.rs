@@ -147,8 +147,11 @@ fn launch_in(
     let mut job = prepare(container, options, fifo, bundle, config, in_userns)?;
     job.state.systemd_unit = begun.unit.as_ref().map(|unit| unit.name.clone());
     job.state.take_group(&begun.group);
-    // Should this process be killed now, `delete --force` knows what there is to remove.
-    container.write(&job.state)?;
+    job.state.creating = true;
+    if begun.unit.is_some() {
+        // Should this process be killed now, `delete --force` knows what there is to stop.
+        container.write(&job.state)?;
+    }
     let v2 = begun.group.directories.get("").map(|directory| open_directory(directory)).transpose()?;
     let door = Door::open(&begun.group.directories, v2.is_some())?;
     let maps = |pid| {
@@ -179,14 +182,20 @@ fn launch_in(
     begun.group.warnings.iter().for_each(|warning| program::warn(warning));
     job.state.start_time =
         process_times(pid).ok_or_else(|| Error::Init("the container's process died at once".to_owned()))?.1;
+    // Should this process be killed, the other ends at its next question, or `delete --force` ends it.
+    container.write(&job.state)?;
     net_device::move_all(&job.config, &job.namespaces, pid)?;
     let rdt = job.config.linux().intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, &job.state.id)).transpose()?;
     let made = rdt.map(|plan| resctrl::apply(&resctrl::root()?, &plan, pid)).transpose()?;
     outer.say(b'G')?;
     let terminal = talk(&outer, &job, options.console_socket.as_deref())?;
+    job.state.creating = false;
     container.write(&job.state)?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)?;
+    }
+    if fifo {
+        outer.say(b'G')?;
     }
     made.into_iter().for_each(resctrl::Made::keep);
     if let Some(socket) = &options.pidfd_socket {
@@ -293,6 +302,7 @@ fn prepare(
         id: container.id().to_owned(),
         pid: 0,
         start_time: 0,
+        creating: false,
         bundle: bundle.to_owned(),
         rootfs: rootfs.clone(),
         created: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
@@ -318,7 +328,7 @@ fn prepare(
         filter,
         proc: procfs::open()?,
         fifo: fifo.then(|| make_fifo(&container.fifo())).transpose()?,
-        preserve_fds: options.preserve_fds + listen_fds(),
+        preserve_fds: options.preserve_fds.saturating_add(listen_fds()),
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         config,

@@ -7,6 +7,7 @@ mod affinity;
 mod capability;
 mod cgroup_mount;
 mod channel;
+mod classic_mount;
 pub mod config;
 mod console;
 mod cpu_list;
@@ -19,6 +20,8 @@ mod features;
 mod filter;
 mod filter_cache;
 mod foreground;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod hooks;
 mod identity;

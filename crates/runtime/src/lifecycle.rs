@@ -1,9 +1,11 @@
 //! `run`, `start`, `kill`, `delete`, `pause`, `resume`: a container's life after it was made.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hoy_sys::process::{block_signals, pidfd_signal};
@@ -129,25 +131,29 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     let refused =
         || Error::State { doing: "kill", id: container.id().to_owned(), reason: "container not running".to_owned() };
     if all {
-        return signal_all(&state, signal);
+        return signal_all(&state.cgroups, state.is_alive().then_some(state.pid), signal);
     }
     // Where its first process is not that of a PID namespace nothing else ends with it.
     if signal == KILL && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() && !has_own_pids(container) {
         let is_empty = hoy_cgroup::processes(&state.cgroups)?.is_empty();
-        return if is_empty && !state.is_alive() { Err(refused()) } else { signal_all(&state, signal) };
+        return if is_empty && !state.is_alive() {
+            Err(refused())
+        } else {
+            signal_all(&state.cgroups, state.is_alive().then_some(state.pid), signal)
+        };
     }
     let pidfd = state.pidfd().ok_or_else(refused)?;
     match pidfd_signal(pidfd.as_fd(), signal) {
         Err(error) if error.errno == Errno::SRCH => Err(refused()),
         other => other.doing(|| format!("send signal {signal}")),
     }?;
-    if signal == KILL { thaw(&state) } else { Ok(()) }
+    if signal == KILL { thaw(&state.cgroups) } else { Ok(()) }
 }
 
 /// Lets frozen processes go on, to their end: on version 1 not even SIGKILL reaches them before.
-fn thaw(state: &State) -> Result<()> {
-    if hoy_cgroup::is_frozen(&state.cgroups) {
-        hoy_cgroup::freeze(&state.cgroups, false)?;
+fn thaw(groups: &BTreeMap<String, PathBuf>) -> Result<()> {
+    if hoy_cgroup::is_frozen(groups) {
+        hoy_cgroup::freeze(groups, false)?;
     }
     Ok(())
 }
@@ -156,15 +162,13 @@ fn has_own_pids(container: &Container) -> bool {
     container.config().is_ok_and(|config| config.has_new(LinuxNamespaceType::Pid))
 }
 
-fn signal_all(state: &State, signal: i32) -> Result<()> {
+fn signal_all(groups: &BTreeMap<String, PathBuf>, first: Option<i32>, signal: i32) -> Result<()> {
     use hoy_sys::rustix::process::{Pid, PidfdFlags, pidfd_open};
-    if signal == KILL && hoy_cgroup::kill_all(&state.cgroups) {
+    if signal == KILL && hoy_cgroup::kill_all(groups) {
         return Ok(());
     }
-    let mut pids = hoy_cgroup::processes(&state.cgroups)?;
-    if state.is_alive() {
-        pids.insert(state.pid);
-    }
+    let mut pids = hoy_cgroup::processes(groups)?;
+    pids.extend(first);
     for pid in pids.into_iter().filter_map(Pid::from_raw) {
         let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
         match pidfd_signal(pidfd.as_fd(), signal) {
@@ -172,7 +176,7 @@ fn signal_all(state: &State, signal: i32) -> Result<()> {
             other => other.doing(|| format!("send signal {signal}"))?,
         }
     }
-    if signal == KILL { thaw(state) } else { Ok(()) }
+    if signal == KILL { thaw(groups) } else { Ok(()) }
 }
 
 /// Removes a stopped container; with `force` kills it first, and one that is not there is no failure.
@@ -198,10 +202,13 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
         if !force {
             container.state("delete")?;
         }
-        if let Some(group) = container.noted_group() {
-            hoy_cgroup::remove_empty(&group)?;
+        let groups = container.lost_groups(&BTreeMap::new());
+        if groups.is_empty() && container.has_state() {
+            program::warn("its state cannot be read: a process of it may be left");
         }
-        return container.remove();
+        signal_all(&groups, None, KILL)?;
+        let removed = hoy_cgroup::remove(&groups, &BTreeSet::new());
+        return container.remove().and(Ok(removed?));
     };
     if !matches!(status, Status::Stopped) {
         if !force && status != Status::Created {
@@ -209,19 +216,24 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
             return Err(Error::State { doing: "delete", id: container.id().to_owned(), reason });
         }
         end(&state)?;
+        if state.creating {
+            // A hook of it may go on.
+            signal_all(&state.own_groups(), None, KILL)?;
+        }
     }
     let config = known.map_or_else(|| container.config(), Ok);
     let has_pid_namespace = config.as_ref().is_ok_and(|config| config.has_new(LinuxNamespaceType::Pid));
     if !has_pid_namespace && !state.cgroups.is_empty() && state.cgroups_shared.is_empty() {
         // Nothing else ends with the first process here.
-        signal_all(&state, 9)?;
+        signal_all(&state.cgroups, None, KILL)?;
     }
     let unit = state.systemd_unit.as_deref().map_or(Ok(()), group::stop_unit);
-    let groups = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
+    let groups = remove_groups(container, &state, force);
     let rdt = config.as_ref().ok().and_then(|config| config.linux().intel_rdt().as_ref());
     let shares = rdt.map_or(Ok(()), |rdt| resctrl::delete(rdt, container.id()));
     let unmounted = shared_mounts::detach(&state);
-    let removed = container.remove();
+    // What has processes yet can be found and deleted again.
+    let removed = if groups.is_ok() { container.remove() } else { Ok(()) };
     if let Ok(config) = config {
         // A hook that fails after the end is only told of, and the next one runs: runtime-spec runtime.md "Lifecycle".
         let document = state.document(Status::Stopped).to_string();
@@ -234,10 +246,25 @@ fn delete_known(container: &Container, force: bool, known: Option<Config>) -> Re
     removed
 }
 
+/// Removes the control groups. With `force` also when processes are in them, or somebody else has changed the state.
+fn remove_groups(container: &Container, state: &State, force: bool) -> Result<()> {
+    let removed = hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared);
+    if !force {
+        return Ok(removed?);
+    }
+    if removed.is_err() {
+        signal_all(&state.own_groups(), None, KILL)?;
+        hoy_cgroup::remove(&state.cgroups, &state.cgroups_shared)?;
+    }
+    let lost = container.lost_groups(&state.cgroups);
+    signal_all(&lost, None, KILL)?;
+    Ok(hoy_cgroup::remove(&lost, &BTreeSet::new())?)
+}
+
 /// Kills the first process and waits until it has gone.
 fn end(state: &State) -> Result<()> {
     let Some(pidfd) = state.pidfd() else { return Ok(()) };
-    thaw(state)?;
+    thaw(&state.cgroups)?;
     kill_process(state);
     let timeout = Timespec::try_from(Duration::from_secs(10)).ok();
     let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.as_ref()).doing(|| "wait for the container")?;

@@ -144,11 +144,19 @@ pub(crate) fn known_options() -> Vec<String> {
     all
 }
 
+/// The kernel's own limit, fs.mount-max: nearing it takes minutes, and the last one fails.
+const MOST: usize = 100_000;
+
 /// Decides what every mount of the configuration means.
 ///
 /// # Errors
 /// That of the first one that means nothing, naming its destination.
 pub(crate) fn plan_all(config: &Config) -> Result<Vec<MountPlan>> {
+    let count = config.spec.mounts().as_ref().map_or(0, Vec::len);
+    if count > MOST {
+        let most = format!("a mount namespace of Linux has at most {MOST}");
+        return Err(Error::Invalid(format!("config.json has {count} mounts: {most}")));
+    }
     config.spec.mounts().iter().flatten().map(|mount| plan(mount, config)).collect()
 }
 

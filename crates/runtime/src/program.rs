@@ -153,7 +153,7 @@ impl Setting<'_> {
         // Closed now and not only on exec: the image says what is executed, and `/proc/self/fd/N/..` of a directory
         // of the host's would lead there.
         let keep: Vec<BorrowedFd<'_>> = [root.0, self.channel.as_fd()].into_iter().chain(self.fifo).collect();
-        let Err(error) = close_before_exec(3 + self.preserve_fds, &keep)
+        let Err(error) = close_before_exec(self.preserve_fds.saturating_add(3), &keep)
             .doing(|| "close descriptors")
             .and_then(|()| self.exec(root, program, last));
         self.channel.tell(b'E', &error.chain()).unwrap_or_else(|_| warn(&error.chain()));

@@ -14,7 +14,7 @@ use hoy_sys::rustix::process;
 use crate::error::Doing;
 use crate::mount_plan::{Kind, Link, Mapping, MountPlan, SOMETIMES};
 use crate::tree::{self, Root};
-use crate::{Error, Result, cgroup_mount, shared_mounts};
+use crate::{Error, Result, cgroup_mount, classic_mount, shared_mounts};
 
 /// Trees of the caller's file system, opened where the caller's paths mean what the caller meant.
 pub(crate) struct Sources {
@@ -175,6 +175,13 @@ fn mount_one(root: &Root<'_>, plan: &MountPlan, source: &Source) -> Result<()> {
             } else {
                 root.directory(destination)?
             };
+            if classic_mount::is_needed(plan) {
+                let doing = || format!("mount {fstype} on \"{}\"", destination.display());
+                classic_mount::mount_on(target.as_fd(), fstype, source, plan).doing(doing)?;
+                let there = root.directory(destination)?;
+                tree::set_attributes(there.as_fd(), false, plan.attr).doing(doing)?;
+                return finish(there.as_fd(), plan, false).doing(doing);
+            }
             let plan = &at_first(plan, was_there.then_some(target.as_fd())).doing(doing)?;
             let made = match new_filesystem(fstype, source, plan) {
                 Err(error) if may_be_bound(fstype, &error) => bound_instead(fstype, plan).map_err(|_| error),
@@ -240,14 +247,28 @@ pub(crate) fn finish(tree: BorrowedFd<'_>, plan: &MountPlan, is_bind: bool) -> s
 }
 
 /// Makes a new file system, attached nowhere.
+///
+/// The group `tty` of a terminal is a convenience: where its id is not mapped, terminals have the user's group.
 pub(crate) fn new_filesystem(fstype: &str, source: &str, plan: &MountPlan) -> std::io::Result<OwnedFd> {
+    let has_group = fstype == "devpts" && plan.data.iter().any(|(key, _)| key == "gid");
+    match make_filesystem(fstype, source, plan) {
+        Err(_) if has_group => {
+            let mut plan = plan.clone();
+            plan.data.retain(|(key, _)| key != "gid");
+            make_filesystem(fstype, source, &plan)
+        }
+        other => other,
+    }
+}
+
+fn make_filesystem(fstype: &str, source: &str, plan: &MountPlan) -> std::io::Result<OwnedFd> {
     let context = mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
     mount::fsconfig_set_string(context.as_fd(), "source", source)?;
     if plan.attr.set & attr::RDONLY != 0 && source.starts_with('/') {
         // A device may be one that cannot be written.
         mount::fsconfig_set_flag(context.as_fd(), "ro")?;
     }
-    configure(context.as_fd(), fstype, plan)?;
+    configure(context.as_fd(), plan)?;
     mount::fsconfig_create(context.as_fd()).map_err(|errno| explained(context.as_fd(), errno))?;
     let mut bits = plan.attr.set;
     if plan.copy_up {
@@ -261,7 +282,7 @@ pub(crate) fn new_filesystem(fstype: &str, source: &str, plan: &MountPlan) -> st
 }
 
 /// Tells the file system what it is to know.
-fn configure(context: BorrowedFd<'_>, fstype: &str, plan: &MountPlan) -> std::io::Result<()> {
+fn configure(context: BorrowedFd<'_>, plan: &MountPlan) -> std::io::Result<()> {
     for (key, value) in &plan.data {
         let told = match value {
             Some(value) => mount::fsconfig_set_string(context, key.as_str(), value.as_str()),
@@ -269,7 +290,7 @@ fn configure(context: BorrowedFd<'_>, fstype: &str, plan: &MountPlan) -> std::io
         };
         match told {
             Err(Errno::INVAL) if SOMETIMES.contains(&key.as_str()) => {}
-            other => other.or_else(|errno| unmapped_gid(fstype, key, errno)).map_err(|errno| {
+            other => other.map_err(|errno| {
                 let option = value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}"));
                 std::io::Error::other(format!("option \"{option}\": {}", explained(context, errno)))
             })?,
@@ -282,7 +303,7 @@ fn configure(context: BorrowedFd<'_>, fstype: &str, plan: &MountPlan) -> std::io
 fn reconfigure(there: BorrowedFd<'_>, plan: &MountPlan) -> std::io::Result<()> {
     let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
     let context = mount::fspick(there, "", flags)?;
-    configure(context.as_fd(), "", plan)?;
+    configure(context.as_fd(), plan)?;
     mount::fsconfig_reconfigure(context.as_fd()).map_err(|errno| explained(context.as_fd(), errno))
 }
 
@@ -298,11 +319,6 @@ fn explained(context: BorrowedFd<'_>, errno: Errno) -> std::io::Error {
         }
         _ => errno.into(),
     }
-}
-
-/// The group `tty` of a terminal is a convenience: where its id is not mapped, terminals have the user's group.
-fn unmapped_gid(fstype: &str, key: &str, errno: Errno) -> std::result::Result<(), Errno> {
-    if fstype == "devpts" && key == "gid" && errno == Errno::INVAL { Ok(()) } else { Err(errno) }
 }
 
 /// The kernel lets only who owns a namespace mount what shows it; the caller's own is then the one to show.

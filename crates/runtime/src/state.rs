@@ -1,11 +1,9 @@
 //! What is kept of a container: `<root>/<id>/state.json`, a copy of its configuration, the fifo that starts it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -20,8 +18,8 @@ use crate::{Error, Result};
 /// The runtime-spec version of the documents written here.
 pub const OCI_VERSION: &str = "1.3.0";
 
-/// The file that names the control group which is about to be made.
-const GROUP: &str = "cgroup";
+/// The file that names the control groups which are about to be made.
+const GROUPS: &str = "cgroups.json";
 
 /// Status of a container (runtime-spec runtime.md "State").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,10 +58,13 @@ pub struct State {
     pub oci_version: String,
     /// The container's id.
     pub id: String,
-    /// Its first process, as the host counts; 0 while it is being made.
+    /// Its first process, as the host counts.
     pub pid: i32,
     /// When that process began, in clock ticks after boot: tells it from a later one with the same number.
     pub start_time: u64,
+    /// Whether it is being made, or its maker was killed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub creating: bool,
     /// The bundle, absolute.
     pub bundle: PathBuf,
     /// The root file system, absolute.
@@ -206,6 +207,11 @@ impl Container {
             .doing(|| format!("write \"{}/state.json\"", self.dir.display()))
     }
 
+    /// Whether something is written of its state.
+    pub(crate) fn has_state(&self) -> bool {
+        self.dir.join("state.json").exists()
+    }
+
     /// Reads the state; `None` while the container is being made.
     ///
     /// # Errors
@@ -226,7 +232,7 @@ impl Container {
     /// [`Error::NotFound`]; [`Error::State`] while it is being made.
     pub fn state(&self, doing: &'static str) -> Result<State> {
         let reason = "it is still being created, or its creation was interrupted: \"delete --force\" removes it";
-        self.read()?.filter(|state| state.pid != 0).ok_or_else(|| Error::State {
+        self.read()?.filter(|state| !state.creating).ok_or_else(|| Error::State {
             doing,
             id: self.id.clone(),
             reason: reason.to_owned(),
@@ -235,7 +241,7 @@ impl Container {
 
     /// What it is doing now.
     pub fn status(&self, state: Option<&State>) -> Status {
-        let Some(state) = state.filter(|state| state.pid != 0) else { return Status::Creating };
+        let Some(state) = state.filter(|state| !state.creating) else { return Status::Creating };
         if !state.is_alive() {
             Status::Stopped
         } else if self.fifo().exists() {
@@ -247,14 +253,22 @@ impl Container {
         }
     }
 
-    /// Notes the control group that is about to be made for the container.
-    pub(crate) fn note_group(&self, path: &Path) -> Result<()> {
-        fs::write(self.dir.join(GROUP), path.as_os_str().as_bytes()).doing(|| "note the control group")
+    /// Notes the control groups that are about to be made for the container.
+    pub(crate) fn note_groups(&self, groups: &BTreeMap<String, PathBuf>) -> Result<()> {
+        let json = |source| Error::Json { what: "control groups".to_owned(), source };
+        fs::write(self.dir.join(GROUPS), serde_json::to_vec(groups).map_err(json)?).doing(|| "note the control groups")
     }
 
-    /// The control group that was about to be made when no state was written yet.
-    pub(crate) fn noted_group(&self) -> Option<PathBuf> {
-        fs::read(self.dir.join(GROUP)).ok().map(|path| PathBuf::from(OsString::from_vec(path)))
+    /// The control groups that were made for it and are not among the `known` ones: its state could not tell.
+    pub(crate) fn lost_groups(&self, known: &BTreeMap<String, PathBuf>) -> BTreeMap<String, PathBuf> {
+        let bytes = fs::read(self.dir.join(GROUPS)).unwrap_or_default();
+        // Half a note was written before any group was made.
+        let mut noted: BTreeMap<String, PathBuf> = serde_json::from_slice(&bytes).unwrap_or_default();
+        let user = hoy_sys::rustix::process::geteuid().as_raw();
+        // What this user could not make may have been made by another since.
+        let is_own = |directory: &Path| fs::symlink_metadata(directory).is_ok_and(|found| found.uid() == user);
+        noted.retain(|_, directory| !known.values().any(|known| known == directory) && is_own(directory));
+        noted
     }
 
     /// Removes the directory.
@@ -282,6 +296,13 @@ impl State {
         self.cgroups_shared.clone_from(&group.shared);
     }
 
+    /// The control groups that were made for it: nobody else's process is in them.
+    pub(crate) fn own_groups(&self) -> BTreeMap<String, PathBuf> {
+        let mut groups = self.cgroups.clone();
+        groups.retain(|controllers, _| !self.cgroups_shared.contains(controllers));
+        groups
+    }
+
     /// Whether the first process is there and not a zombie.
     pub fn is_alive(&self) -> bool {
         process_times(self.pid).is_some_and(|(state, start)| start == self.start_time && !matches!(state, 'Z' | 'X'))
@@ -289,7 +310,8 @@ impl State {
 
     /// A descriptor of the first process; `None` when it has ended.
     pub fn pidfd(&self) -> Option<OwnedFd> {
-        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        let pid = Pid::from_raw(self.pid).filter(|_| self.pid > 0)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // Opened first, compared after: the number cannot be given to another in between.
         self.is_alive().then_some(pidfd)
     }
@@ -357,6 +379,7 @@ mod tests {
             id: "a".to_owned(),
             pid: std::process::id().try_into().unwrap(),
             start_time,
+            creating: false,
             bundle: PathBuf::new(),
             rootfs: PathBuf::new(),
             created: String::new(),

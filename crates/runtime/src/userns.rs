@@ -11,6 +11,7 @@ use hoy_sys::rustix::thread::CapabilitySet;
 use oci_spec::runtime::LinuxIdMapping;
 
 use crate::capability::is_effective;
+use crate::channel;
 use crate::error::Doing;
 use crate::{Error, Result};
 
@@ -64,13 +65,11 @@ fn helper(program: &str, pid: i32, maps: &[LinuxIdMapping]) -> Result<()> {
 
 /// A user namespace with these maps, for a mount with mapped ids. Nobody is in it.
 pub(crate) fn with_maps(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd> {
+    let (outer, inner) = channel::pair()?;
     let Some(child) = clone3(flags::NEWUSER, None).doing(|| "make a user namespace")? else {
-        loop {
-            // It only holds the namespace until the descriptor does, and is then killed.
-            if hoy_sys::rustix::event::poll(&mut [], None).is_err() {
-                exit_now(0);
-            }
-        }
+        // It only holds the namespace until the descriptor does, and ends with its maker.
+        drop(outer);
+        exit_now(i32::from(inner.wait_go().is_err()))
     };
     let pid = child.pid.as_raw_nonzero().get();
     let opened = write_maps(pid, uids, gids)

@@ -40,6 +40,14 @@ pub(crate) fn check_here(config: &Config) -> Result<()> {
 
 /// Checks a process, the container's own or one that joins it.
 pub(crate) fn check_process(process: &Process) -> Result<()> {
+    let user = process.user();
+    let gids = user.additional_gids().iter().flatten().map(|gid| ("additionalGids", *gid));
+    for (name, id) in [("uid", user.uid()), ("gid", user.gid())].into_iter().chain(gids) {
+        // setresuid(2) takes it for "leave it as it is": the program would have the runtime's own.
+        if id == u32::MAX {
+            return Err(Error::Invalid(format!("process.user.{name} {id} is nobody's id")));
+        }
+    }
     Scheduling::new(process)?;
     Affinity::new(process)?;
     let limits = process.rlimits().as_deref().unwrap_or_default();
@@ -118,6 +126,18 @@ mod tests {
             (r#"{"type":"mount","path":"x"}"#, r#""sysctl":{}"#, "", "path \"x\""),
             (mount, r#""personality":{"domain":"LINUX","flags":["F"]}"#, "", "\"F\""),
             (mount, r#""memoryPolicy":{"mode":"MPOL_BIND"}"#, "", "linux.memoryPolicy"),
+            (
+                mount,
+                r#""sysctl":{}"#,
+                r#""process":{"cwd":"/","user":{"uid":4294967295,"gid":0}}"#,
+                "process.user.uid 4294967295",
+            ),
+            (
+                mount,
+                r#""sysctl":{}"#,
+                r#""process":{"cwd":"/","user":{"uid":0,"gid":0,"additionalGids":[1,4294967295]}}"#,
+                "process.user.additionalGids 4294967295",
+            ),
             (mount, r#""sysctl":{}"#, r#""hooks":{"poststop":[{"path":"x"}]}"#, "of a hook"),
             (mount, r#""sysctl":{}"#, r#""hooks":{"prestart":[{"path":"/x","timeout":0}]}"#, "timeout 0"),
             (

@@ -2,7 +2,10 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod interpreter;
+
 use hoy_seccomp::{Error, Instruction, compile};
+use interpreter::run;
 use oci_spec::runtime::LinuxSeccomp;
 
 const X86_64: u32 = 0xc000_003e;
@@ -11,28 +14,6 @@ const AARCH64: u32 = 0xc000_00b7;
 const ALLOW: u32 = 0x7fff_0000;
 const ERRNO: u32 = 0x0005_0000;
 const KILL: u32 = 0;
-
-/// Runs `program` on a call. A jump backwards or past the end, or a missing return, is a failed test.
-fn run(program: &[Instruction], arch: u32, number: u32, args: [u64; 6]) -> u32 {
-    let mut data = vec![number, arch, 0, 0];
-    data.extend(args.iter().flat_map(|arg| [*arg as u32, (*arg >> 32) as u32]));
-    let (mut at, mut a) = (0, 0);
-    loop {
-        let i = program[at];
-        at += 1;
-        let mut branch = |holds: bool| at += usize::from(if holds { i.jt } else { i.jf });
-        match i.code {
-            0x20 => a = data[i.k as usize / 4],
-            0x54 => a &= i.k,
-            0x05 => at += i.k as usize,
-            0x15 => branch(a == i.k),
-            0x25 => branch(a > i.k),
-            0x35 => branch(a >= i.k),
-            0x06 => return i.k,
-            other => panic!("code {other:#x}"),
-        }
-    }
-}
 
 fn profile(json: &str) -> LinuxSeccomp {
     serde_json::from_str(json).unwrap()
