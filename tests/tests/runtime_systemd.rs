@@ -186,8 +186,10 @@ fn a_controller_that_a_user_was_not_given_is_named() {
     let config = [("/linux/cgroupsPath", json!(":hoy:six"))];
     let Some(mut unit) = Unit::new(User::Sub, "hoy-six.scope", &config) else { return };
     unit.hoy(&["delete", "--force", "a"]).ok();
-    unit.bundle.set("/linux/resources", json!({"cpu": {"cpus": "0"}}));
-    let error = unit.hoy(&["--systemd-cgroup", "run", "a"]).fails(1, &["set cpuset limit: "]);
+    // systemd hands huge pages to nobody.
+    unit.bundle.set("/linux/resources", json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}));
+    unit.bundle.script("true");
+    let error = unit.hoy(&["--systemd-cgroup", "run", "a"]).fails(1, &["set hugetlb limit: "]);
     assert!(error.contains("delegate") || error.contains("do not hand this controller"), "{error}");
     assert_eq!(unit.show("LoadState"), "not-found");
     assert_eq!(unit.hoy(&["list", "-q"]).ok(), "");
