@@ -44,7 +44,8 @@ pub fn features() -> Value {
             "netDevices": {"enabled": true},
             "memoryPolicy": {"modes": memory_policy::modes(), "flags": memory_policy::flags()}
         },
-        "annotations": {}
+        "annotations": {},
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."]
     })
 }
 
