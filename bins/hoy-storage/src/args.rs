@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Rename(Rename),
     /// Print what a container changed since its image
     Diff(Diff),
+    /// Write a container's root file system as one tar archive
+    Export(Export),
     /// List containers
     #[command(visible_alias = "ps")]
     Containers(Containers),
@@ -49,12 +51,18 @@ pub(crate) enum Command {
     Rmi(Rmi),
     /// Show how an image was made
     History(History),
+    /// Show an image's layers, and which images have them too
+    Tree(Tree),
     /// Remove what nothing needs
     Prune(Prune),
     /// Look for damage; exit with 1 when there is some
     Check(Check),
     /// Show how much disk space the store takes
     Df(Df),
+    /// Say what this machine and user can do, and what to do about each lack; exit with 1 when something is missing
+    Doctor(Doctor),
+    /// Remove everything: containers, images, unpacked layers
+    Reset(Reset),
     /// Run a command where this user's mounts are visible and files of all its ids can be written
     Unshare(Unshare),
     /// Keep a user and a mount namespace (started by other commands)
@@ -135,6 +143,15 @@ pub(crate) struct Diff {
     /// Set file times after this to it, in seconds since 1970
     #[arg(long, value_name = "SECONDS", requires = "tar")]
     pub(crate) clamp: Option<i64>,
+    /// Name, id or unique beginning of an id
+    pub(crate) container: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    /// File to write; "-" is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub(crate) output: PathBuf,
     /// Name, id or unique beginning of an id
     pub(crate) container: String,
 }
@@ -237,6 +254,19 @@ pub(crate) struct History {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Tree {
+    /// Image in the store
+    pub(crate) image: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reset {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Prune {
     /// Remove also images that no container was made from
     #[arg(short, long)]
@@ -258,6 +288,13 @@ pub(crate) struct Check {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Df {
+    /// "json", "table TEMPLATE" or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
     /// "json", "table TEMPLATE" or a Go template
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,

@@ -1,11 +1,14 @@
 //! Commands about containers.
 
-use std::io::Write;
+use std::fs::{File, Permissions};
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use hoy_cli::{Error, Result, Stdout, human, print_line, table};
+use hoy_cli::{Context, Error, Result, Stdout, human, print_line, table};
 use hoy_layout::{ContainerDir, Store};
 use hoy_oci::Timestamp;
 use hoy_storage::{ChangeKind, Changes, CreateOptions};
@@ -128,6 +131,35 @@ pub(crate) fn diff(place: &Place, args: &args::Diff) -> Result<ExitCode> {
         };
         out.write_all(&[letter.as_bytes(), b" /", change.path.as_os_str().as_bytes(), b"\n"].concat())?;
     }
+    DONE
+}
+
+pub(crate) fn export(place: &Place, args: &args::Export) -> Result<ExitCode> {
+    let store = place.store()?;
+    let dir = store.find_container(&args.container).map_err(explain_layout)?;
+    let write = |output: &mut dyn Write| {
+        let output = std::io::BufWriter::with_capacity(256 << 10, output);
+        hoy_storage::export(&store, place.xattrs, &dir, output).map_err(explain)
+    };
+    if args.output.as_os_str() == "-" {
+        if std::io::stdout().is_terminal() {
+            let error = Error::msg("an archive is not for a terminal").with_code(2);
+            return Err(error.with_hint("send standard output somewhere, or name a file with --output"));
+        }
+        write(&mut Stdout::new())?;
+        return DONE;
+    }
+    let (path, writing) = (&args.output, || format!("write \"{}\"", args.output.display()));
+    if std::fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        write(&mut File::create(path).context(writing)?)?;
+        return DONE;
+    }
+    // It appears whole or not at all.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let permissions = Permissions::from_mode(0o666);
+    let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(directory).context(writing)?;
+    write(file.as_file_mut())?;
+    file.persist(path).map_err(|error| error.error).context(writing)?;
     DONE
 }
 

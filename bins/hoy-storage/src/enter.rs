@@ -14,7 +14,7 @@ use crate::args::{Command, Hold, MapIds, Unshare};
 use crate::open::{Place, explain};
 
 /// This very program, even when its file was replaced meanwhile.
-const SELF: &str = "/proc/self/exe";
+pub(crate) const SELF: &str = "/proc/self/exe";
 
 /// Where a command of an ordinary user must run.
 #[derive(PartialEq)]
@@ -40,15 +40,19 @@ fn needs(command: &Command) -> Needs {
         | Command::Rm(_)
         | Command::Rename(_)
         | Command::Diff(_)
+        | Command::Export(_)
         | Command::Unpack(_)
         | Command::Rmi(_)
         | Command::Df(_)
-        | Command::Prune(_) => Needs::Ids,
+        | Command::Prune(_)
+        | Command::Reset(_) => Needs::Ids,
         Command::Images(_)
         | Command::Tag(_)
         | Command::Untag(_)
         | Command::History(_)
+        | Command::Tree(_)
         | Command::Check(_)
+        | Command::Doctor(_)
         | Command::Unshare(_)
         | Command::Hold(_)
         | Command::MapIds(_) => Needs::Nothing,

@@ -190,3 +190,26 @@ pub(crate) fn history(place: &Place, args: &args::History) -> Result<ExitCode> {
     Stdout::new().write_all(table::list(args.format.as_deref(), false, &columns, &rows)?.as_bytes())?;
     DONE
 }
+
+pub(crate) fn tree(place: &Place, args: &args::Tree) -> Result<ExitCode> {
+    let store = place.store()?;
+    let (named, image) = store.image(&args.image).map_err(explain_layout)?;
+    let all = hoy_storage::list_images(&store).map_err(explain)?;
+    let own = all.iter().find(|other| other.descriptor.digest == named.descriptor.digest);
+    let names = own.map(|own| own.names.join(" ")).unwrap_or_default();
+    let short = |digest: &hoy_oci::Digest| digest.hex().chars().take(12).collect::<String>();
+    print_line(format_args!("Image ID: {}", short(&image.manifest.config.digest)))?;
+    print_line(format_args!("Tags:     [{names}]"))?;
+    print_line(format_args!("Size:     {}", human::size(own.map_or(0, |own| own.size))))?;
+    print_line("Image Layers")?;
+    let last = image.manifest.layers.len();
+    for (count, (layer, diff_id)) in (1..).zip(image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids)) {
+        let below = image.config.rootfs.diff_ids.get(..count).unwrap_or_default();
+        let is_top = |other: &&ImageSummary| other.image.as_ref().is_some_and(|i| i.config.rootfs.diff_ids == below);
+        let tops: Vec<&str> = all.iter().filter(is_top).flat_map(|other| &other.names).map(String::as_str).collect();
+        let branch = if count == last { "└──" } else { "├──" };
+        let note = if tops.is_empty() { String::new() } else { format!(" Top Layer of: [{}]", tops.join(" ")) };
+        print_line(format_args!("{branch} ID: {} Size: {:>7}{note}", short(diff_id), human::size(layer.size)))?;
+    }
+    DONE
+}

@@ -2,6 +2,7 @@
 
 mod args;
 mod containers;
+mod doctor;
 mod enter;
 mod images;
 mod maintenance;
@@ -29,6 +30,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Rm(command) => containers::rm(&place, &command),
         Command::Rename(command) => containers::rename(&place, &command),
         Command::Diff(command) => containers::diff(&place, &command),
+        Command::Export(command) => containers::export(&place, &command),
         Command::Containers(command) => containers::list(&place, &command),
         Command::Unpack(command) => images::unpack(&place, &command),
         Command::Images(command) => images::list(&place, &command),
@@ -36,9 +38,12 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Untag(command) => images::untag(&place, &command),
         Command::Rmi(command) => images::rmi(&place, &command),
         Command::History(command) => images::history(&place, &command),
+        Command::Tree(command) => images::tree(&place, &command),
         Command::Prune(command) => maintenance::prune(&place, &command),
         Command::Check(command) => maintenance::check(&place, &command),
         Command::Df(command) => maintenance::df(&place, &command),
+        Command::Doctor(command) => doctor::doctor(&place, &command),
+        Command::Reset(command) => maintenance::reset(&place, &command),
         Command::Unshare(command) => enter::unshare(&place, command),
         Command::Hold(command) => enter::hold(&place, &command),
         Command::MapIds(command) => enter::map_ids(&command),

@@ -13,7 +13,12 @@ use crate::open::{Place, explain, say};
 const DONE: Result<ExitCode> = Ok(ExitCode::SUCCESS);
 
 pub(crate) fn prune(place: &Place, args: &args::Prune) -> Result<ExitCode> {
-    if !args.force && !confirmed(args)? {
+    let what = match (args.all, args.all_layers) {
+        (false, false) => "what nothing needs",
+        (true, _) => "what nothing needs, and all images that no container was made from",
+        (false, true) => "what nothing needs, and unpacked layers that no container has",
+    };
+    if !args.force && !confirmed("prune", what)? {
         return DONE;
     }
     let options = PruneOptions { unused_images: args.all, unused_layers: args.all_layers };
@@ -22,16 +27,19 @@ pub(crate) fn prune(place: &Place, args: &args::Prune) -> Result<ExitCode> {
     DONE
 }
 
-fn confirmed(args: &args::Prune) -> Result<bool> {
+pub(crate) fn reset(place: &Place, args: &args::Reset) -> Result<ExitCode> {
+    let what = format!("all containers, images and layers in \"{}\"", place.roots.root.display());
+    if args.force || confirmed("reset", &what)? {
+        hoy_storage::reset(&place.store()?).map_err(explain)?;
+    }
+    DONE
+}
+
+fn confirmed(command: &str, what: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        let error = Error::msg("prune asks before it removes, and there is no terminal to ask on");
+        let error = Error::msg(format!("{command} asks before it removes, and there is no terminal to ask on"));
         return Err(error.with_code(2).with_hint("add --force"));
     }
-    let what = match (args.all, args.all_layers) {
-        (false, false) => "what nothing needs",
-        (true, _) => "what nothing needs, and all images that no container was made from",
-        (false, true) => "what nothing needs, and unpacked layers that no container has",
-    };
     write!(std::io::stderr(), "Remove {what}? [y/N] ").unwrap_or_default();
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;

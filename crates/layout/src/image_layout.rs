@@ -200,6 +200,21 @@ impl ImageLayout {
         Ok(result)
     }
 
+    /// Takes every entry out of the index, whatever state it is in; none is kept beside it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn forget_all(&self) -> Result<()> {
+        let lock = self.lock_index()?;
+        self.write_index(&Index::new(Vec::new()))?;
+        let old = self.path.join(INDEX_BACKUP);
+        match std::fs::remove_file(&old) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &old)(e)),
+            _ => drop(lock),
+        }
+        Ok(())
+    }
+
     fn lock_index(&self) -> Result<Lock> {
         Lock::exclusive(&self.path.join(INDEX_LOCK))
     }

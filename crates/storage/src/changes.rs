@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hoy_layer::{Change, Diff, DiffOptions, OverlayXattrs};
 use hoy_layout::{ContainerDir, Store};
@@ -46,9 +46,7 @@ impl Changes {
         }
         let path = if is_complete { container.bundle.join("rootfs") } else { dir.upper() };
         let upper = File::open(&path).map_err(Error::io("open", &path))?;
-        let root_is = (Standing::of_this_process() == Standing::Ordinary)
-            .then(|| (geteuid().as_raw(), hoy_sys::rustix::process::getegid().as_raw()));
-        let options = DiffOptions { root_is, xattrs, is_complete, clamp, stubs: stubs(dir)? };
+        let options = DiffOptions { root_is: ordinary_owner(), xattrs, is_complete, clamp, stubs: stubs(dir)? };
         Ok(Self {
             upper,
             cache_lower: cache.lower(&container.layers)?,
@@ -79,6 +77,36 @@ impl Changes {
         let written = self.diff()?.write(output);
         written.map(drop).map_err(|source| Error::Diff { id: self.id.clone(), source })
     }
+}
+
+/// Writes a container's whole root file system as one archive; it is mounted for the time, if it is not mounted.
+///
+/// # Errors
+/// Those of [`crate::mount`]; [`Error::Diff`].
+pub fn export(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir, output: impl Write) -> Result<()> {
+    let was_mounted = crate::is_mounted(&dir.container()?)?;
+    let path = crate::mount(store, xattrs, dir)?;
+    let written = whole(&path, xattrs, stubs(dir)?).and_then(|changes| changes.write(output));
+    // What was written is told first.
+    if was_mounted { written } else { written.and(crate::umount(dir, false)) }
+}
+
+/// A tree as what changed since nothing.
+fn whole(path: &Path, xattrs: OverlayXattrs, stubs: BTreeSet<Vec<u8>>) -> Result<Changes> {
+    Ok(Changes {
+        upper: File::open(path).map_err(Error::io("open", path))?,
+        cache_lower: hoy_layer::Lower::new(Vec::new()),
+        // Unlike any root directory, so that the root is written too.
+        base: hoy_layer::Entry::new("", hoy_layer::Kind::Directory, 0),
+        options: DiffOptions { root_is: ordinary_owner(), xattrs, is_complete: true, clamp: None, stubs },
+        id: path.display().to_string(),
+    })
+}
+
+/// Whom root's files belong to on disk, for a user who can make no other owner.
+fn ordinary_owner() -> Option<(u32, u32)> {
+    (Standing::of_this_process() == Standing::Ordinary)
+        .then(|| (geteuid().as_raw(), hoy_sys::rustix::process::getegid().as_raw()))
 }
 
 fn stubs(dir: &ContainerDir) -> Result<BTreeSet<Vec<u8>>> {
