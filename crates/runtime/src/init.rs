@@ -57,25 +57,7 @@ pub(crate) struct Job {
 /// Becomes the container's program; returns only on failure.
 pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     channel.wait_go()?;
-    affinity::reset();
-    if job.namespaces.has_new_user() || job.namespaces.join_user.is_some() {
-        identity::become_root();
-    }
-    // Nobody in a namespace that is joined may look at this process or at its descriptors.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
-    umask(Mode::empty());
-    setsid().map(drop).or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) }).doing(|| "setsid")?;
-    job.namespaces.join_rest()?;
-    if job.namespaces.new_cgroup {
-        unshare(flags::NEWCGROUP).doing(|| "make a cgroup namespace")?;
-    }
-    if !job.no_new_keyring {
-        keyring(job.state.id.as_str())?;
-    }
-    if job.namespaces.new & flags::NEWNET != 0 {
-        hoy_sys::net::loopback_up().doing(|| "bring the loopback interface up")?;
-    }
-    names(&job.config)?;
+    move_in(job)?;
     let opened;
     let sources = match &job.sources {
         Some(sources) => sources,
@@ -128,6 +110,29 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     }
     let start = job.config.hooks(|hooks| hooks.start_container());
     setting.become_program(&root, &program, |env| hooks::run_inside(start, &state, env))
+}
+
+/// Becomes a process of the container's namespaces, with their names.
+fn move_in(job: &Job) -> Result<()> {
+    affinity::reset();
+    if job.namespaces.has_new_user() || job.namespaces.join_user.is_some() {
+        identity::become_root();
+    }
+    // Nobody in a namespace that is joined may look at this process or at its descriptors.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
+    umask(Mode::empty());
+    setsid().map(drop).or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) }).doing(|| "setsid")?;
+    job.namespaces.join_rest()?;
+    if job.namespaces.new_cgroup {
+        unshare(flags::NEWCGROUP).doing(|| "make a cgroup namespace")?;
+    }
+    if !job.no_new_keyring {
+        keyring(job.state.id.as_str())?;
+    }
+    if job.namespaces.new & flags::NEWNET != 0 {
+        hoy_sys::net::loopback_up().doing(|| "bring the loopback interface up")?;
+    }
+    names(&job.config)
 }
 
 /// Mounts, devices and the way into the root; gives the terminal when there is to be one.

@@ -173,17 +173,7 @@ fn launch_in(
     let pid = child.pid.as_raw_nonzero().get();
     begun.child = Some(Child { pid: child.pid, pidfd: child.pidfd.try_clone().doing(|| "duplicate a descriptor")? });
     job.state.pid = pid;
-    if let Some(unit) = &begun.unit {
-        begun.group = start_unit(unit, container, &job.config, pid)?;
-        job.state.take_group(&begun.group);
-        // systemd has put it into the unit's group of version 2.
-        Group::add(&begun.group.directories, pid, true)?;
-    }
-    begun.group.warnings.iter().for_each(|warning| program::warn(warning));
-    job.state.start_time =
-        process_times(pid).ok_or_else(|| Error::Init("the container's process died at once".to_owned()))?.1;
-    // Should this process be killed, the other ends at its next question, or `delete --force` ends it.
-    container.write(&job.state)?;
+    record(container, &mut job, begun, pid)?;
     net_device::move_all(&job.config, &job.namespaces, pid)?;
     let rdt = job.config.linux().intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, &job.state.id)).transpose()?;
     let made = rdt.map(|plan| resctrl::apply(&resctrl::root()?, &plan, pid)).transpose()?;
@@ -202,6 +192,21 @@ fn launch_in(
         outer.say(b'G')?;
     }
     Ok(Launched { child, channel: outer, state: job.state, config: job.config, terminal })
+}
+
+/// Puts the process `pid` into its unit, if it has one, and notes all that there is to be removed by now.
+fn record(container: &Container, job: &mut Job, begun: &mut Begun, pid: i32) -> Result<()> {
+    if let Some(unit) = &begun.unit {
+        begun.group = start_unit(unit, container, &job.config, pid)?;
+        job.state.take_group(&begun.group);
+        // systemd has put it into the unit's group of version 2.
+        Group::add(&begun.group.directories, pid, true)?;
+    }
+    begun.group.warnings.iter().for_each(|warning| program::warn(warning));
+    job.state.start_time =
+        process_times(pid).ok_or_else(|| Error::Init("the container's process died at once".to_owned()))?.1;
+    // Should this process be killed, the other ends at its next question, or `delete --force` ends it.
+    container.write(&job.state)
 }
 
 /// Answers the container's process until it is ready; gives the terminal when no socket takes it.
