@@ -161,6 +161,87 @@ fn attributes_reach_a_whole_tree() {
     }
 }
 
+/// A tmpfs of the caller's whose mount, and not whose file system, has `flags`.
+fn source_with(bundle: &Bundle, flags: &str) -> String {
+    let path = bundle.path("flagged");
+    let point = path.to_str().unwrap();
+    fs::create_dir_all(&path).unwrap();
+    // What it has from before would be kept.
+    Run::new("umount").arg(point).output();
+    Run::new("mount").args(["-t", "tmpfs", "-o", "rw,suid,dev,exec,strictatime", "flagged", point]).ok();
+    for flags in ["diratime,strictatime", flags] {
+        Run::new("mount").args(["--bind", "-o", &format!("remount,{flags}"), point]).ok();
+    }
+    point.to_owned()
+}
+
+/// Binds a source whose mount has flags: one that is named clears the others, and none is named keeps them.
+#[test]
+fn a_bind_has_the_named_attributes_of_its_source() {
+    if cannot(&[("runc", "1.1 counts no option that clears"), ("crun", "1.8.1 keeps what is not named")]) {
+        return;
+    }
+    let Some(mut bundle) = bundle() else { return };
+    // Flags of the source, options, what is there then, what is not.
+    type Case = (&'static str, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
+    let alone: &[Case] = &[
+        ("ro,noexec,nodiratime", &["bind"], &["ro", "noexec", "nodiratime"], &["rw"]),
+        ("ro,noexec,nodiratime", &["bind", "dev"], &["rw", "nodiratime"], &["ro", "noexec"]),
+        ("ro", &["bind", "nosuid", "rprivate"], &["rw", "nosuid"], &["ro"]),
+        ("ro", &["bind", "rw"], &["rw"], &["ro"]),
+        ("nosuid,nodev,noexec,noatime", &["bind", "ro"], &["ro", "noatime"], &["nosuid", "nodev", "noexec"]),
+        ("nosuid,noatime", &["bind", "suid", "atime"], &["rw", "noatime"], &["nosuid"]),
+        ("noatime", &["bind", "relatime"], &["relatime"], &["noatime"]),
+        ("noatime", &["bind", "nodiratime"], &["relatime", "nodiratime"], &["noatime"]),
+        ("nodiratime", &["bind", "strictatime"], &[], &["nodiratime", "relatime", "noatime"]),
+    ];
+    let in_user_namespace: &[Case] = &[
+        ("ro,noexec,nodiratime", &["bind", "dev"], &["ro", "noexec", "nodiratime"], &["rw"]),
+        ("ro", &["bind", "nosuid", "rprivate"], &["ro", "nosuid"], &["rw"]),
+        ("nosuid,nodev,noexec,noatime", &["bind", "ro"], &["ro", "nosuid", "nodev", "noexec", "noatime"], &[]),
+        ("nosuid,nodev,noatime", &["bind", "ro", "exec"], &["ro", "nosuid", "nodev", "noatime"], &["noexec"]),
+        ("noatime", &["bind", "norelatime"], &["noatime"], &["relatime"]),
+        ("strictatime", &["bind", "nosuid"], &["nosuid"], &["noatime", "relatime"]),
+        ("relatime", &["bind", "relatime"], &["relatime"], &[]),
+    ];
+    let refused: &[(&str, &str)] = &[
+        ("ro", "rw"),
+        ("nodev", "dev"),
+        ("nosuid", "suid"),
+        ("noexec", "exec"),
+        ("noatime", "relatime"),
+        ("relatime", "strictatime"),
+        ("nodiratime", "noatime"),
+        ("strictatime", "nodiratime"),
+    ];
+    let mount = |bundle: &mut Bundle, flags: &str, options: &[&str]| {
+        let path = source_with(bundle, flags);
+        bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/bind");
+        bundle.push("/mounts", json!({"destination": "/bind", "source": path, "options": options}));
+        bundle.script(&format!("{} | cut -d' ' -f1", look("/bind")));
+        bundle.tested(&["run", "a"]).output()
+    };
+    for is_user in [false, true] {
+        if is_user {
+            Run::new("chown").args(["-hR", "200000:300000"]).arg(bundle.path("rootfs")).ok();
+            bundle.push("/linux/namespaces", json!({"type": "user"}));
+            bundle.set("/linux/uidMappings", maps(0, 200_000, 65536));
+            bundle.set("/linux/gidMappings", maps(0, 300_000, 65536));
+        }
+        for (flags, options, there, absent) in if is_user { in_user_namespace } else { alone } {
+            let out = mount(&mut bundle, flags, options);
+            let case = format!("{flags} {options:?} {is_user}: {} {}", out.stdout, out.stderr);
+            assert_eq!(out.status, 0, "{case}");
+            assert!(there.iter().all(|option| has(out.stdout.trim(), option)), "{case}");
+            assert!(!absent.iter().any(|option| has(out.stdout.trim(), option)), "{case}");
+        }
+    }
+    for (flags, option) in refused {
+        let out = mount(&mut bundle, flags, &["bind", option]);
+        assert!(out.status != 0 && out.stderr.contains(flags), "{flags} {option}: {} {}", out.stdout, out.stderr);
+    }
+}
+
 #[test]
 fn propagation_of_a_bind() {
     let Some(mut bundle) = bundle() else { return };

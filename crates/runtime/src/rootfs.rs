@@ -14,7 +14,7 @@ use hoy_sys::rustix::process;
 use crate::error::Doing;
 use crate::mount_plan::{Kind, Link, Mapping, MountPlan, SOMETIMES};
 use crate::tree::{self, Root};
-use crate::{Error, Result, cgroup_mount, classic_mount, shared_mounts};
+use crate::{Error, Result, bind_attributes, cgroup_mount, classic_mount, shared_mounts};
 
 /// Trees of the caller's file system, opened where the caller's paths mean what the caller meant.
 pub(crate) struct Sources {
@@ -233,7 +233,7 @@ pub(crate) fn seal_dev(root: &Root<'_>, mounts: &[MountPlan]) -> Result<()> {
 /// Attributes and propagation. A new file system has its own attributes from fsmount already.
 pub(crate) fn finish(tree: BorrowedFd<'_>, plan: &MountPlan, is_bind: bool) -> std::io::Result<()> {
     if is_bind {
-        tree::set_attributes(tree, false, plan.attr)?;
+        bind_attributes::set(tree, &plan.bind)?;
     }
     tree::set_attributes(tree, true, plan.recursive)?;
     // A copy of a shared mount is its peer; unless asked otherwise, nothing goes either way.
