@@ -389,6 +389,39 @@ fn ids_are_mapped_as_those_of_the_container() {
     assert_eq!(bundle.tested(&["run", "a"]).ok(), "3 4\n65534 65534");
 }
 
+/// A later bind shows what an earlier mount has put in its source, also where only the caller may walk.
+#[test]
+fn a_source_in_the_root_has_what_is_mounted_there() {
+    if cannot(&[("runc", "1.1 opens the sources first"), ("crun", "1.8.1 opens the sources first")]) {
+        return;
+    }
+    let Some(mut bundle) = bundle() else { return };
+    let path = source(&bundle);
+    fs::create_dir_all(bundle.path("rootfs/part")).unwrap();
+    let inner = bundle.path("rootfs/part").to_str().unwrap().to_owned();
+    let maps_ids = maps_ids(&bundle, &path);
+    // No other user gets there by its path.
+    fs::set_permissions(bundle.path(""), fs::Permissions::from_mode(0o700)).unwrap();
+    bundle.push("/mounts", json!({"destination": "/part", "source": path, "options": ["bind"]}));
+    bundle.push("/mounts", json!({"destination": "/all", "source": inner, "options": ["rbind"]}));
+    let mut script = "cat /all/file".to_owned();
+    if maps_ids {
+        chown(format!("{path}/file"), Some(3), Some(4)).unwrap();
+        let mapped = json!({"destination": "/mapped", "source": inner, "options": ["rbind"],
+            "uidMappings": maps(0, 200_000, 65536), "gidMappings": maps(0, 300_000, 65536)});
+        bundle.push("/mounts", mapped);
+        script += "; stat -c ' %u %g' /mapped/file";
+    }
+    bundle.script(&script);
+    let want = |ids: &str| if maps_ids { format!("file{ids}") } else { "file".to_owned() };
+    assert_eq!(bundle.tested(&["run", "a"]).ok(), want(" 200003 300004"));
+    Run::new("chown").args(["-hR", "200000:300000"]).arg(bundle.path("rootfs")).ok();
+    bundle.push("/linux/namespaces", json!({"type": "user"}));
+    bundle.set("/linux/uidMappings", maps(0, 200_000, 65536));
+    bundle.set("/linux/gidMappings", maps(0, 300_000, 65536));
+    assert_eq!(bundle.tested(&["run", "a"]).ok(), want(" 3 4"));
+}
+
 #[test]
 fn symlinks_of_either_side() {
     if cannot(&[("runc", "it does not have these options"), ("crun", "1.8.1 has not all of these options")]) {
