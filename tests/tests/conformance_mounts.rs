@@ -422,6 +422,22 @@ fn a_source_in_the_root_has_what_is_mounted_there() {
     assert_eq!(bundle.tested(&["run", "a"]).ok(), want(" 3 4"));
 }
 
+/// In a user namespace the control groups are the host's, bound: not those that a bind of /sys has brought.
+#[test]
+fn control_groups_on_a_bound_sysfs() {
+    let Some(mut bundle) = bundle() else { return };
+    Run::new("chown").args(["-hR", "200000:300000"]).arg(bundle.path("rootfs")).ok();
+    bundle.push("/linux/namespaces", json!({"type": "user"}));
+    bundle.set("/linux/uidMappings", maps(0, 200_000, 65536));
+    bundle.set("/linux/gidMappings", maps(0, 300_000, 65536));
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["type"] != "sysfs" && mount["type"] != "cgroup");
+    bundle.push("/mounts", json!({"destination": "/sys", "source": "/sys", "options": ["rbind"]}));
+    bundle.push("/mounts", json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}));
+    bundle.script("ls /sys/fs/cgroup | wc -l");
+    assert_ne!(bundle.tested(&["run", "a"]).ok().trim(), "0");
+}
+
 #[test]
 fn symlinks_of_either_side() {
     if cannot(&[("runc", "it does not have these options"), ("crun", "1.8.1 has not all of these options")]) {

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use hoy_cgroup::Hierarchies;
 use hoy_sys::mount::{MountAttr, attr, mount_setattr, propagation};
 use hoy_sys::rustix::fs::{CWD, Mode, OFlags, openat, readlink};
 use hoy_sys::rustix::io::Errno;
@@ -152,10 +153,14 @@ pub(crate) fn mount_all(
     bundle: &Path,
     channel: &Channel,
 ) -> Result<()> {
+    // A bind opened by the caller is older than this namespace, and what it brings would be found first.
+    let has_groups = mounts.iter().any(|plan| plan.kind == Kind::Cgroup);
+    let hierarchies = if has_groups { Hierarchies::detect()? } else { Hierarchies::default() };
+    let mount_one = |plan: &_, source: &_| mount_one(root, plan, source, &hierarchies);
     for (number, plan) in mounts.iter().enumerate() {
         let map = sources.maps.get(number).and_then(Option::as_ref);
         match sources.binds.get(number) {
-            None => mount_one(root, plan, &open_bind(plan, bundle, map)?)?,
+            None => mount_one(plan, &open_bind(plan, bundle, map)?)?,
             Some(early) => match (open_inside(root, plan, &sources.rootfs, bundle)?, early) {
                 (Some(tree), _) => {
                     if map.is_some() {
@@ -163,10 +168,10 @@ pub(crate) fn mount_all(
                         channel.give_to_map(number, tree.as_fd())?;
                         channel.wait_go()?;
                     }
-                    mount_one(root, plan, &Source::Tree(tree))?;
+                    mount_one(plan, &Source::Tree(tree))?;
                 }
-                (None, Source::None) => mount_one(root, plan, &open_bind(plan, bundle, map)?)?,
-                (None, early) => mount_one(root, plan, early)?,
+                (None, Source::None) => mount_one(plan, &open_bind(plan, bundle, map)?)?,
+                (None, early) => mount_one(plan, early)?,
             },
         }
     }
@@ -187,7 +192,7 @@ fn open_inside(root: &Root<'_>, plan: &MountPlan, rootfs: &Path, bundle: &Path) 
     tree.doing(|| format!("open \"{}\" to mount on \"{}\"", source.display(), plan.destination.display()))
 }
 
-fn mount_one(root: &Root<'_>, plan: &MountPlan, source: &Source) -> Result<()> {
+fn mount_one(root: &Root<'_>, plan: &MountPlan, source: &Source, hierarchies: &Hierarchies) -> Result<()> {
     let destination = &plan.destination;
     let doing = || format!("mount on \"{}\"", destination.display());
     match (&plan.kind, source) {
@@ -240,7 +245,7 @@ fn mount_one(root: &Root<'_>, plan: &MountPlan, source: &Source) -> Result<()> {
             }
             tree::attach(tree.as_fd(), target.as_fd()).doing(doing)
         }
-        (Kind::Cgroup, _) => cgroup_mount::mount(root, plan),
+        (Kind::Cgroup, _) => cgroup_mount::mount(root, plan, hierarchies),
     }
 }
 
