@@ -392,7 +392,7 @@ fn ids_are_mapped_as_those_of_the_container() {
 /// A later bind shows what an earlier mount has put in its source, also where only the caller may walk.
 #[test]
 fn a_source_in_the_root_has_what_is_mounted_there() {
-    if cannot(&[("runc", "1.1 opens the sources first"), ("crun", "1.8.1 opens the sources first")]) {
+    if cannot(&[("runc", "1.1 maps no ids of a mount"), ("crun", "1.8.1 maps ids of the source as it was")]) {
         return;
     }
     let Some(mut bundle) = bundle() else { return };
