@@ -161,6 +161,87 @@ fn attributes_reach_a_whole_tree() {
     }
 }
 
+/// A tmpfs of the caller's whose mount, and not whose file system, has `flags`.
+fn source_with(bundle: &Bundle, flags: &str) -> String {
+    let path = bundle.path("flagged");
+    let point = path.to_str().unwrap();
+    fs::create_dir_all(&path).unwrap();
+    // What it has from before would be kept.
+    Run::new("umount").arg(point).output();
+    Run::new("mount").args(["-t", "tmpfs", "-o", "rw,suid,dev,exec,strictatime", "flagged", point]).ok();
+    for flags in ["diratime,strictatime", flags] {
+        Run::new("mount").args(["--bind", "-o", &format!("remount,{flags}"), point]).ok();
+    }
+    point.to_owned()
+}
+
+/// Binds a source whose mount has flags: one that is named clears the others, and none is named keeps them.
+#[test]
+fn a_bind_has_the_named_attributes_of_its_source() {
+    if cannot(&[("runc", "1.1 counts no option that clears"), ("crun", "1.8.1 keeps what is not named")]) {
+        return;
+    }
+    let Some(mut bundle) = bundle() else { return };
+    // Flags of the source, options, what is there then, what is not.
+    type Case = (&'static str, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
+    let alone: &[Case] = &[
+        ("ro,noexec,nodiratime", &["bind"], &["ro", "noexec", "nodiratime"], &["rw"]),
+        ("ro,noexec,nodiratime", &["bind", "dev"], &["rw", "nodiratime"], &["ro", "noexec"]),
+        ("ro", &["bind", "nosuid", "rprivate"], &["rw", "nosuid"], &["ro"]),
+        ("ro", &["bind", "rw"], &["rw"], &["ro"]),
+        ("nosuid,nodev,noexec,noatime", &["bind", "ro"], &["ro", "noatime"], &["nosuid", "nodev", "noexec"]),
+        ("nosuid,noatime", &["bind", "suid", "atime"], &["rw", "noatime"], &["nosuid"]),
+        ("noatime", &["bind", "relatime"], &["relatime"], &["noatime"]),
+        ("noatime", &["bind", "nodiratime"], &["relatime", "nodiratime"], &["noatime"]),
+        ("nodiratime", &["bind", "strictatime"], &[], &["nodiratime", "relatime", "noatime"]),
+    ];
+    let in_user_namespace: &[Case] = &[
+        ("ro,noexec,nodiratime", &["bind", "dev"], &["ro", "noexec", "nodiratime"], &["rw"]),
+        ("ro", &["bind", "nosuid", "rprivate"], &["ro", "nosuid"], &["rw"]),
+        ("nosuid,nodev,noexec,noatime", &["bind", "ro"], &["ro", "nosuid", "nodev", "noexec", "noatime"], &[]),
+        ("nosuid,nodev,noatime", &["bind", "ro", "exec"], &["ro", "nosuid", "nodev", "noatime"], &["noexec"]),
+        ("noatime", &["bind", "norelatime"], &["noatime"], &["relatime"]),
+        ("strictatime", &["bind", "nosuid"], &["nosuid"], &["noatime", "relatime"]),
+        ("relatime", &["bind", "relatime"], &["relatime"], &[]),
+    ];
+    let refused: &[(&str, &str)] = &[
+        ("ro", "rw"),
+        ("nodev", "dev"),
+        ("nosuid", "suid"),
+        ("noexec", "exec"),
+        ("noatime", "relatime"),
+        ("relatime", "strictatime"),
+        ("nodiratime", "noatime"),
+        ("strictatime", "nodiratime"),
+    ];
+    let mount = |bundle: &mut Bundle, flags: &str, options: &[&str]| {
+        let path = source_with(bundle, flags);
+        bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/bind");
+        bundle.push("/mounts", json!({"destination": "/bind", "source": path, "options": options}));
+        bundle.script(&format!("{} | cut -d' ' -f1", look("/bind")));
+        bundle.tested(&["run", "a"]).output()
+    };
+    for is_user in [false, true] {
+        if is_user {
+            Run::new("chown").args(["-hR", "200000:300000"]).arg(bundle.path("rootfs")).ok();
+            bundle.push("/linux/namespaces", json!({"type": "user"}));
+            bundle.set("/linux/uidMappings", maps(0, 200_000, 65536));
+            bundle.set("/linux/gidMappings", maps(0, 300_000, 65536));
+        }
+        for (flags, options, there, absent) in if is_user { in_user_namespace } else { alone } {
+            let out = mount(&mut bundle, flags, options);
+            let case = format!("{flags} {options:?} {is_user}: {} {}", out.stdout, out.stderr);
+            assert_eq!(out.status, 0, "{case}");
+            assert!(there.iter().all(|option| has(out.stdout.trim(), option)), "{case}");
+            assert!(!absent.iter().any(|option| has(out.stdout.trim(), option)), "{case}");
+        }
+    }
+    for (flags, option) in refused {
+        let out = mount(&mut bundle, flags, &["bind", option]);
+        assert!(out.status != 0 && out.stderr.contains(flags), "{flags} {option}: {} {}", out.stdout, out.stderr);
+    }
+}
+
 #[test]
 fn propagation_of_a_bind() {
     let Some(mut bundle) = bundle() else { return };
@@ -306,6 +387,55 @@ fn ids_are_mapped_as_those_of_the_container() {
     bundle.push("/mounts", json!({"destination": "/plain", "source": path, "options": ["bind"]}));
     bundle.script("stat -c '%u %g' /mapped/file /plain/file");
     assert_eq!(bundle.tested(&["run", "a"]).ok(), "3 4\n65534 65534");
+}
+
+/// A later bind shows what an earlier mount has put in its source, also where only the caller may walk.
+#[test]
+fn a_source_in_the_root_has_what_is_mounted_there() {
+    if cannot(&[("runc", "1.1 maps no ids of a mount"), ("crun", "1.8.1 maps ids of the source as it was")]) {
+        return;
+    }
+    let Some(mut bundle) = bundle() else { return };
+    let path = source(&bundle);
+    fs::create_dir_all(bundle.path("rootfs/part")).unwrap();
+    let inner = bundle.path("rootfs/part").to_str().unwrap().to_owned();
+    let maps_ids = maps_ids(&bundle, &path);
+    // No other user gets there by its path.
+    fs::set_permissions(bundle.path(""), fs::Permissions::from_mode(0o700)).unwrap();
+    bundle.push("/mounts", json!({"destination": "/part", "source": path, "options": ["bind"]}));
+    bundle.push("/mounts", json!({"destination": "/all", "source": inner, "options": ["rbind"]}));
+    let mut script = "cat /all/file".to_owned();
+    if maps_ids {
+        chown(format!("{path}/file"), Some(3), Some(4)).unwrap();
+        let mapped = json!({"destination": "/mapped", "source": inner, "options": ["rbind"],
+            "uidMappings": maps(0, 200_000, 65536), "gidMappings": maps(0, 300_000, 65536)});
+        bundle.push("/mounts", mapped);
+        script += "; stat -c ' %u %g' /mapped/file";
+    }
+    bundle.script(&script);
+    let want = |ids: &str| if maps_ids { format!("file{ids}") } else { "file".to_owned() };
+    assert_eq!(bundle.tested(&["run", "a"]).ok(), want(" 200003 300004"));
+    Run::new("chown").args(["-hR", "200000:300000"]).arg(bundle.path("rootfs")).ok();
+    bundle.push("/linux/namespaces", json!({"type": "user"}));
+    bundle.set("/linux/uidMappings", maps(0, 200_000, 65536));
+    bundle.set("/linux/gidMappings", maps(0, 300_000, 65536));
+    assert_eq!(bundle.tested(&["run", "a"]).ok(), want(" 3 4"));
+}
+
+/// In a user namespace the control groups are the host's, bound: not those that a bind of /sys has brought.
+#[test]
+fn control_groups_on_a_bound_sysfs() {
+    let Some(mut bundle) = bundle() else { return };
+    Run::new("chown").args(["-hR", "200000:300000"]).arg(bundle.path("rootfs")).ok();
+    bundle.push("/linux/namespaces", json!({"type": "user"}));
+    bundle.set("/linux/uidMappings", maps(0, 200_000, 65536));
+    bundle.set("/linux/gidMappings", maps(0, 300_000, 65536));
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["type"] != "sysfs" && mount["type"] != "cgroup");
+    bundle.push("/mounts", json!({"destination": "/sys", "source": "/sys", "options": ["rbind"]}));
+    bundle.push("/mounts", json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}));
+    bundle.script("ls /sys/fs/cgroup | wc -l");
+    assert_ne!(bundle.tested(&["run", "a"]).ok().trim(), "0");
 }
 
 #[test]

@@ -59,6 +59,15 @@ impl Keeper {
         panic!("unshare {options:?} made nothing");
     }
 
+    /// The same with a user namespace, whose ids are mapped.
+    fn mapped(options: &[&str]) -> Self {
+        let keeper = Self::new(options);
+        for file in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{file}", keeper.pid), "0 200000 65536").unwrap();
+        }
+        keeper
+    }
+
     fn path(&self, file: &str) -> String {
         format!("/proc/{}/ns/{file}", self.pid)
     }
@@ -146,13 +155,11 @@ fn each_kind_is_joined_by_its_path() {
 
 #[test]
 fn a_user_namespace_is_joined_with_what_it_owns() {
-    let Some(mut bundle) = bundle() else { return };
-    let maps = ["--user", "--map-users=0,200000,65536", "--map-groups=0,200000,65536", "--net", "--uts", "--ipc"];
-    let probe = Run::new("unshare").args(maps).arg("true").output();
-    if probe.status != 0 {
-        return hoy_tests::skip(&format!("unshare cannot map a range of ids: {}", probe.stderr.trim()));
+    if cannot(&[("runc", "1.1 wants id maps for a user namespace that it joins")]) {
+        return;
     }
-    let keeper = Keeper::new(&maps);
+    let Some(mut bundle) = bundle() else { return };
+    let keeper = Keeper::mapped(&["--user", "--net", "--uts", "--ipc"]);
     Run::new("chown").args(["-hR", "200000:200000"]).arg(bundle.path("rootfs")).ok();
     for (kind, file) in [("user", "user"), ("network", "net"), ("uts", "uts"), ("ipc", "ipc")] {
         set(&mut bundle, kind, Some(Some(&keeper.path(file))));
@@ -184,6 +191,29 @@ fn a_new_user_namespace_and_a_joined_network() {
     bundle.script("readlink /proc/self/ns/net; cat /proc/self/uid_map | tr -s ' '");
     let out = bundle.tested(&["run", "a"]).output();
     assert_eq!(out.stdout, format!("{}\n 0 200000 65536\n", keeper.link("net")), "{}", out.stderr);
+}
+
+#[test]
+fn a_joined_user_namespace_and_a_network_that_it_does_not_own() {
+    if cannot(&[("runc", "1.1 wants id maps for a user namespace that it joins")]) {
+        return;
+    }
+    let Some(mut bundle) = bundle() else { return };
+    let (user, other) = (Keeper::mapped(&["--user"]), Keeper::new(&["--net"]));
+    Run::new("chown").args(["-hR", "200000:200000"]).arg(bundle.path("rootfs")).ok();
+    set(&mut bundle, "user", Some(Some(&user.path("user"))));
+    set(&mut bundle, "network", Some(Some(&other.path("net"))));
+    // A sysfs shows a network, and only who owns that may mount one.
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["type"] != "sysfs" && mount["type"] != "cgroup");
+    bundle.set("/process/args", json!(["/bin/sleep", "1000"]));
+    bundle.leave_tested(&["run", "-d", "a"]);
+    let script =
+        "readlink /proc/self/ns/user; readlink /proc/1/ns/user; readlink /proc/self/ns/net; readlink /proc/1/ns/net";
+    let out = bundle.tested(&["exec", "a", "sh", "-c", script]).output();
+    let (user, other) = (user.link("user"), other.link("net"));
+    assert_eq!(out.stdout, format!("{user}\n{user}\n{other}\n{other}\n"), "{}", out.stderr);
+    bundle.tested(&["delete", "-f", "a"]).ok();
 }
 
 #[test]

@@ -14,9 +14,8 @@ use crate::program::warn;
 use crate::tree::{self, Root};
 use crate::{Result, rootfs};
 
-/// Mounts them on `plan.destination`.
-pub(crate) fn mount(root: &Root<'_>, plan: &MountPlan) -> Result<()> {
-    let hierarchies = Hierarchies::detect()?;
+/// Mounts `hierarchies` on `plan.destination`.
+pub(crate) fn mount(root: &Root<'_>, plan: &MountPlan, hierarchies: &Hierarchies) -> Result<()> {
     if hierarchies.iter().next().is_none() {
         let point = plan.destination.display();
         warn(&format!("there are no control groups here: nothing is mounted on \"{point}\""));

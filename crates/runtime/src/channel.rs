@@ -24,6 +24,8 @@ pub(crate) enum Message {
     Terminal(OwnedFd),
     /// The descriptor of seccomp notifications.
     Listener(OwnedFd),
+    /// What the mount of this number binds: its ids are to be mapped.
+    Map(usize, OwnedFd),
     /// All is done but the program itself.
     Ready,
     /// It failed.
@@ -67,6 +69,11 @@ impl Channel {
         self.send(&[letter], &[fd])
     }
 
+    /// Sends what the mount `number` binds, to have its ids mapped.
+    pub(crate) fn give_to_map(&self, number: usize, tree: BorrowedFd<'_>) -> Result<()> {
+        self.send(format!("M{number}").as_bytes(), &[tree])
+    }
+
     fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
         send_fds(self.0.as_fd(), bytes, fds).doing(|| "talk between runtime and container")
     }
@@ -88,6 +95,7 @@ impl Channel {
             (Some(b'P'), _) => Message::Pid(text().parse().map_err(|_| broken())?),
             (Some(b'T'), Some(fd)) => Message::Terminal(fd),
             (Some(b'L'), Some(fd)) => Message::Listener(fd),
+            (Some(b'M'), Some(fd)) => Message::Map(text().parse().map_err(|_| broken())?, fd),
             (Some(b'E'), _) => Message::Failed(text()),
             _ => return Err(broken()),
         })

@@ -149,7 +149,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
         let place = (!job.no_pivot).then_some(job.rootfs.as_path());
         rootfs::attach_root(root.0, place, propagation, is_joined)?;
     }
-    rootfs::mount_all(&root, &job.mounts, sources, &job.bundle)?;
+    rootfs::mount_all(&root, &job.mounts, sources, &job.bundle, channel)?;
     let opened = (job.in_userns && job.host_devices.is_none()).then(|| device::open_host(&job.devices));
     device::make_all(&root, &job.devices, job.host_devices.as_deref().or(opened.as_deref()))?;
     device::link_all(&root)?;

@@ -229,6 +229,10 @@ fn talk(channel: &Channel, job: &Job, console: Option<&Path>) -> Result<Option<O
                     terminal = Some(master);
                 }
             },
+            Message::Map(number, tree) => {
+                job.sources.as_ref().map_or(Ok(()), |sources| sources.map(&job.mounts, number, tree.as_fd()))?;
+                channel.say(b'G')?;
+            }
             Message::Ready => return Ok(terminal),
             other => return Err(failure(other)),
         }

@@ -4,6 +4,7 @@
 //! program. This crate never reads the environment's opinion of where things are, and never keeps anything running.
 
 mod affinity;
+mod bind_attributes;
 mod capability;
 mod cgroup_mount;
 mod channel;

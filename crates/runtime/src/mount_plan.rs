@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use hoy_sys::mount::{MountAttr, attr, propagation};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount};
 
+use crate::bind_attributes::{self, BindAttributes};
 use crate::config::Config;
 use crate::program::warn;
 use crate::{Error, Result, label};
@@ -16,8 +17,10 @@ pub(crate) struct MountPlan {
     pub(crate) destination: PathBuf,
     /// What.
     pub(crate) kind: Kind,
-    /// Attributes of the mount itself.
+    /// Attributes of the mount itself, where it is none that binds.
     pub(crate) attr: MountAttr,
+    /// The same of a bind.
+    pub(crate) bind: BindAttributes,
     /// Attributes of the mount and those below it.
     pub(crate) recursive: MountAttr,
     /// Propagation, one change after the other; `true` is recursive.
@@ -91,7 +94,7 @@ const SET: bool = true;
 const CLEAR: bool = false;
 
 /// The options that are attributes of a mount: `r` before one makes it recursive.
-const ATTRIBUTES: &[(&str, bool, u64)] = &[
+pub(crate) const ATTRIBUTES: &[(&str, bool, u64)] = &[
     ("ro", SET, attr::RDONLY),
     ("rw", CLEAR, attr::RDONLY),
     ("nosuid", SET, attr::NOSUID),
@@ -166,6 +169,7 @@ fn plan(mount: &Mount, config: &Config) -> Result<MountPlan> {
         destination: mount.destination().clone(),
         kind: kind(mount, &options)?,
         attr: MountAttr::default(),
+        bind: BindAttributes::default(),
         recursive: MountAttr::default(),
         propagation: Vec::new(),
         data: Vec::new(),
@@ -175,6 +179,9 @@ fn plan(mount: &Mount, config: &Config) -> Result<MountPlan> {
     };
     for option in &options {
         plan.option(option);
+    }
+    if matches!(plan.kind, Kind::Bind { .. }) {
+        plan.bind = bind_attributes::plan(&options, config.namespace(LinuxNamespaceType::User).is_some());
     }
     match &plan.kind {
         Kind::Filesystem { fstype, .. } => {
@@ -304,7 +311,7 @@ impl MountPlan {
 }
 
 /// The last of two contradicting options counts. To set an access-time mode, the kernel wants all its bits cleared.
-fn change(attr_of: &mut MountAttr, set: bool, bits: u64) {
+pub(crate) fn change(attr_of: &mut MountAttr, set: bool, bits: u64) {
     let bits_cleared = if bits & attr::ATIME != 0 { attr::ATIME } else { bits };
     attr_of.set &= !bits_cleared;
     attr_of.clear &= !bits_cleared;

@@ -1,5 +1,6 @@
 //! Which namespaces are made, which are joined, and by whom (namespaces(7)).
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -23,12 +24,14 @@ pub(crate) struct Namespaces {
     pub(crate) new_cgroup: bool,
     /// Offsets of a new time namespace, as /proc/self/timens_offsets takes them.
     pub(crate) time_offsets: Option<String>,
-    /// The user namespace to join, before all others: it gives the right to join them.
+    /// The user namespace to join, before all others that the caller may not join: it gives the right to.
     pub(crate) join_user: Option<OwnedFd>,
     /// Those to join before the process is born: pid and time.
     pub(crate) join_before: Vec<(OwnedFd, u64)>,
     /// Those that the process joins itself.
     pub(crate) join_after: Vec<(OwnedFd, u64)>,
+    /// Kinds joined already, with the caller's rights.
+    joined: Cell<u64>,
 }
 
 /// Each kind, its flag, and its file in /proc/PID/ns.
@@ -127,10 +130,32 @@ impl Namespaces {
 
     /// What the born process does itself.
     pub(crate) fn join_rest(&self) -> Result<()> {
-        for (fd, kinds) in &self.join_after {
-            setns(fd.as_fd(), *kinds).doing(|| format!("join the {} of the configuration", names(*kinds)))?;
+        self.join(&self.join_after)
+    }
+
+    fn join(&self, those: &[(OwnedFd, u64)]) -> Result<()> {
+        let rest = |kinds: u64| kinds & !self.joined.get();
+        for (fd, kinds) in those.iter().map(|(fd, kinds)| (fd, rest(*kinds))).filter(|(_, kinds)| *kinds != 0) {
+            setns(fd.as_fd(), kinds).doing(|| format!("join the {} of the configuration", names(kinds)))?;
         }
         Ok(())
+    }
+
+    /// Joins what the caller has a right to, before the user namespace is joined: that one may own nothing of it.
+    ///
+    /// What is refused is joined later, with the rights that the user namespace gives. So is the mount namespace:
+    /// without rights over it nothing could be done there.
+    fn join_with_own_rights(&self) {
+        for (fd, kinds) in self.join_before.iter().chain(&self.join_after) {
+            let kinds = kinds & !flags::NEWNS;
+            let each = FILES.iter().map(|(_, flag, _)| kinds & flag);
+            for kinds in std::iter::once(kinds).chain(each) {
+                let kinds = kinds & !self.joined.get();
+                if kinds != 0 && setns(fd.as_fd(), kinds).is_ok() {
+                    self.joined.set(self.joined.get() | kinds);
+                }
+            }
+        }
     }
 
     /// Whether the mount namespace is one that others are in.
@@ -155,9 +180,7 @@ impl Namespaces {
     }
 
     fn before(&self) -> Result<()> {
-        for (fd, kinds) in &self.join_before {
-            setns(fd.as_fd(), *kinds).doing(|| format!("join the {} of the configuration", names(*kinds)))?;
-        }
+        self.join(&self.join_before)?;
         if let Some(offsets) = &self.time_offsets {
             unshare(flags::NEWTIME).doing(|| "make a time namespace")?;
             if !offsets.is_empty() {
@@ -262,6 +285,7 @@ fn spawn_between(
 fn stand_between(plan: &Namespaces, inner: &Channel, child: impl FnOnce(&Channel)) -> Result<()> {
     inner.wait_go()?;
     if let Some(user) = &plan.join_user {
+        plan.join_with_own_rights();
         setns(user.as_fd(), flags::NEWUSER).doing(|| "join the user namespace")?;
     }
     plan.before()?;

@@ -15,12 +15,13 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hoy_sys::mount::{MountAttr, attr};
+use hoy_sys::mount::MountAttr;
 use hoy_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::Result;
+use crate::bind_attributes;
 use crate::error::Doing;
 use crate::mount_plan::{Kind, Link, MountPlan};
 use crate::program::warn;
@@ -43,11 +44,11 @@ pub(crate) fn plan(container: &Path, socket: Option<&OsStr>, env: &[String]) -> 
     if env.iter().any(|entry| entry.starts_with("NOTIFY_SOCKET=")) {
         return None;
     }
-    let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
     let mount = MountPlan {
         destination: PathBuf::from(INSIDE),
         kind: Kind::Bind { source: directory(container), recursive: false, link: Link::Follow },
-        attr: MountAttr { set, ..MountAttr::default() },
+        attr: MountAttr::default(),
+        bind: bind_attributes::plan(&["ro", "nosuid", "nodev", "noexec"], false),
         recursive: MountAttr::default(),
         propagation: Vec::new(),
         data: Vec::new(),

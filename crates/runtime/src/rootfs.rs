@@ -3,23 +3,27 @@
 use std::borrow::Cow;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
+use hoy_cgroup::Hierarchies;
 use hoy_sys::mount::{MountAttr, attr, mount_setattr, propagation};
 use hoy_sys::rustix::fs::{CWD, Mode, OFlags, openat, readlink};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::mount::{self, FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, UnmountFlags};
 use hoy_sys::rustix::process;
 
+use crate::channel::Channel;
 use crate::error::Doing;
 use crate::mount_plan::{Kind, Link, Mapping, MountPlan, SOMETIMES};
 use crate::tree::{self, Root};
-use crate::{Error, Result, cgroup_mount, classic_mount, shared_mounts};
+use crate::{Error, Result, bind_attributes, cgroup_mount, classic_mount, shared_mounts};
 
 /// Trees of the caller's file system, opened where the caller's paths mean what the caller meant.
 pub(crate) struct Sources {
     /// The root file system.
     pub(crate) root: OwnedFd,
+    /// Where that is.
+    rootfs: PathBuf,
     /// One for each mount, in their order, where they are opened before their turn.
     pub(crate) binds: Vec<Source>,
     /// The user namespaces whose maps mounts have: made outside, where a process has the number that /proc knows.
@@ -48,7 +52,13 @@ impl Sources {
         };
         let early = if early { mounts } else { &[] };
         let binds = early.iter().zip(&maps).map(open).collect::<Result<_>>()?;
-        Ok(Self { root, binds, maps })
+        Ok(Self { root, rootfs: rootfs.to_owned(), binds, maps })
+    }
+
+    /// Maps the ids of what the container's process has opened for a mount.
+    pub(crate) fn map(&self, mounts: &[MountPlan], number: usize, tree: BorrowedFd<'_>) -> Result<()> {
+        let map = self.maps.get(number).and_then(Option::as_ref);
+        mounts.get(number).map_or(Ok(()), |plan| map_ids(tree, plan, map))
     }
 }
 
@@ -76,12 +86,18 @@ fn open_bind(plan: &MountPlan, bundle: &Path, map: Option<&OwnedFd>) -> Result<S
     };
     let doing = || format!("open \"{}\" to mount on \"{}\"", source.display(), plan.destination.display());
     let tree = opened.doing(doing)?;
+    map_ids(tree.as_fd(), plan, map)?;
+    Ok(Source::Tree(tree))
+}
+
+/// Maps the ids of a bind as it is to have them.
+fn map_ids(tree: BorrowedFd<'_>, plan: &MountPlan, map: Option<&OwnedFd>) -> Result<()> {
     if let (Some(idmap), Some(userns)) = (&plan.idmap, map) {
         let change = MountAttr { set: attr::IDMAP, ..MountAttr::default() };
-        mount_setattr(tree.as_fd(), idmap.recursive, change, Some(userns.as_fd()))
-            .doing(|| format!("map ids of \"{}\"", source.display()))?;
+        mount_setattr(tree, idmap.recursive, change, Some(userns.as_fd()))
+            .doing(|| format!("map ids of the source of \"{}\"", plan.destination.display()))?;
     }
-    Ok(Source::Tree(tree))
+    Ok(())
 }
 
 /// The value of `linux.rootfsPropagation`.
@@ -130,20 +146,53 @@ fn open_here(path: &str) -> Result<OwnedFd> {
 }
 
 /// Mounts everything, in order: the kernel lists mounts in the order in which they were opened.
-pub(crate) fn mount_all(root: &Root<'_>, mounts: &[MountPlan], sources: &Sources, bundle: &Path) -> Result<()> {
+pub(crate) fn mount_all(
+    root: &Root<'_>,
+    mounts: &[MountPlan],
+    sources: &Sources,
+    bundle: &Path,
+    channel: &Channel,
+) -> Result<()> {
+    // A bind opened by the caller is older than this namespace, and what it brings would be found first.
+    let has_groups = mounts.iter().any(|plan| plan.kind == Kind::Cgroup);
+    let hierarchies = if has_groups { Hierarchies::detect()? } else { Hierarchies::default() };
+    let mount_one = |plan: &_, source: &_| mount_one(root, plan, source, &hierarchies);
     for (number, plan) in mounts.iter().enumerate() {
+        let map = sources.maps.get(number).and_then(Option::as_ref);
         match sources.binds.get(number) {
-            None | Some(Source::None) => {
-                let map = sources.maps.get(number).and_then(Option::as_ref);
-                mount_one(root, plan, &open_bind(plan, bundle, map)?)?;
-            }
-            Some(source) => mount_one(root, plan, source)?,
+            None => mount_one(plan, &open_bind(plan, bundle, map)?)?,
+            Some(early) => match (open_inside(root, plan, &sources.rootfs, bundle)?, early) {
+                (Some(tree), _) => {
+                    if map.is_some() {
+                        // Only the caller may map the ids of a file system that no user namespace of his has made.
+                        channel.give_to_map(number, tree.as_fd())?;
+                        channel.wait_go()?;
+                    }
+                    mount_one(plan, &Source::Tree(tree))?;
+                }
+                (None, Source::None) => mount_one(plan, &open_bind(plan, bundle, map)?)?,
+                (None, early) => mount_one(plan, early)?,
+            },
         }
     }
     Ok(())
 }
 
-fn mount_one(root: &Root<'_>, plan: &MountPlan, source: &Source) -> Result<()> {
+/// Opens the source of a bind that lies in the root, with what is mounted there by now. This process may not be able to
+/// walk to the root as the caller did: it walks from there.
+fn open_inside(root: &Root<'_>, plan: &MountPlan, rootfs: &Path, bundle: &Path) -> Result<Option<OwnedFd>> {
+    let Kind::Bind { source, recursive, link: Link::Follow } = &plan.kind else { return Ok(None) };
+    let path = bundle.join(source);
+    let Ok(inner) = path.strip_prefix(rootfs) else { return Ok(None) };
+    if inner.components().any(|part| part == Component::ParentDir) {
+        return Ok(None);
+    }
+    let found = root.find(&Path::new(".").join(inner))?;
+    let tree = found.map(|found| tree::copy_of(found.as_fd(), *recursive)).transpose();
+    tree.doing(|| format!("open \"{}\" to mount on \"{}\"", source.display(), plan.destination.display()))
+}
+
+fn mount_one(root: &Root<'_>, plan: &MountPlan, source: &Source, hierarchies: &Hierarchies) -> Result<()> {
     let destination = &plan.destination;
     let doing = || format!("mount on \"{}\"", destination.display());
     match (&plan.kind, source) {
@@ -196,7 +245,7 @@ fn mount_one(root: &Root<'_>, plan: &MountPlan, source: &Source) -> Result<()> {
             }
             tree::attach(tree.as_fd(), target.as_fd()).doing(doing)
         }
-        (Kind::Cgroup, _) => cgroup_mount::mount(root, plan),
+        (Kind::Cgroup, _) => cgroup_mount::mount(root, plan, hierarchies),
     }
 }
 
@@ -233,7 +282,7 @@ pub(crate) fn seal_dev(root: &Root<'_>, mounts: &[MountPlan]) -> Result<()> {
 /// Attributes and propagation. A new file system has its own attributes from fsmount already.
 pub(crate) fn finish(tree: BorrowedFd<'_>, plan: &MountPlan, is_bind: bool) -> std::io::Result<()> {
     if is_bind {
-        tree::set_attributes(tree, false, plan.attr)?;
+        bind_attributes::set(tree, &plan.bind)?;
     }
     tree::set_attributes(tree, true, plan.recursive)?;
     // A copy of a shared mount is its peer; unless asked otherwise, nothing goes either way.

@@ -11,6 +11,9 @@ use crate::{Error, Result};
 /// SECCOMP_RET_KILL_THREAD: what a call of an architecture that the profile does not list gets, as from libseccomp.
 const BAD_ARCHITECTURE: u32 = 0;
 
+/// "Function not implemented", which has one number on every architecture in the tables.
+const ENOSYS: u32 = 38;
+
 /// A compiled profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
@@ -18,6 +21,14 @@ pub struct Compiled {
     pub program: Vec<Instruction>,
     /// Whether some system call notifies a listener.
     pub notifies: bool,
+}
+
+/// What the calls get that no rule decides.
+#[derive(Clone, Copy)]
+struct Actions {
+    default: u32,
+    /// Those above every number that the rules name.
+    newer: Option<u32>,
 }
 
 /// What one system call gets.
@@ -49,6 +60,7 @@ pub fn compile(profile: &LinuxSeccomp, machine: &str) -> Result<Compiled> {
     }
     check_errno(profile.default_errno_ret())?;
     let default = profile.default_action().as_u32(profile.default_errno_ret());
+    let actions = Actions { default, newer: newer(profile) };
     if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
         return Err(Error::Invalid("SCMP_ACT_NOTIFY cannot be the default action".to_owned()));
     }
@@ -59,7 +71,7 @@ pub fn compile(profile: &LinuxSeccomp, machine: &str) -> Result<Compiled> {
     audits.dedup();
     for audit in audits {
         let same: Vec<&Abi> = abis.iter().filter(|abi| abi.audit == audit).collect();
-        let block = block(&same, rules, default, machine == "x86_64" && audit == native.audit);
+        let block = block(&same, rules, actions, machine == "x86_64" && audit == native.audit);
         // The block is longer than a condition can jump.
         program.push(Instruction { code: EQUAL, jt: 1, jf: 0, k: audit });
         program.push(plain(JUMP, u32::try_from(block.len()).unwrap_or(u32::MAX)));
@@ -94,30 +106,53 @@ fn check(rule: &LinuxSyscall) -> Result<()> {
     }
 }
 
+/// What a system call gets that is newer than every one the profile names, if that is not the default.
+///
+/// Programs fall back from a call that the kernel does not have, and not from one that is refused: a profile that
+/// forbids what it does not know would break each new call of the C library. As runc has it.
+fn newer(profile: &LinuxSeccomp) -> Option<u32> {
+    use LinuxSeccompAction::{ScmpActAllow, ScmpActLog, ScmpActTrace};
+    let is_permissive = matches!(profile.default_action(), ScmpActAllow | ScmpActLog | ScmpActTrace);
+    let is_same = profile.default_errno_ret() == Some(ENOSYS);
+    (!is_permissive && !is_same).then(|| LinuxSeccompAction::ScmpActErrno.as_u32(Some(ENOSYS)))
+}
+
+/// The highest number that `rules` name. One that is zero counts as none, as in runc.
+fn last(abi: &Abi, rules: &[LinuxSyscall]) -> Option<u32> {
+    let names = rules.iter().flat_map(LinuxSyscall::names);
+    names.filter_map(|name| abi.number(name)).max().filter(|last| *last > 0)
+}
+
 /// The program for the calls of one AUDIT_ARCH. It always returns.
-fn block(abis: &[&Abi], rules: &[LinuxSyscall], default: u32, has_x32_bit: bool) -> Vec<Instruction> {
+fn block(abis: &[&Abi], rules: &[LinuxSyscall], actions: Actions, has_x32_bit: bool) -> Vec<Instruction> {
+    let default = actions.default;
     let mut calls: BTreeMap<u32, Rules> = BTreeMap::new();
     for abi in abis {
         collect(abi, rules, default, &mut calls);
     }
-    let is_x32_listed = abis.iter().any(|abi| abi.is_x32);
+    // Where each interval begins.
+    let mut starts: BTreeMap<u32, Vec<Instruction>> = BTreeMap::from([(0, vec![plain(RETURN, default)])]);
+    for (number, rules) in &calls {
+        starts.insert(*number, code(rules, default));
+        if let Some(next) = number.checked_add(1) {
+            starts.insert(next, vec![plain(RETURN, default)]);
+        }
+    }
+    for abi in abis {
+        if let (Some(newer), Some(next)) = (actions.newer, last(abi, rules).and_then(|last| last.checked_add(1))) {
+            starts.insert(next, vec![plain(RETURN, newer)]);
+        }
+    }
+    if has_x32_bit {
+        let is_x32_listed = abis.iter().any(|abi| abi.is_x32);
+        let other = if is_x32_listed { default } else { BAD_ARCHITECTURE };
+        starts.entry(X32_BIT).or_insert_with(|| vec![plain(RETURN, other)]);
+    }
     let mut intervals: Vec<Interval> = Vec::new();
-    let mut add = |first: u32, code: Vec<Instruction>| {
+    for (first, code) in starts {
         if intervals.last().is_none_or(|last| last.code != code) {
             intervals.push(Interval { first, code });
         }
-    };
-    let mut next = 0;
-    for (number, rules) in &calls {
-        if next < *number {
-            add(next, vec![plain(RETURN, default)]);
-        }
-        add(*number, code(rules, default));
-        next = number.saturating_add(1);
-    }
-    add(next, vec![plain(RETURN, default)]);
-    if has_x32_bit && !is_x32_listed {
-        add(X32_BIT, vec![plain(RETURN, BAD_ARCHITECTURE)]);
     }
     let mut out = vec![plain(LOAD, NUMBER)];
     out.extend(search(&intervals));

@@ -92,12 +92,18 @@ impl Profile {
         let name = match arch {
             X86_64 if number & X32_BIT != 0 && !self.has_x32 => return 0,
             X86_64 => {
-                let number = if self.has_x32 { number & !X32_BIT } else { number };
+                let number = number & !X32_BIT;
                 CALLS.iter().find(|call| call.1 == number)
             }
             X86 if self.has_x86 => CALLS.iter().find(|call| call.2 == number),
             _ => return 0,
         };
+        let named = CALLS.iter().filter(|call| self.rules.iter().any(|rule| rule.names.contains(&call.0)));
+        let mark = if arch == X86 { 0 } else { number & X32_BIT };
+        let last = named.map(|call| mark | if arch == X86 { call.2 } else { call.1 }).max().unwrap_or(0);
+        if last > 0 && number > last && !matches!(self.default.0, "ALLOW" | "LOG") {
+            return 0x0005_0000 | 38;
+        }
         let Some((name, ..)) = name else { return self.default.1 };
         let rules = || self.rules.iter().filter(|rule| rule.action.1 != self.default.1 && rule.names.contains(name));
         let always = rules().find(|rule| rule.conditions.is_empty());

@@ -160,13 +160,57 @@ fn a_long_profile() {
     let program = compile(&profile(&json), "x86_64").unwrap().program;
     let numbers = [0, 1, 257, 3, 5, 9, 59, 231, 435, 332];
     for number in 0..600 {
-        let want = if numbers.contains(&number) { ALLOW } else { ERRNO | 1 };
+        let other = if number > 435 { ERRNO | 38 } else { ERRNO | 1 };
+        let want = if numbers.contains(&number) { ALLOW } else { other };
         assert_eq!(run(&program, X86_64, number, [0; 6]), want, "{number}");
     }
     for (number, arg) in [(41, 59), (135, 8), (56, 2_114_060_290), (157, 20), (16, 28)] {
         assert_eq!(run(&program, X86_64, number, [0, 0, arg, 0, 0, 0]), ALLOW, "{number}");
         assert_eq!(run(&program, X86_64, number, [0, 0, arg + 40, 0, 0, 0]), ERRNO | 1, "{number}");
     }
+}
+
+#[test]
+fn a_call_newer_than_every_named_one_is_not_implemented() {
+    let of = |default: &str, names: &str| {
+        let rules = format!(r#"[{{"names":["no_such_call"{names}],"action":"SCMP_ACT_ALLOW"}}]"#);
+        let archs = r#"["SCMP_ARCH_X86","SCMP_ARCH_X32"]"#;
+        let json = format!(r#"{{"defaultAction":"SCMP_ACT_{default},"architectures":{archs},"syscalls":{rules}}}"#);
+        compile(&profile(&json), "x86_64").unwrap().program
+    };
+    let (named, none) = (r#","getpid","socketcall""#, "");
+    let newer = ERRNO | 38;
+    let x32 = 0x4000_0000;
+    for (default, other) in [("ERRNO\"", ERRNO | 1), ("KILL_PROCESS\"", 0x8000_0000), ("TRAP\"", 0x0003_0000)] {
+        let program = of(default, named);
+        for (arch, number, want) in [
+            (X86_64, 0, other),
+            (X86_64, 38, other),
+            (X86_64, 39, ALLOW),
+            (X86_64, 40, newer),
+            (X86_64, x32 - 1, newer),
+            (X86_64, x32, other),
+            (X86_64, x32 | 39, ALLOW),
+            (X86_64, x32 | 40, newer),
+            (X86, 101, other),
+            (X86, 102, ALLOW),
+            (X86, 103, newer),
+        ] {
+            assert_eq!(run(&program, arch, number, [0; 6]), want, "{default} {arch:#x} {number:#x}");
+        }
+        // Nothing is known to be newer: the number 0 is none in runc.
+        for names in [none, r#","read""#] {
+            assert_eq!(run(&of(default, names), X86_64, 40, [0; 6]), other, "{default}{names}");
+        }
+    }
+    // What is permitted anyway is, and one error number that is asked for is the one.
+    for (default, want) in [("LOG\"", 0x7ffc_0000), ("TRACE\"", 0x7ff0_0001), ("KILL\",\"defaultErrnoRet\":38", KILL)] {
+        assert_eq!(run(&of(default, named), X86_64, 40, [0; 6]), want, "{default}");
+    }
+    // A name counts whatever its rule says.
+    let json = r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["statx"],"action":"SCMP_ACT_ERRNO"}]}"#;
+    let program = compile(&profile(json), "x86_64").unwrap().program;
+    assert_eq!([332, 333].map(|number| run(&program, X86_64, number, [0; 6])), [ERRNO | 1, newer]);
 }
 
 #[test]
