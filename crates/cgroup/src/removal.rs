@@ -7,17 +7,20 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use hoy_sys::rustix::fs::{FsWord, statfs};
+
 use crate::error::At;
 use crate::processes::subdirectories;
 use crate::{Hierarchies, Result};
 
-/// Removes the group and those made below it; those in `shared` stay.
+/// Removes the group and those made below it; those in `shared` stay, and so does what is no control group.
 ///
 /// # Errors
 /// `EBUSY` while processes are in it; the others are removed all the same.
 pub fn remove(directories: &BTreeMap<String, PathBuf>, shared: &BTreeSet<String>) -> Result<()> {
     let mut failure = Ok(());
-    for (_, directory) in directories.iter().filter(|(controllers, _)| !shared.contains(*controllers)) {
+    let own = directories.iter().filter(|(controllers, _)| !shared.contains(*controllers));
+    for (_, directory) in own.filter(|(_, directory)| is_group(directory)) {
         // What stays in one group stays in the others.
         let patience = if failure.is_ok() { 200 } else { 1 };
         if let Err(error) = remove_tree(directory, patience) {
@@ -30,6 +33,13 @@ pub fn remove(directories: &BTreeMap<String, PathBuf>, shared: &BTreeSet<String>
         }
     }
     failure
+}
+
+/// A record of groups may be damaged: only in these file systems a directory is one.
+fn is_group(directory: &Path) -> bool {
+    /// CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC
+    const MAGICS: [FsWord; 2] = [0x0027_e0eb, 0x6367_7270];
+    statfs(directory).is_ok_and(|found| MAGICS.contains(&found.f_type))
 }
 
 /// Where the group `path` is not there yet, as [`crate::Group::directories`]: what making it would make.
@@ -54,4 +64,19 @@ fn remove_tree(directory: &Path, patience: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_group_stays() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path().join("hoy/x");
+        fs::create_dir_all(&directory).unwrap();
+        let groups = BTreeMap::from([("cpu".to_owned(), directory.clone()), ("pids".to_owned(), "../../..".into())]);
+        remove(&groups, &BTreeSet::new()).unwrap();
+        assert!(directory.is_dir());
+    }
 }
