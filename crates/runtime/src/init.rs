@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hoy_sys::process::{block_signals, close_except, exit_now, flags, join_session_keyring, unshare};
 use hoy_sys::rustix::event::{PollFd, PollFlags, poll};
@@ -199,10 +200,16 @@ fn names(config: &Config) -> Result<()> {
 pub(crate) fn keyring(id: &str) -> Result<()> {
     let name = std::ffi::CString::new(format!("_ses.{id}"));
     let name = name.map_err(|_| Error::Invalid(format!("container id {id:?} has a NUL byte")))?;
-    match join_session_keyring(&name) {
-        Err(error) if error.errno == Errno::NOSYS => Ok(()),
-        other => other.doing(|| "make a session keyring"),
+    // The keys of containers that ended a moment ago count against a user's limit until the kernel gets to them.
+    for _ in 0..100 {
+        match join_session_keyring(&name) {
+            Err(error) if error.errno == Errno::NOSYS => return Ok(()),
+            Err(error) if error.errno == Errno::DQUOT => std::thread::sleep(Duration::from_millis(50)),
+            other => return other.doing(|| "make a session keyring"),
+        }
     }
+    let remedy = "raise kernel.keys.maxkeys, or use --no-new-keyring";
+    Err(Error::Invalid(format!("make a session keyring: this user has as many keys as allowed: {remedy}")))
 }
 
 /// Sleeps until `start` writes a byte.
