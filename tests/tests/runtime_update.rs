@@ -123,7 +123,9 @@ fn processors_processes_and_files_of_resources() {
     has(&cpuset, &[("cpuset.cpus", "0"), ("cpuset.mems", "0")]);
     let resources = json!({"pids": {"limit": 33}, "memory": {}, "devices": null, "cpu": {"cpus": ""}}).to_string();
     fs::write(sleeper.bundle.path("resources.json"), &resources).unwrap();
-    sleeper.update(&["--resources=resources.json", "--pids-limit", "44"]);
+    let both = ["update", "--resources=resources.json", "--pids-limit", "44", "a"];
+    sleeper.bundle.hoy(&both).fails(2, &["--resources is given beside other limits"]);
+    sleeper.update(&["--resources=resources.json"]);
     has(&pids, &[("pids.max", "33")]);
     // The two ways in which containerd and CRI-O write it.
     for (flags, limit) in [(["--resources", "-"].as_slice(), 34), (&["--resources=-"], 35)] {

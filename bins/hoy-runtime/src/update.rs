@@ -4,13 +4,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use hoy_cli::{Context, Result};
+use hoy_cli::{Context, Error, Result};
 use serde_json::{Map, Value, json};
 
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub(crate) struct Update {
-    /// File with linux.resources as JSON, "-" for standard input; the other options are then left alone
+    /// File with linux.resources as JSON, "-" for standard input, instead of the other options
     #[arg(short, long, value_name = "FILE")]
     resources: Option<PathBuf>,
     /// Weight of its disk traffic, 10 to 1000
@@ -75,9 +75,6 @@ pub(crate) struct Update {
 impl Update {
     /// What is to change, in the form of `linux.resources`.
     pub(crate) fn changes(&self) -> Result<Value> {
-        if let Some(path) = &self.resources {
-            return read(path);
-        }
         let size = |size: &Option<Size>| json!(size.as_ref().map(|size| size.0));
         let parts = [
             ("blockIO", json!({"weight": self.blkio_weight})),
@@ -100,7 +97,15 @@ impl Update {
         ];
         let is_set = |part: &Value| part.as_object().is_some_and(|part| part.values().any(|value| !value.is_null()));
         let parts = parts.into_iter().filter(|(_, part)| is_set(part));
-        Ok(Value::Object(parts.map(|(name, part)| (name.to_owned(), part)).collect::<Map<_, _>>()))
+        let parts: Map<_, _> = parts.map(|(name, part)| (name.to_owned(), part)).collect();
+        match &self.resources {
+            Some(_) if !parts.is_empty() => {
+                let error = Error::msg("--resources is given beside other limits: put all of them into its file");
+                Err(error.with_code(2))
+            }
+            Some(path) => read(path),
+            None => Ok(Value::Object(parts)),
+        }
     }
 
     /// The lines for the container's `schemata`.
