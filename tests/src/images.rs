@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use crate::Run;
+use crate::{Run, Sandbox, User, need};
 
 /// Makes a root file system of Debian's static busybox at `dir`, with users and the usual directories.
 pub fn busybox_root(dir: &Path) {
@@ -42,4 +42,18 @@ pub fn busybox_layout(dir: &Path) {
     Run::new("umoci").args(config).args(["--created", "2024-01-01T00:00:00Z"]).ok();
     // umoci writes its index for its own user alone.
     Run::new("chmod").args(["-R", "a+rX"]).arg(dir).ok();
+}
+
+/// A sandbox of `user` with the image `busybox` in its store, and the layout it came from as `layout`; none, and the
+/// test recorded as skipped, where the machine cannot make it.
+pub fn busybox_store(user: User) -> Option<Sandbox> {
+    if !user.available() || !need(&["umoci", "busybox"]) {
+        return None;
+    }
+    let sandbox = Sandbox::for_user(user);
+    let layout = sandbox.path("layout");
+    busybox_layout(&layout);
+    Run::new("chmod").args(["-R", "a+rX"]).arg(&layout).ok();
+    sandbox.ok("hoy-copy", &["copy", &format!("oci:{}:busybox:latest", layout.display()), "store:busybox"]);
+    Some(sandbox)
 }

@@ -6,21 +6,8 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use hoy_tests::{Run, Sandbox, User, busybox_layout, need};
+use hoy_tests::{Sandbox, User, busybox_store, need};
 use rustix::process::{Pid, Signal, kill_process};
-
-/// A sandbox with the image `busybox` in its store.
-fn with_busybox(user: User) -> Option<Sandbox> {
-    if !user.available() || !need(&["umoci", "busybox"]) {
-        return None;
-    }
-    let sandbox = Sandbox::for_user(user);
-    busybox_layout(&sandbox.path("layout"));
-    Run::new("chmod").args(["-R", "a+rX"]).arg(sandbox.path("layout")).ok();
-    let source = format!("oci:{}:busybox:latest", sandbox.path("layout").display());
-    sandbox.ok("hoy-copy", &["copy", &source, "store:busybox"]);
-    Some(sandbox)
-}
 
 /// `hoy run --rm … busybox sh -c SCRIPT`: what it printed, however the script's last command ended.
 fn sh(sandbox: &Sandbox, options: &[&str], script: &str) -> String {
@@ -47,7 +34,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn codes_and_streams(user: User) {
-    let Some(sandbox) = with_busybox(user) else { return };
+    let Some(sandbox) = busybox_store(user) else { return };
     let run = |args: &[&str]| sandbox.run("hoy").args(["run", "--rm"]).args(args.iter().copied());
     assert_eq!(run(&["busybox", "sh", "-c", "exit 7"]).output().status, 7);
     assert_eq!(run(&["busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).output().status, 137);
@@ -77,7 +64,7 @@ fn one_id_codes_and_streams() {
 
 #[test]
 fn root_the_process_is_as_asked() {
-    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     let run = |options: &[&str], script: &str| sh(&sandbox, options, script);
     assert_eq!(run(&[], "id -u; id -g; pwd; echo $HOME; umask"), "0\n0\n/\n/root\n0022");
     assert_eq!(run(&["-u", "app"], "id -un; id -G; echo $HOME"), "app\n1000 50\n/home/app");
@@ -109,7 +96,7 @@ fn root_the_process_is_as_asked() {
 
 #[test]
 fn root_files_are_as_asked() {
-    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     let shared = sandbox.path("work/shared");
     fs::create_dir(&shared).unwrap();
     let volume = format!("{}:/data/deep", shared.display());
@@ -130,7 +117,7 @@ fn root_files_are_as_asked() {
 
 #[test]
 fn root_limits_are_seen() {
-    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     let memory = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null";
     assert_eq!(sh(&sandbox, &["--memory", "64m"], memory), (64 << 20).to_string());
     let pids = "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null";
@@ -143,7 +130,7 @@ fn root_limits_are_seen() {
 }
 
 fn life_of_a_container(user: User, runtime: &str) {
-    let Some(sandbox) = with_busybox(user) else { return };
+    let Some(sandbox) = busybox_store(user) else { return };
     if !runtime.starts_with("hoy") && !need(&[runtime]) {
         return;
     }
@@ -210,7 +197,7 @@ fn one_id_life_of_a_container() {
 }
 
 fn the_watcher_is_killed(user: User) {
-    let Some(sandbox) = with_busybox(user) else { return };
+    let Some(sandbox) = busybox_store(user) else { return };
     let (mut child, _) = start(&sandbox, &["--rm", "--name", "one"], "echo ready; sleep 1000");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -234,7 +221,7 @@ fn subordinate_ids_the_watcher_is_killed() {
 
 #[test]
 fn root_descriptors_and_notification_reach_the_container() {
-    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     let notify = sandbox.path("work/notify.sock");
     let _receiver = std::os::unix::net::UnixDatagram::bind(&notify).unwrap();
     let file = sandbox.path("work/handed");
@@ -262,7 +249,7 @@ fn third_descriptor(path: &Path) -> OwnedFd {
 
 #[test]
 fn root_words_that_are_no_command() {
-    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     let hoy = |args: &[&str]| sandbox.run("hoy").args(args.iter().copied());
     hoy(&["rnu"]).fails(125, &["hoy-rnu", "hoy run"]);
     hoy(&["run", "-d", "busybox"]).fails(125, &["--detach", "hoy-monitor"]);
@@ -280,7 +267,7 @@ fn root_words_that_are_no_command() {
 
 #[test]
 fn root_cidfile_and_rmi() {
-    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     let cidfile = sandbox.path("work/cid");
     let path = cidfile.to_str().unwrap();
     sandbox.run("hoy").args(["run", "--cidfile", path, "busybox", "true"]).ok();

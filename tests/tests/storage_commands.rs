@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use hoy_tests::{Run, Sandbox, User, busybox_layout, need, need_root};
+use hoy_tests::{Run, Sandbox, User, busybox_store, need_root};
 use serde_json::Value;
 
 fn findings(sandbox: &Sandbox, code: i32) -> Vec<(String, String)> {
@@ -46,19 +46,8 @@ fn doctor_sees_what_is_missing() {
     assert!(!cut.stdout.contains("hoy-runtime"), "the suite's programs are found beside each other: {}", cut.stdout);
 }
 
-fn store_of(user: User) -> Option<Sandbox> {
-    if !user.available() || !need(&["umoci", "busybox"]) {
-        return None;
-    }
-    let sandbox = Sandbox::for_user(user);
-    let layout = sandbox.path("layout");
-    busybox_layout(&layout);
-    sandbox.ok("hoy-copy", &["copy", &format!("oci:{}:busybox:latest", layout.display()), "store:busybox"]);
-    Some(sandbox)
-}
-
 fn exported(user: User) -> Option<Vec<String>> {
-    let sandbox = store_of(user)?;
+    let sandbox = busybox_store(user)?;
     let id = sandbox.ok("hoy-build", &["from", "busybox"]);
     let script = "rm /bin/cat; echo new >/new; chown 7:8 /new; ln /new /newer; mkdir -m 1777 /dir";
     sandbox.ok("hoy-build", &["run", &id, "--", "sh", "-c", script]);
@@ -92,7 +81,7 @@ fn export_writes_what_is_there() {
 
 #[test]
 fn tree_shows_who_shares_a_layer() {
-    let Some(sandbox) = store_of(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     let id = sandbox.ok("hoy-build", &["from", "busybox"]);
     fs::write(format!("{}/x", sandbox.ok("hoy-build", &["mount", &id])), "x").unwrap();
     sandbox.ok("hoy-build", &["commit", &id, "two"]);
@@ -108,7 +97,7 @@ fn tree_shows_who_shares_a_layer() {
 }
 
 fn is_reset(user: User) {
-    let Some(sandbox) = store_of(user) else { return };
+    let Some(sandbox) = busybox_store(user) else { return };
     sandbox.ok("hoy-build", &["from", "--name", "c", "busybox"]);
     sandbox.ok("hoy-build", &["mount", "c"]);
     sandbox.run("hoy-storage").arg("reset").fails(2, &["--force"]);

@@ -4,21 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use hoy_tests::{Sandbox, User, busybox_layout, need};
-
-fn with_busybox(user: User) -> Option<Sandbox> {
-    if !user.available() || !need(&["umoci", "busybox"]) {
-        return None;
-    }
-    let sandbox = Sandbox::for_user(user);
-    let layout = sandbox.path("layout");
-    busybox_layout(&layout);
-    sandbox.ok("hoy-copy", &["copy", &format!("oci:{}:busybox:latest", layout.display()), "store:busybox"]);
-    Some(sandbox)
-}
+use hoy_tests::{User, busybox_store, need};
 
 fn life(user: User) {
-    let Some(sandbox) = with_busybox(user) else { return };
+    let Some(sandbox) = busybox_store(user) else { return };
     let storage = |args: &[&str]| sandbox.ok("hoy-storage", args);
     let bundle = sandbox.path("work/bundle");
     let id = storage(&["create", "--name", "one", "--bundle", bundle.to_str().unwrap(), "busybox"]);
@@ -67,7 +56,7 @@ fn a_container_with_one_id() {
 
 #[test]
 fn from_nothing() {
-    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     let id = sandbox.ok("hoy-storage", &["create", "scratch"]);
     let mount = sandbox.ok("hoy-storage", &["mount", &id]);
     let tar = || sandbox.run("sh").args(["-c", &format!("hoy-storage diff --tar {id} | sha256sum")]).ok();
@@ -90,7 +79,7 @@ fn from_nothing() {
 
 #[test]
 fn in_use() {
-    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     let id = sandbox.ok("hoy-storage", &["create", "busybox"]);
     let mount = sandbox.ok("hoy-storage", &["mount", &id]);
     let open = fs::File::open(Path::new(&mount).join("etc/passwd")).unwrap();
@@ -106,7 +95,7 @@ fn in_use() {
 /// The record of a layer from an earlier boot is believed only when its files had reached the disk.
 #[test]
 fn after_a_crash() {
-    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     let create = || sandbox.ok("hoy-storage", &["create", "busybox"]);
     let first = create();
     sandbox.ok("hoy-storage", &["rm", &first]);
@@ -147,7 +136,7 @@ fn after_a_crash() {
 /// Where overlays cannot be mounted the root file system is a copy, and the same changes give the same layer.
 #[test]
 fn without_mounts() {
-    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     if !need(&["capsh"]) {
         return;
     }
@@ -169,7 +158,7 @@ fn without_mounts() {
 
 #[test]
 fn questions_need_a_terminal() {
-    let Some(sandbox) = with_busybox(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::Root) else { return };
     sandbox.run("hoy-storage").args(["prune", "--all"]).fails(2, &["--force"]);
     assert_ne!(sandbox.ok("hoy-storage", &["images", "-q"]), "");
     sandbox.ok("hoy-storage", &["prune", "--all", "--force"]);
