@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Look users up in this root file system instead of the image's layers
     #[arg(long, value_name = "DIR")]
     pub(crate) rootfs: Option<PathBuf>,
+    /// Take the ids of the user namespace from this container of the store, made with hoy-storage create --userns
+    #[arg(long, value_name = "CONTAINER")]
+    pub(crate) container: Option<String>,
     /// The store's directory
     #[arg(long, value_name = "DIR", env = "HOY_ROOT", hide_env = true)]
     pub(crate) root: Option<PathBuf>,

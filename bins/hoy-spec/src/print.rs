@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use hoy_cli::{Context, Error, Result, Stdout};
 use hoy_layout::{Image, Roots, Store};
-use hoy_oci::{ContainerConfig, ImageConfig};
+use hoy_oci::{ContainerConfig, IdMapping, IdMaps, ImageConfig};
 use hoy_spec::{Host, Request, Users, generate};
 
 use crate::args::Args;
@@ -21,12 +21,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let host = Host::current();
     let options = &args.options;
+    let ids = ids(args)?;
+    let mode = options.user_namespace_mode();
     let made = generate(&Request {
         image: &image,
         options,
         command: &args.command,
         users: &users,
         host: &host,
+        ids: ids.as_ref(),
+        user_namespace: (mode.0 == "ns").then_some(mode.1),
         hostname: "hoy",
         mounts: &[],
     })?;
@@ -57,6 +61,30 @@ fn image(args: &Args) -> Result<(ContainerConfig, Vec<PathBuf>)> {
     let (_, Image { config, .. }) = store.image(name)?;
     let layers = config.rootfs.diff_ids.iter().map(|id| store.layer(id)).collect();
     Ok((config.config, layers))
+}
+
+/// The ids of a user namespace: those that a container was given, or those that options list.
+fn ids(args: &Args) -> Result<Option<IdMaps>> {
+    let options = &args.options;
+    if let Some(text) = &args.container {
+        let store = Store::open_or_create(&roots(args))?;
+        return Ok(store.find_container(text)?.container()?.id_maps);
+    }
+    let has_names = options.subuidname.is_some() || options.subgidname.is_some();
+    if has_names || !matches!(options.user_namespace_mode().0, "" | "host" | "private" | "ns") {
+        let error = Error::msg("which ids these options mean is decided when the container is made");
+        return Err(error.with_hint("give them to \"hoy-storage create\", and name that container with --container"));
+    }
+    let parse = |texts: &[String]| texts.iter().map(|text| IdMapping::parse(text)).collect::<hoy_oci::Result<Vec<_>>>();
+    let (mut uids, mut gids) = (parse(&options.uidmap)?, parse(&options.gidmap)?);
+    if uids.is_empty() {
+        uids.clone_from(&gids);
+    } else if gids.is_empty() {
+        gids.clone_from(&uids);
+    }
+    let maps = IdMaps { uid_mappings: uids, gid_mappings: gids };
+    maps.check()?;
+    Ok(Some(maps).filter(|maps| !maps.uid_mappings.is_empty()))
 }
 
 fn roots(args: &Args) -> Roots {

@@ -87,8 +87,37 @@ pub(crate) struct Create {
     /// Put FILE into the container's directory as NAME.json before anybody sees the container
     #[arg(long, value_name = "NAME=FILE")]
     pub(crate) record: Vec<String>,
+    #[command(flatten)]
+    pub(crate) ids: Ids,
     /// Image in the store, or "scratch" for an empty root file system
     pub(crate) image: String,
+}
+
+/// The user namespace of a container, as podman has it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ids {
+    /// The container's user namespace: auto, keep-id, nomap, host, private, container:ID, ns:PATH
+    #[arg(long, value_name = "MODE[:OPTIONS]")]
+    userns: Option<String>,
+    /// Map user ids into the container
+    #[arg(long, value_name = "CONTAINER:HOST:SIZE")]
+    uidmap: Vec<String>,
+    /// Map group ids into the container
+    #[arg(long, value_name = "CONTAINER:HOST:SIZE")]
+    gidmap: Vec<String>,
+    /// Map the user ids that /etc/subuid gives to this name
+    #[arg(long, value_name = "NAME")]
+    subuidname: Option<String>,
+    /// Map the group ids that /etc/subgid gives to this name
+    #[arg(long, value_name = "NAME")]
+    subgidname: Option<String>,
+}
+
+impl From<Ids> for hoy_storage::IdOptions {
+    fn from(ids: Ids) -> Self {
+        let Ids { userns, uidmap, gidmap, subuidname, subgidname } = ids;
+        Self { userns, uidmap, gidmap, subuidname, subgidname }
+    }
 }
 
 #[derive(Debug, clap::Args)]

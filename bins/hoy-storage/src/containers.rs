@@ -30,6 +30,7 @@ pub(crate) fn create(place: &Place, args: args::Create) -> Result<ExitCode> {
         bundle: args.bundle,
         name: args.name,
         volatile: args.volatile,
+        ids: args.ids.into(),
         now: Some(Timestamp::from(SystemTime::now())),
     };
     let container = hoy_storage::create(&place.store()?, place.xattrs, &options).map_err(explain)?;

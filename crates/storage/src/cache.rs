@@ -15,7 +15,7 @@ use hoy_sys::rustix::fs::{Mode, OFlags, syncfs};
 use serde::{Deserialize, Serialize};
 
 use crate::directory::{TemporaryDirectory, remove_whole, temporary_name};
-use crate::overlay::{Overlay, unmount_at};
+use crate::overlay::{Overlay, Writable, unmount_at};
 use crate::{Error, Result, boot};
 
 /// Written data is on disk after this time by itself (vm.dirty_expire_centisecs), so that waiting for it costs little.
@@ -264,7 +264,8 @@ impl<'a> Cache<'a> {
             lowers.push(empty);
         }
         self.copy_root(&upper, below)?;
-        Overlay { lowers: &lowers, upper: &upper, work: &work, xattrs: self.xattrs }.mount(&merged)?;
+        let writable = Some(Writable { upper: &upper, work: &work, volatile: true });
+        Overlay { lowers: &lowers, writable, xattrs: self.xattrs, maps: None }.mount(&merged)?;
         let root = File::open(&merged).map_err(Error::io("open", &merged));
         let report = root.and_then(|root| unpack_blob(self.store, layer, root.as_fd(), Flavour::Plain));
         unmount_at(&merged, true).map_err(Error::io("unmount", &merged))?;

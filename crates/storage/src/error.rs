@@ -80,6 +80,35 @@ pub enum Error {
         /// Where it is mounted.
         path: PathBuf,
     },
+    /// The container's root file system is mounted where only a process sees it.
+    #[error("process {pid} still has the root file system of container {id}")]
+    Held {
+        /// The container.
+        id: String,
+        /// The process.
+        pid: i32,
+    },
+    /// A container that need not survive a power cut.
+    #[error(
+        "container {0} was made with --volatile, and the machine has been started again since: its files may be torn"
+    )]
+    Torn(String),
+    /// More layers than overlayfs stacks.
+    #[error("mount {count} layers: an overlay takes 500")]
+    Layers {
+        /// How many there are.
+        count: usize,
+    },
+    /// A file's owner is not among the ids of the container.
+    #[error("\"{}\" belongs to {uid}:{gid}, which the container's ids do not have", path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Its user.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
     /// An image that containers were made from.
     #[error("image {image} is in use by container {container}")]
     InUse {
@@ -127,6 +156,9 @@ impl Error {
             Self::Layout(hoy_layout::Error::Damaged { path, .. }) if path.ends_with("index.json") => {
                 Some("\"hoy-storage check --repair\" brings the last good index back".to_owned())
             }
+            Self::Held { .. } => Some("end it first".to_owned()),
+            Self::Torn(_) => Some("remove the container and make it anew".to_owned()),
+            Self::Owner { .. } => Some("ask for more ids, as --userns=auto:size=65536".to_owned()),
             Self::Busy { .. } => Some("end what uses it, or add --force".to_owned()),
             Self::InUse { .. } => {
                 Some("remove the container first, or add --force to keep it without its image".to_owned())

@@ -15,12 +15,16 @@ mod error;
 pub mod holder;
 pub mod ids;
 mod images;
+mod mapped;
+mod mounts;
 pub mod namespace;
 mod overlay;
 mod prune;
 mod reach;
 mod reset;
+mod shift;
 mod unpack;
+mod userns;
 
 pub use cache::{Cache, LayerRecord};
 pub use changes::{Changes, export};
@@ -32,3 +36,4 @@ pub use images::{ImageSummary, Removed, history, list_images, remove_image, tag,
 pub use prune::{CountAndBytes, DiskUsage, PruneOptions, Pruned, disk_usage, prune};
 pub use reset::reset;
 pub use unpack::unpack_image;
+pub use userns::IdOptions;
