@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// The store's volatile directory
     #[arg(long, value_name = "DIR", env = "HOY_RUNROOT", hide_env = true)]
     pub(crate) runroot: Option<PathBuf>,
+    /// Further store whose images are used where they are and never changed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) additional_store: Vec<PathBuf>,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     pub(crate) help: Option<bool>,

@@ -57,7 +57,7 @@ fn image(args: &Args) -> Result<(ContainerConfig, Vec<PathBuf>)> {
         let config = ImageConfig::parse(&bytes).context(|| format!("read \"{name}\""))?;
         return Ok((config.config, Vec::new()));
     }
-    let store = Store::open_or_create(&roots(args))?;
+    let store = open_store(args)?;
     let (_, Image { config, .. }) = store.image(name)?;
     let layers = config.rootfs.diff_ids.iter().map(|id| store.layer(id)).collect();
     Ok((config.config, layers))
@@ -67,7 +67,7 @@ fn image(args: &Args) -> Result<(ContainerConfig, Vec<PathBuf>)> {
 fn ids(args: &Args) -> Result<Option<IdMaps>> {
     let options = &args.options;
     if let Some(text) = &args.container {
-        let store = Store::open_or_create(&roots(args))?;
+        let store = open_store(args)?;
         return Ok(store.find_container(text)?.container()?.id_maps);
     }
     let has_names = options.subuidname.is_some() || options.subgidname.is_some();
@@ -87,17 +87,15 @@ fn ids(args: &Args) -> Result<Option<IdMaps>> {
     Ok(Some(maps).filter(|maps| !maps.uid_mappings.is_empty()))
 }
 
-fn roots(args: &Args) -> Roots {
+fn open_store(args: &Args) -> Result<Store> {
     let uid = hoy_sys::rustix::process::getuid().as_raw();
     let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let mut roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
-    if let Some(root) = &args.root {
-        roots.root.clone_from(root);
+    let roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
+    let mut roots = roots.with(args.root.as_deref(), args.runroot.as_deref(), &args.additional_store)?;
+    for problem in roots.leave_out_unreadable() {
+        writeln!(std::io::stderr(), "hoy-spec: warning: {}", hoy_cli::Error::from(problem))?;
     }
-    if let Some(runroot) = &args.runroot {
-        roots.runroot.clone_from(runroot);
-    }
-    roots
+    Ok(Store::open_or_create(&roots)?)
 }
 
 fn users_in(root: &Path) -> Result<Users> {

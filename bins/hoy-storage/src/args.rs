@@ -15,6 +15,9 @@ pub(crate) struct Args {
     /// Directory of volatile state
     #[arg(long, value_name = "DIR", env = "HOY_RUNROOT", hide_env_values = true, global = true)]
     pub(crate) runroot: Option<PathBuf>,
+    /// Further store whose images and layers are used where they are and never changed; HOY_ADDITIONAL_STORES lists such too
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) additional_store: Vec<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

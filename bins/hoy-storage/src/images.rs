@@ -51,6 +51,7 @@ fn row(summary: &ImageSummary, name: Option<&String>, full: bool, now: i64) -> V
         "CreatedAt": created.map_or(NONE.to_owned(), |created| created.to_string()),
         "CreatedTime": created.map_or(NONE.to_owned(), |created| created.to_string()),
         "Size": human::size(summary.size),
+        "ReadOnly": summary.additional.is_some(),
     })
 }
 
@@ -66,6 +67,7 @@ fn object(summary: &ImageSummary) -> Value {
         "CreatedAt": created.map(|created| created.to_string()),
         "Size": summary.size,
         "Dangling": summary.names.is_empty(),
+        "ReadOnly": summary.additional.is_some(),
     })
 }
 
@@ -113,6 +115,9 @@ pub(crate) fn list(place: &Place, args: &args::Images) -> Result<ExitCode> {
         columns.push(("Digest", "DIGEST"));
     }
     columns.extend([("ID", "IMAGE ID"), ("Created", "CREATED"), ("Size", "SIZE")]);
+    if images.iter().any(|image| image.additional.is_some()) {
+        columns.push(("ReadOnly", "R/O"));
+    }
     let text = table::list(args.format.as_deref(), args.noheading, &columns, &rows)?;
     Stdout::new().write_all(text.as_bytes())?;
     DONE
@@ -139,7 +144,8 @@ pub(crate) fn rmi(place: &Place, args: &args::Rmi) -> Result<ExitCode> {
         false => args.images.clone(),
         true => {
             let all = hoy_storage::list_images(&store).map_err(explain)?;
-            all.iter().map(|image| image.descriptor.digest.to_string()).collect()
+            let own = all.iter().filter(|image| image.additional.is_none());
+            own.map(|image| image.descriptor.digest.to_string()).collect()
         }
     };
     for_each(&images, |image| {

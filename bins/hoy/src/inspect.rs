@@ -138,7 +138,6 @@ fn image(engine: &Engine, name: &str) -> Result<Value> {
     let store = engine.store();
     let (named, image) = store.image(name)?;
     let same: Vec<String> = store
-        .layout()
         .images()?
         .into_iter()
         .filter(|other| other.descriptor.digest == named.descriptor.digest)

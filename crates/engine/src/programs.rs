@@ -52,7 +52,7 @@ impl Programs {
             source: std::io::Error::new(std::io::ErrorKind::NotFound, "it is neither beside hoy nor in PATH"),
         };
         let mut command = Command::new(self.find(name.as_ref()).ok_or_else(missing)?);
-        command.env("HOY_ROOT", &self.roots.root).env("HOY_RUNROOT", &self.roots.runroot);
+        command.envs(self.roots.environment());
         Ok(command)
     }
 

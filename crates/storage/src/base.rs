@@ -21,7 +21,7 @@ impl Cache<'_> {
     pub(crate) fn root_entry(&self, names: &[String]) -> Result<Entry> {
         for name in names.iter().rev() {
             if self.usable(name).is_some_and(|record| record.has_root_entry) {
-                let path = self.path(name);
+                let path = self.place(name);
                 let directory = File::open(&path).map_err(Error::io("open", &path))?;
                 let entry = hoy_layer::directory_entry(directory.as_fd());
                 return entry.map_err(|e| Error::io("look at", &path)(std::io::Error::other(e)));
@@ -33,7 +33,7 @@ impl Cache<'_> {
     /// The layers as one tree.
     pub(crate) fn lower(&self, names: &[String]) -> Result<Lower> {
         let open = |name: &String| {
-            let path = self.path(name);
+            let path = self.place(name);
             File::open(&path).map(Into::into).map_err(Error::io("open", &path))
         };
         Ok(Lower::new(names.iter().rev().map(open).collect::<Result<_>>()?))
@@ -43,7 +43,7 @@ impl Cache<'_> {
     pub(crate) fn highest_id(&self, names: &[String]) -> u32 {
         let read = |file: &str| {
             names.iter().rev().find_map(|name| {
-                let root = File::open(self.path(name)).ok()?;
+                let root = File::open(self.place(name)).ok()?;
                 let opened = open_beneath(&root, file, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok()?;
                 let mut text = String::new();
                 File::from(opened).take(MAX_ACCOUNTS_BYTES).read_to_string(&mut text).ok()?;

@@ -271,7 +271,7 @@ fn mount_at(cache: &Cache<'_>, dir: &ContainerDir, container: &Container) -> Res
     if is_mount_point(&rootfs)? {
         return Ok(());
     }
-    let mut lowers: Vec<PathBuf> = container.layers.iter().rev().map(|name| cache.path(name)).collect();
+    let mut lowers: Vec<PathBuf> = container.layers.iter().rev().map(|name| cache.place(name)).collect();
     if lowers.len() > MAX_LAYERS {
         return Err(Error::Layers { count: lowers.len() });
     }

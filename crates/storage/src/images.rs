@@ -1,6 +1,7 @@
 //! Images as people see them: lists, names, removal, history.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use hoy_layout::{Image, NamedImage, Store};
 use hoy_oci::{Descriptor, Digest, Platform, Reference};
@@ -19,6 +20,8 @@ pub struct ImageSummary {
     pub image: Option<Image>,
     /// The bytes of its blobs in the store.
     pub size: u64,
+    /// The additional store that it is in, where it cannot be changed; none for the store itself.
+    pub additional: Option<PathBuf>,
 }
 
 /// What removing an image did.
@@ -36,8 +39,11 @@ pub struct Removed {
 /// [`Error::Layout`] when the index cannot be read; an image that cannot be read is listed without details.
 pub fn list_images(store: &Store) -> Result<Vec<ImageSummary>> {
     let mut all: Vec<ImageSummary> = Vec::new();
-    for NamedImage { name, descriptor } in store.layout().images()? {
-        if let Some(known) = all.iter_mut().find(|known| known.descriptor.digest == descriptor.digest) {
+    for NamedImage { name, descriptor, additional } in store.images()? {
+        let is_same = |known: &&mut ImageSummary| {
+            known.descriptor.digest == descriptor.digest && known.additional == additional
+        };
+        if let Some(known) = all.iter_mut().find(is_same) {
             known.names.extend(name);
             continue;
         }
@@ -45,7 +51,7 @@ pub fn list_images(store: &Store) -> Result<Vec<ImageSummary>> {
         let mut reachable = Reachable::default();
         reachable.follow(store, [&descriptor]).unwrap_or_default();
         let sizes = reachable.blobs.iter().filter_map(|digest| store.layout().blob_size(digest).ok().flatten());
-        all.push(ImageSummary { names: name.into_iter().collect(), size: sizes.sum(), descriptor, image });
+        all.push(ImageSummary { names: name.into_iter().collect(), size: sizes.sum(), descriptor, image, additional });
     }
     Ok(all)
 }
@@ -74,10 +80,10 @@ pub fn tag(store: &Store, image: &str, name: &str) -> Result<String> {
 /// # Errors
 /// [`hoy_layout::Error::NoImage`].
 pub fn untag(store: &Store, image: &str, names: &[String]) -> Result<Vec<String>> {
-    let found = store.find_image(image)?;
+    let found = store.find_own_image(image)?;
     let mut remove = Vec::new();
     for name in names {
-        remove.extend(store.find_image(name)?.name);
+        remove.extend(store.find_own_image(name)?.name);
     }
     store.layout().edit_index(|index| {
         let mut removed = Vec::new();
@@ -101,7 +107,7 @@ pub fn untag(store: &Store, image: &str, names: &[String]) -> Result<Vec<String>
 /// # Errors
 /// [`Error::InUse`] by a container unless `force`, [`hoy_layout::Error::NoImage`].
 pub fn remove_image(store: &Store, text: &str, force: bool) -> Result<Removed> {
-    let found = store.find_image(text)?;
+    let found = store.find_own_image(text)?;
     let is_by_name = found.name.as_deref().is_some_and(|name| {
         let candidates = Reference::candidates(text).unwrap_or_default();
         name == text || candidates.iter().any(|candidate| candidate.to_string() == name)
