@@ -26,9 +26,9 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Make a container from an image, mount its root file system, print its id
     Create(Create),
-    /// Mount containers' root file systems and print where; without a container, list what is mounted
+    /// Mount root file systems of containers or images and print where; without a name, list what is mounted
     Mount(Mount),
-    /// Unmount containers' root file systems
+    /// Unmount root file systems of containers or images
     #[command(alias = "unmount")]
     Umount(Umount),
     /// Remove containers with everything written in them
@@ -125,13 +125,19 @@ impl From<Ids> for hoy_storage::IdOptions {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Mount {
+    /// Mount images, read-only, and not containers; without an image, list which are mounted
+    #[arg(short, long)]
+    pub(crate) image: bool,
     /// Names, ids or unique beginnings of ids
     #[arg(value_name = "CONTAINER")]
-    pub(crate) containers: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Umount {
+    /// Unmount images and not containers
+    #[arg(short, long)]
+    pub(crate) image: bool,
     /// Unmount also while it is in use
     #[arg(short, long)]
     pub(crate) force: bool,

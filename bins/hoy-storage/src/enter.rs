@@ -32,7 +32,7 @@ enum Needs {
 fn needs(command: &Command) -> Needs {
     match command {
         Command::Create(_) => Needs::Holder,
-        Command::Mount(mount) if mount.containers.is_empty() => Needs::Mounts,
+        Command::Mount(mount) if mount.names.is_empty() => Needs::Mounts,
         Command::Mount(_) => Needs::Holder,
         Command::Containers(list) if list.quiet => Needs::Nothing,
         Command::Containers(_) => Needs::Mounts,
@@ -83,7 +83,7 @@ pub(crate) fn enter(place: &Place, command: &Command) -> Result<Option<ExitCode>
     inside.arg("unshare").arg("--").arg(SELF).args(std::env::args_os().skip(1));
     inside.envs(place.roots.environment());
     let status = match command {
-        Command::Mount(mount) => run_and_prefix(inside, &holder, mount.containers.is_empty())?,
+        Command::Mount(mount) => run_and_prefix(inside, &holder, mount.names.is_empty())?,
         _ => inside.status().context(|| "run in a user namespace")?,
     };
     drop(keep);

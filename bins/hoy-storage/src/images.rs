@@ -10,6 +10,7 @@ use hoy_storage::ImageSummary;
 use serde_json::{Value, json};
 
 use crate::args;
+use crate::containers::print_path;
 use crate::open::{Place, explain, explain_layout, for_each, say};
 
 const DONE: Result<ExitCode> = Ok(ExitCode::SUCCESS);
@@ -22,6 +23,36 @@ pub(crate) fn unpack(place: &Place, args: &args::Unpack) -> Result<ExitCode> {
     if refused > 0 {
         say(format_args!("{refused} owners or extended attributes could not be set"));
     }
+    DONE
+}
+
+pub(crate) fn mount(place: &Place, names: &[String]) -> Result<ExitCode> {
+    let store = place.store()?;
+    if names.is_empty() {
+        for mounted in hoy_storage::mounted_images(&store) {
+            print_line(format_args!("{} {}", mounted.name, mounted.path(&store).display()))?;
+        }
+        return DONE;
+    }
+    for_each(names, |name| {
+        let mounted = hoy_storage::mount_image(&store, place.xattrs, name).map_err(explain)?;
+        if let Some(reason) = &mounted.copied {
+            say(format_args!(
+                "warning: no overlay can be mounted here ({reason}): \"{name}\" is a copy, which can be written to"
+            ));
+        }
+        print_path(&mounted.path(&store))
+    })?;
+    DONE
+}
+
+pub(crate) fn umount(place: &Place, args: &args::Umount) -> Result<ExitCode> {
+    let store = place.store()?;
+    let all: Vec<String> = match args.all {
+        true => hoy_storage::mounted_images(&store).into_iter().map(|mounted| mounted.name).collect(),
+        false => args.containers.clone(),
+    };
+    for_each(&all, |name| print_line(hoy_storage::umount_image(&store, name, args.force).map_err(explain)?))?;
     DONE
 }
 

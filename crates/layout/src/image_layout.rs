@@ -297,11 +297,9 @@ impl ImageLayout {
     /// As [`ImageLayout::index`].
     pub fn images(&self) -> Result<Vec<NamedImage>> {
         let entries = self.index()?.manifests.into_iter();
-        Ok(entries.map(|d| NamedImage {
-            name: d.ref_name().map(str::to_owned),
-            descriptor: d,
-            additional: None,
-        }).collect())
+        Ok(entries
+            .map(|d| NamedImage { name: d.ref_name().map(str::to_owned), descriptor: d, additional: None })
+            .collect())
     }
 
     /// What exactly this name points to; without a name, the layout's only entry.

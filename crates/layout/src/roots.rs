@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn further_stores() {
         let env = |name: &str| (name == ADDITIONAL).then(|| PathBuf::from("/b:relative:/s:/c"));
-        let roots = Roots::from_env(env, 0, true).with(Some(Path::new("/s")), None, &["/a".into(), "/b".into()]).unwrap();
+        let roots =
+            Roots::from_env(env, 0, true).with(Some(Path::new("/s")), None, &["/a".into(), "/b".into()]).unwrap();
         assert_eq!(roots.additional, ["/a", "/b", "/c"].map(PathBuf::from));
         assert!(roots.environment().contains(&(ADDITIONAL, "/a:/b:/c".into())));
         let mut roots = roots;

@@ -59,8 +59,12 @@ impl Store {
     }
 
     /// The directory of an unpacked layer, by diff ID or chain ID; a complete one is an overlay lower directory.
+    ///
+    /// That of an additional store, where only that has one.
     pub fn layer(&self, id: &Digest) -> PathBuf {
-        self.layers().join(id.hex())
+        let own = self.layers().join(id.hex());
+        let mut others = self.additional_layers().map(|layers| layers.join(id.hex()));
+        if own.is_dir() { own } else { others.find(|path| path.is_dir()).unwrap_or(own) }
     }
 
     /// The caches of unpacked layers of additional stores, which are never written.

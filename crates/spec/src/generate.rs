@@ -87,7 +87,7 @@ pub fn generate(request: &Request<'_>) -> Result<Generated> {
         capabilities,
     };
     let mut linux = Linux {
-        sysctl: sysctl(options, shared)?,
+        sysctl: sysctl(options, host, shared)?,
         resources: resources::resources(options, &devices.nodes, host)?,
         namespaces: namespaces(shared, request),
         seccomp: security.filter(options, &process.capabilities.bounding, host)?,
@@ -258,7 +258,7 @@ fn namespaces(shared: Shared, request: &Request<'_>) -> Vec<Namespace> {
 }
 
 /// Kernel parameters that belong to a namespace of the container's own: the others are the host's.
-fn sysctl(options: &Options, shared: Shared) -> Result<BTreeMap<String, String>> {
+fn sysctl(options: &Options, host: &Host, shared: Shared) -> Result<BTreeMap<String, String>> {
     const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -271,8 +271,9 @@ fn sysctl(options: &Options, shared: Shared) -> Result<BTreeMap<String, String>>
     ];
     let mut all = BTreeMap::new();
     if !shared.network {
-        // As containers.conf(5) "default_sysctls": ping without CAP_NET_RAW.
-        all.insert("net.ipv4.ping_group_range".to_owned(), "0 0".to_owned());
+        // As containers.conf(5) "default_sysctls": ping without CAP_NET_RAW. The group must be one of the user namespace.
+        let group = host.gids.iter().map(|(first, _)| *first).min().unwrap_or(0);
+        all.insert("net.ipv4.ping_group_range".to_owned(), format!("{group} {group}"));
     }
     for text in &options.sysctl {
         let wrong = |reason: &str| Error::option("--sysctl", text, reason);

@@ -12,6 +12,7 @@ use hoy_sys::rustix::io::Errno;
 
 use crate::directory::remove_whole;
 use crate::mapped::MAP_IDS;
+use crate::mounts::unmount_all;
 use crate::overlay::{
     MAX_LAYERS, MOUNT_OVERLAY, Overlay, VOLATILE_MARK, Writable, is_mount_point, unmount_at, why_impossible,
 };
@@ -238,7 +239,7 @@ fn put(dir: &ContainerDir, name: &str, file: &Path) -> Result<()> {
 }
 
 /// An error's meaning without its number.
-fn words(error: &impl std::fmt::Display) -> String {
+pub(crate) fn words(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
@@ -261,7 +262,7 @@ fn discard(dir: &ContainerDir, container: &Container) {
     remove_whole(dir.path()).unwrap_or_default();
 }
 
-fn make_directory(path: &Path, mode: u32) -> Result<()> {
+pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<()> {
     DirBuilder::new().mode(mode).recursive(true).create(path).map_err(Error::io("create", path))
 }
 
@@ -310,7 +311,7 @@ pub fn mount(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir) -> Result
     if container.volatile.is_some() {
         // Nothing was lost since it was last mounted: that was in this boot.
         let mark = dir.work().join(VOLATILE_MARK);
-        match std::fs::remove_dir(&mark) {
+        match std::fs::remove_dir_all(&mark) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &mark)(e)),
             _ => {}
         }
@@ -363,19 +364,7 @@ pub fn is_mounted(container: &Container) -> Result<bool> {
 pub fn umount(dir: &ContainerDir, force: bool) -> Result<()> {
     let _lock = dir.lock()?;
     let container = dir.container()?;
-    unmount_container(dir, &container.bundle.join("rootfs"), force)
-}
-
-fn unmount_container(dir: &ContainerDir, rootfs: &Path, force: bool) -> Result<()> {
-    // A mount may lie over another of the same container.
-    while is_mount_point(rootfs)? {
-        match unmount_at(rootfs, force) {
-            Ok(()) => {}
-            Err(Errno::BUSY) => return Err(Error::Busy { id: dir.id().to_string(), path: rootfs.to_owned() }),
-            Err(errno) => return Err(Error::io("unmount", rootfs)(errno)),
-        }
-    }
-    Ok(())
+    unmount_all(&container.bundle.join("rootfs"), dir.id().as_str(), force)
 }
 
 /// Removes a container: its mount, what was written in it, and its directory.
@@ -387,7 +376,7 @@ pub fn rm(dir: &ContainerDir, force: bool) -> Result<()> {
     match dir.container() {
         Ok(container) => {
             let rootfs = container.bundle.join("rootfs");
-            unmount_container(dir, &rootfs, force)?;
+            unmount_all(&rootfs, dir.id().as_str(), force)?;
             // Somebody else's bundle directory keeps what else is in it.
             match why_copied(&container) {
                 Some(_) => remove_whole(&rootfs)?,
@@ -399,7 +388,7 @@ pub fn rm(dir: &ContainerDir, force: bool) -> Result<()> {
             let unfinished = dir.read_json::<Container>(CREATING);
             let bundle = unfinished.as_ref().map_or(dir.path(), |container| container.bundle.as_path());
             let rootfs = bundle.join("rootfs");
-            unmount_container(dir, &rootfs, force)?;
+            unmount_all(&rootfs, dir.id().as_str(), force)?;
             if unfinished.as_ref().is_ok_and(|container| why_copied(container).is_some()) {
                 remove_whole(&rootfs)?;
             }

@@ -72,10 +72,10 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The container's root file system is in use.
-    #[error("the root file system of container {id} is in use at \"{}\"", path.display())]
+    /// A mounted root file system is in use.
+    #[error("the root file system of {id} is in use at \"{}\"", path.display())]
     Busy {
-        /// The container.
+        /// The container, or the image.
         id: String,
         /// Where it is mounted.
         path: PathBuf,
@@ -116,6 +116,14 @@ pub enum Error {
         image: String,
         /// The first such container.
         container: String,
+    },
+    /// An image that is mounted.
+    #[error("image {image} is mounted at \"{}\"", path.display())]
+    Mounted {
+        /// The image as asked for.
+        image: String,
+        /// Where.
+        path: PathBuf,
     },
     /// Ids for a user namespace could not be had.
     #[error("{what}: {remedy}")]
@@ -160,6 +168,7 @@ impl Error {
             Self::Torn(_) => Some("remove the container and make it anew".to_owned()),
             Self::Owner { .. } => Some("ask for more ids, as --userns=auto:size=65536".to_owned()),
             Self::Busy { .. } => Some("end what uses it, or add --force".to_owned()),
+            Self::Mounted { image, .. } => Some(format!("\"hoy-storage umount --image {image}\" unmounts it")),
             Self::InUse { .. } => {
                 Some("remove the container first, or add --force to keep it without its image".to_owned())
             }

@@ -71,6 +71,9 @@ impl Holder {
     pub fn end_if_unused(self, store: &Store) -> Result<()> {
         let Some(_lock) = Lock::try_exclusive(&store.runroot().join(LOCK))? else { return Ok(()) };
         let points = mounts::points_of(self.pid);
+        if points.iter().any(|point| point.starts_with(store.runroot().join("images"))) {
+            return Ok(());
+        }
         for dir in store.all_containers()? {
             if dir.container().is_ok_and(|container| points.contains(&container.bundle.join("rootfs"))) {
                 return Ok(());

@@ -40,9 +40,8 @@ pub struct Removed {
 pub fn list_images(store: &Store) -> Result<Vec<ImageSummary>> {
     let mut all: Vec<ImageSummary> = Vec::new();
     for NamedImage { name, descriptor, additional } in store.images()? {
-        let is_same = |known: &&mut ImageSummary| {
-            known.descriptor.digest == descriptor.digest && known.additional == additional
-        };
+        let is_same =
+            |known: &&mut ImageSummary| known.descriptor.digest == descriptor.digest && known.additional == additional;
         if let Some(known) = all.iter_mut().find(is_same) {
             known.names.extend(name);
             continue;
@@ -120,7 +119,18 @@ pub fn remove_image(store: &Store, text: &str, force: bool) -> Result<Removed> {
     };
     let is_last = same.filter_map(|other| other.name.as_ref()).all(|name| names.contains(name));
     let image = store.layout().image(&found.descriptor, &Platform::host()).ok();
-    if is_last && !force {
+    // What an additional store has stays for whoever uses it.
+    let is_elsewhere = store
+        .images()?
+        .iter()
+        .any(|other| other.additional.is_some() && other.descriptor.digest == found.descriptor.digest);
+    let is_needed = is_last && !is_elsewhere;
+    let manifest = image.as_ref().map(|image| image.descriptor.digest);
+    let mounted = crate::mounted_images(store).into_iter().find(|mounted| Some(mounted.manifest) == manifest);
+    if let Some(mounted) = mounted.filter(|_| is_needed) {
+        return Err(Error::Mounted { image: text.to_owned(), path: mounted.path(store) });
+    }
+    if is_needed && !force {
         let user = user_of(store, &found.descriptor, image.as_ref())?;
         if let Some(container) = user {
             return Err(Error::InUse { image: text.to_owned(), container });

@@ -5,6 +5,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use hoy_sys::rustix::io::Errno;
+
+use crate::overlay::{is_mount_point, unmount_at};
+use crate::{Error, Result};
+
 /// Every process of this machine that can be seen.
 pub(crate) fn processes() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -38,6 +43,21 @@ pub(crate) fn rooted_in(upper: &Path) -> Option<i32> {
         text.split(|&c| c == b'\n').any(is_it)
     };
     processes().filter(|pid| namespace_of(*pid).is_some_and(|namespace| seen.insert(namespace))).find(has_it)
+}
+
+/// Unmounts what is at `path`, all of it where mounts lie over one another; `force` takes it from processes that use it.
+///
+/// # Errors
+/// [`Error::Busy`] of `owner`, [`Error::Io`].
+pub(crate) fn unmount_all(path: &Path, owner: &str, force: bool) -> Result<()> {
+    while is_mount_point(path)? {
+        match unmount_at(path, force) {
+            Ok(()) => {}
+            Err(Errno::BUSY) => return Err(Error::Busy { id: owner.to_owned(), path: path.to_owned() }),
+            Err(errno) => return Err(Error::io("unmount", path)(errno)),
+        }
+    }
+    Ok(())
 }
 
 /// Blanks, tabs, newlines and backslashes are written as three octal digits.

@@ -119,7 +119,11 @@ impl Overlay<'_> {
             }
         }
         for flag in self.flags() {
-            fsconfig_set_flag(&context, flag)?;
+            match fsconfig_set_flag(&context, flag) {
+                // Of Linux 5.10; without it the disk is waited for.
+                Err(Errno::INVAL) if flag == "volatile" => {}
+                other => other?,
+            }
         }
         fsconfig_create(&context)?;
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, self.attributes())
