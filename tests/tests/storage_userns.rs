@@ -269,3 +269,27 @@ fn an_owner_that_the_ids_lack() {
     assert_eq!(sandbox.ok("hoy-storage", &["containers", "-q"]).lines().count(), 1);
     create(&sandbox, &["--userns=auto:size=4000", "far"]);
 }
+
+/// Inside a container with every privilege over its own ids: a file system that it mounted itself can be mapped.
+#[test]
+fn in_a_container() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let script = "export HOY_ROOT=/s/root HOY_RUNROOT=/s/run PATH=/programs:/bin; hoy-copy copy -q oci:/layout:busybox:latest store:busybox; \
+        hoy run --rm busybox id -u; hoy run --rm --userns=auto busybox cat /proc/self/uid_map; hoy-storage mount --image busybox";
+    let programs = format!("{}:/programs", hoy_tests::program_dir().display());
+    let layout = format!("{}:/layout", sandbox.path("layout").display());
+    for (userns, map) in [("--userns=host", ["0", "524288", "65536"]), ("--userns=auto", ["0", "1", "1024"])] {
+        let run = ["run", "--rm", "--privileged", userns, "--tmpfs", "/s", "-v", &programs, "-v", &layout];
+        let out = sandbox.run("hoy").args(run).args(["busybox", "sh", "-ec", script]).output();
+        assert_eq!(out.status, 0, "{userns}: {}", out.stderr);
+        let words: Vec<&str> = out.stdout.split_whitespace().skip(1).collect();
+        assert_eq!((words[0], &words[1..4]), ("0", &map[..]), "{userns}");
+        assert!(words[4].ends_with("/rootfs"), "{userns}");
+        // Linux 6.3 maps ids on a tmpfs of a user namespace.
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let number = |at: usize| release.split(['.', '-']).nth(at).and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
+        if (number(0), number(1)) >= (6, 3) {
+            assert_eq!(out.stderr, "", "{userns}: nothing is copied");
+        }
+    }
+}
