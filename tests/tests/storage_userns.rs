@@ -293,3 +293,39 @@ fn in_a_container() {
         }
     }
 }
+
+/// CVE-2024-9676: the image's list of users, which says how many ids are needed, is read inside the image and never waits.
+#[test]
+fn a_hostile_list_of_users() {
+    let Some(sandbox) = busybox_store(User::Sub) else { return };
+    let host = sandbox.path("work/host");
+    fs::write(&host, "far:x:50000:50000::/:/bin/sh\n").unwrap();
+    let link = format!("ln -s {} etc/passwd", host.display());
+    let outside = format!("rm -r etc && ln -s {} etc", sandbox.path("work/etc").display());
+    fs::create_dir(sandbox.path("work/etc")).unwrap();
+    fs::copy(&host, sandbox.path("work/etc/passwd")).unwrap();
+    let huge = "yes root:x:40000:0::/:/bin/sh | head -c 3000000 >etc/passwd";
+    for (name, change) in
+        [("link", link.as_str()), ("outside", &outside), ("fifo", "mkfifo etc/passwd"), ("huge", huge)]
+    {
+        let script = format!(
+            "c=$(hoy-build from busybox); cd $(hoy-storage mount $c); rm etc/passwd; {change}; \
+            cd /; hoy-build commit -q $c {name}"
+        );
+        sandbox.run("sh").args(["-ec", &script]).ok();
+        let made = sandbox.run("timeout").args(["20", "hoy-storage", "create", "--userns=auto", name]).output();
+        // One that is too long is no list of users, or read as far as it may be.
+        let sizes = if name == "huge" { [1024, 40_001] } else { [1024, 1024] };
+        assert_eq!(made.status, 0, "{name}: {}", made.stderr);
+        assert!(sizes.contains(&maps(&sandbox, made.stdout.trim())[0][2]), "{name}");
+        sandbox.ok("hoy-storage", &["rm", made.stdout.trim()]);
+    }
+    // A list of users that is one counts.
+    let script = format!(
+        "c=$(hoy-build from busybox); cp {} $(hoy-storage mount $c)/etc/passwd; hoy-build commit -q $c far",
+        host.display()
+    );
+    sandbox.run("sh").args(["-ec", &script]).ok();
+    let made = sandbox.run("hoy-storage").args(["create", "--userns=auto", "far"]).ok();
+    assert_eq!(maps(&sandbox, &made)[0][2], 50_001);
+}
