@@ -49,13 +49,28 @@ pub fn busybox_layout(dir: &Path) {
 /// Writes the OCI layout `layout` with the image `many` of `count` layers, each with a file of its own and with `top`,
 /// which the next replaces; the number of the layer is in both.
 pub fn many_layers(layout: &Path, count: usize) {
+    let files = |number: usize| {
+        let text = number.to_string();
+        [tar_entry("top", &text), tar_entry(&format!("file{number}"), &text)].concat()
+    };
+    layers_of(layout, count, files);
+}
+
+/// Writes the OCI layout `layout` with the image `many` of one layer with `count` files.
+pub fn many_files(layout: &Path, count: usize) {
+    let file = |number: usize| tar_entry(&format!("{}/{number}", number % 500), &number.to_string());
+    layers_of(layout, 1, |_| (0..count).flat_map(file).collect());
+}
+
+/// The image `many` of `count` layers, each with the entries that `entries` gives for its number.
+fn layers_of(layout: &Path, count: usize, entries: impl Fn(usize) -> Vec<u8>) {
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).expect("make a directory");
     let names: Vec<String> = (0..count).map(|number| format!("layer{number}")).collect();
     for (number, name) in names.iter().enumerate() {
-        let text = number.to_string();
-        let files = [tar_entry("top", &text), tar_entry(&format!("file{number}"), &text), vec![0; 1024]];
-        fs::write(blobs.join(name), files.concat()).expect("write a layer");
+        let mut archive = entries(number);
+        archive.resize(archive.len() + 1024, 0);
+        fs::write(blobs.join(name), archive).expect("write a layer");
     }
     let layers = by_digest(&blobs, &names, "application/vnd.oci.image.layer.v1.tar");
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
