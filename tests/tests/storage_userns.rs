@@ -42,6 +42,8 @@ fn ranges_are_nobody_elses() {
     assert!(ranges.iter().all(|range| range[0] == 0 && range[2] == 5000 && range[1] >= 524_288), "{ranges:?}");
     assert!(ranges.windows(2).all(|pair| pair[0][1] + 5000 <= pair[1][1]), "{ranges:?}");
     // What is removed is free again, and given to the next.
+    let listed: Value = serde_json::from_str(&sandbox.ok("hoy-storage", &["containers", "--json"])).unwrap();
+    assert!(listed.as_array().unwrap().iter().all(|row| row["IdMaps"]["gidMappings"][0]["size"] == 5000), "{listed}");
     let second = maps(&sandbox, &ids[1]);
     sandbox.ok("hoy-storage", &["rm", &ids[1]]);
     assert_eq!(maps(&sandbox, &create(&sandbox, &["--userns=auto:size=5000", "busybox"])), second);

@@ -190,6 +190,7 @@ pub(crate) fn list(place: &Place, args: &args::Containers) -> Result<ExitCode> {
             "Created": human::ago(container.created.unix_seconds(), now),
             "CreatedAt": container.created.to_string(),
             "Bundle": container.bundle.to_string_lossy(),
+            "IdMaps": container.id_maps,
             "Mounted": hoy_storage::is_mounted(&container).unwrap_or(false),
         }));
         if args.quiet {
