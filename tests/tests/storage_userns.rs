@@ -83,7 +83,8 @@ fn a_layer_does_not_show_it() {
                 .args(["busybox", "sh", "-ec", change])
                 .output();
             assert_eq!(out.status, 0, "{options:?}: {}", out.stderr);
-            assert_eq!(out.stderr.contains(SAYS_COPY), user != User::Root && !options.is_empty(), "{}", out.stderr);
+            let is_said = user != User::Root && !options.is_empty();
+            assert_eq!(out.stderr.contains(SAYS_COPY), is_said, "{}", out.stderr);
             let sum =
                 |command: &str| sandbox.run("sh").args(["-c", &format!("hoy-storage {command} | sha256sum")]).ok();
             let both = [
@@ -139,7 +140,8 @@ fn keep_id_and_the_like() {
         let run = |options: &[&str], script: &str| {
             sandbox.run("hoy").args(["run", "--rm"]).args(options).args(["busybox", "sh", "-c", script]).output()
         };
-        assert_eq!(run(&["--userns=keep-id"], "id -u; id -g").stdout, format!("{uid}\n{gid}\n"));
+        let kept = run(&["--userns=keep-id"], "id -u; id -g");
+        assert_eq!(kept.stdout, format!("{uid}\n{gid}\n"), "{}", kept.stderr);
         assert_eq!(run(&["--userns=keep-id:uid=200,gid=210"], "id -u; id -g").stdout, "200\n210\n");
         // A file of the caller's is the caller's there too.
         let volume = format!("{}:/work", sandbox.path("work").display());
@@ -168,6 +170,35 @@ fn keep_id_and_the_like() {
             .args(["create", "--userns=auto", "busybox"])
             .fails(1, &["too few are left", "/etc/subuid"]);
     }
+}
+
+/// Where mounts cannot be mapped, containers of the same ids share one copy of the image, which is made once.
+#[test]
+fn a_copy_is_made_once() {
+    let Some(sandbox) = busybox_store(User::Sub) else { return };
+    let run = || sandbox.run("hoy").args(["run", "--rm", "--userns=keep-id", "busybox", "touch", "/tmp/new"]).output();
+    let (first, second) = (run(), run());
+    assert!(first.status == 0 && first.stderr.contains(SAYS_COPY), "{}", first.stderr);
+    assert_eq!((second.status, second.stderr.as_str()), (0, ""));
+    let copies = || {
+        fs::read_dir(sandbox.path("root/layers"))
+            .unwrap()
+            .flatten()
+            .filter(|e| e.file_name().to_string_lossy().starts_with("flat-"))
+    };
+    assert_eq!(copies().count(), 2, "a directory and its record");
+    // It is a cache: it can go while nobody needs it, and comes again when a container does.
+    let id = create(&sandbox, &["--userns=keep-id", "busybox"]);
+    let root = sandbox.ok("hoy-storage", &["mount", &id]);
+    sandbox.run("hoy-storage").args(["unshare", "sh", "-c", "touch $1/tmp/new", "-", &root]).ok();
+    sandbox.ok("hoy-storage", &["umount", &id]);
+    sandbox.ok("hoy-storage", &["unshare", "sh", "-c", "rm -r $HOY_ROOT/layers/flat-*"]);
+    sandbox.ok("hoy-storage", &["mount", &id]);
+    assert_eq!(sandbox.ok("hoy-storage", &["diff", &id]), "C /tmp\nA /tmp/new");
+    sandbox.ok("hoy-storage", &["rm", &id]);
+    sandbox.ok("hoy-storage", &["prune", "--force"]);
+    assert_eq!(copies().count(), 0);
+    sandbox.ok("hoy-storage", &["create", "--userns=keep-id", "scratch"]);
 }
 
 /// A further process, and a container that shares the user namespace of another.

@@ -32,6 +32,7 @@ pub(crate) fn create(place: &Place, args: args::Create) -> Result<ExitCode> {
         volatile: args.volatile,
         ids: args.ids.into(),
         now: Some(Timestamp::from(SystemTime::now())),
+        warn: |text| say(format_args!("warning: {text}")),
     };
     let container = hoy_storage::create(&place.store()?, place.xattrs, &options).map_err(explain)?;
     if let Some(reason) = hoy_storage::why_copied(&container) {

@@ -53,14 +53,19 @@ pub enum Owners {
     /// Files of this user and this group are root's: those of an ordinary user without a user namespace.
     RootIs(u32, u32),
     /// The image has the ids inside, the tree those outside of these maps.
-    Mapped(IdMaps),
+    Mapped {
+        /// The maps.
+        maps: IdMaps,
+        /// Whether that holds for the layers below too.
+        below: bool,
+    },
 }
 
 impl Owners {
-    /// The same for the layers below, which have the image's owners already.
+    /// The same for the layers below.
     fn below(&self) -> &Self {
         match self {
-            Self::Mapped(_) => &Self::Same,
+            Self::Mapped { below: false, .. } => &Self::Same,
             other => other,
         }
     }
@@ -70,7 +75,9 @@ impl Owners {
             Self::Same => (uid, gid),
             Self::RootIs(user, group) => (if uid == *user { 0 } else { uid }, if gid == *group { 0 } else { gid }),
             // What was not given to the container keeps its owner.
-            Self::Mapped(maps) => (maps.container_uid(uid).unwrap_or(uid), maps.container_gid(gid).unwrap_or(gid)),
+            Self::Mapped { maps, .. } => {
+                (maps.container_uid(uid).unwrap_or(uid), maps.container_gid(gid).unwrap_or(gid))
+            }
         }
     }
 }

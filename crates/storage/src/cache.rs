@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hoy_layer::{Decompressor, Flavour, Limits, OverlayXattrs, Report};
 use hoy_layout::{Image, Lock, Store};
-use hoy_oci::{Descriptor, Digest};
+use hoy_oci::{Descriptor, Digest, IdMaps};
 use hoy_sys::path::open_beneath;
 use hoy_sys::rustix::fs::{Mode, OFlags, syncfs};
 use hoy_sys::rustix::process::geteuid;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::directory::{TemporaryDirectory, remove_whole, temporary_name};
 use crate::overlay::{Overlay, Writable, unmount_at};
-use crate::{Error, Result, boot};
+use crate::{Error, Result, boot, shift};
 
 /// Written data is on disk after this time by itself (vm.dirty_expire_centisecs), so that waiting for it costs little.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
@@ -106,24 +106,32 @@ impl<'a> Cache<'a> {
         Ok(names)
     }
 
-    /// Unpacks all layers of an image into one directory, for where overlays cannot be mounted; returns its name.
+    /// Unpacks all layers of an image into one directory, for where overlays cannot be mounted, or mounts not mapped:
+    /// then files belong to the ids outside of these maps. Returns its name.
     ///
     /// # Errors
     /// As [`Cache::unpack`].
-    pub(crate) fn unpack_flat(&self, image: &Image) -> Result<String> {
+    pub(crate) fn unpack_flat(&self, image: &Image, maps: Option<&IdMaps>) -> Result<String> {
         let layers = layers_of(image)?;
-        let chain = layers.iter().fold(None, |below, layer| Some(chain_id(below.as_ref(), &layer.diff_id)));
-        let name = format!("flat-{}", chain.map_or_else(|| "empty".to_owned(), |chain| chain.hex()));
+        let name = flat_name(&layers, maps);
         let _lock = self.lock(&name)?;
         if self.usable(&name).is_none() {
             remove_whole(&self.path(&name))?;
             let directory = TemporaryDirectory::create_in(&self.store.layers())?;
             crate::unpack::set_base(directory.path(), directory.fd())?;
             unpack_all(self.store, &layers, directory.fd())?;
+            if let Some(maps) = maps {
+                shift::give(directory.path(), maps)?;
+            }
             self.write_record(&name, &LayerRecord { has_root_entry: true, needs_parents: false, ..self.record(None) })?;
             directory.rename_to(&self.path(&name))?;
         }
         Ok(name)
+    }
+
+    /// Whether [`Cache::unpack_flat`] has nothing to do.
+    pub(crate) fn has_flat(&self, image: &Image, maps: Option<&IdMaps>) -> Result<bool> {
+        Ok(self.usable(&flat_name(&layers_of(image)?, maps)).is_some())
     }
 
     /// The record of a layer whose directory can be used, here or in an additional store.
@@ -345,6 +353,12 @@ impl<'a> Cache<'a> {
         }
         Ok(())
     }
+}
+
+fn flat_name(layers: &[ImageLayer], maps: Option<&IdMaps>) -> String {
+    let chain = layers.iter().fold(None, |below, layer| Some(chain_id(below.as_ref(), &layer.diff_id)));
+    let ids = maps.map(|maps| format!("-{}", shift::name_of(maps))).unwrap_or_default();
+    format!("flat-{}{ids}", chain.map_or_else(|| "empty".to_owned(), |chain| chain.hex()))
 }
 
 /// An image's layers, lowest first, checked against its configuration.

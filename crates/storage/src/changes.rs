@@ -38,25 +38,23 @@ impl Changes {
         crate::container::check_survived(&container)?;
         let cache = Cache::new(store, xattrs)?;
         let is_complete = crate::why_copied(&container).is_some();
-        if container.layers.iter().any(|name| cache.usable(name).is_none()) {
-            let image = crate::container::image_of(store, &container)?;
-            match is_complete {
-                true => drop(cache.unpack_flat(&image)?),
-                false => drop(cache.unpack(&image)?),
-            }
-        }
+        crate::container::restore_layers(store, &cache, &container)?;
         let path = if is_complete { container.bundle.join("rootfs") } else { dir.upper() };
         let upper = File::open(&path).map_err(Error::io("open", &path))?;
-        // On disk an upper directory has the image's ids, whatever the container's are.
-        let owners = if is_complete { owners(&container)? } else { ordinary_owner() };
+        // On disk an upper directory has the image's ids, whatever the container's are, where mounts can map them.
+        let shifted = crate::shift::on_disk(&container)?;
+        let owners = match shifted {
+            Some(maps) => Owners::Mapped { maps: maps.clone(), below: true },
+            None if is_complete => owners(&container)?,
+            None => ordinary_owner(),
+        };
+        let mut base = cache.root_entry(&container.layers)?;
+        if let Some(maps) = shifted {
+            let root = (maps.container_uid(base.uid), maps.container_gid(base.gid));
+            (base.uid, base.gid) = (root.0.unwrap_or(base.uid), root.1.unwrap_or(base.gid));
+        }
         let options = DiffOptions { owners, xattrs, is_complete, clamp, stubs: stubs(dir)? };
-        Ok(Self {
-            upper,
-            cache_lower: cache.lower(&container.layers)?,
-            base: cache.root_entry(&container.layers)?,
-            options,
-            id: container.id.to_string(),
-        })
+        Ok(Self { upper, cache_lower: cache.lower(&container.layers)?, base, options, id: container.id.to_string() })
     }
 
     fn diff(&self) -> Result<Diff<'_>> {
@@ -109,7 +107,8 @@ fn whole(path: &Path, xattrs: OverlayXattrs, owners: Owners, stubs: BTreeSet<Vec
 
 /// Whom the files of a root file system belong to.
 fn owners(container: &Container) -> Result<Owners> {
-    Ok(crate::shift::maps_of(container)?.map_or_else(ordinary_owner, |maps| Owners::Mapped(maps.clone())))
+    Ok(crate::shift::maps_of(container)?
+        .map_or_else(ordinary_owner, |maps| Owners::Mapped { maps: maps.clone(), below: false }))
 }
 
 /// Whom root's files belong to on disk, for a user who can make no other owner.

@@ -26,8 +26,21 @@ pub(crate) const CREATING: &str = "creating.json";
 /// The field of a container's record that says why its root file system is a copy.
 const COPIED: &str = "copied";
 
+/// The field that says why the files of a container belong to its own ids on disk.
+const SHIFTED: &str = "shifted";
+
+/// How a root file system comes about, and why not in the way before it.
+enum Way {
+    /// An overlay over the layers of the image.
+    Overlay,
+    /// An overlay over a copy of the image whose files belong to the container's ids; containers of the same ids share it.
+    Shifted(String),
+    /// A copy of the image.
+    Copied(String),
+}
+
 /// How a container is made.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct CreateOptions {
     /// The image's name; none for a container from nothing.
     pub image: Option<String>,
@@ -44,6 +57,8 @@ pub struct CreateOptions {
     pub records: Vec<(String, PathBuf)>,
     /// When it is made.
     pub now: Option<Timestamp>,
+    /// Told what a person should hear before it happens, as that something will take long.
+    pub warn: fn(&str),
 }
 
 /// Makes a container and mounts its root file system at `rootfs` in the bundle.
@@ -58,20 +73,22 @@ pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> 
     let cache = Cache::new(store, xattrs)?;
     let wanted = userns::wanted(store, &options.ids)?;
     if let Some(errno) = why_impossible() {
-        return create_as(store, &cache, options, &wanted, Some(words(&errno)));
+        return create_as(store, &cache, options, &wanted, Way::Copied(words(&errno)));
     }
-    match create_as(store, &cache, options, &wanted, None) {
+    let made = match create_as(store, &cache, options, &wanted, Way::Overlay) {
+        Err(Error::Io { doing: MAP_IDS, source, .. }) if is_refusal(&source) => {
+            create_as(store, &cache, options, &wanted, Way::Shifted(words(&source)))
+        }
+        other => other,
+    };
+    match made {
         // Not on every file system can an overlay lie, above all not on another overlay.
         Err(Error::Io { doing: MOUNT_OVERLAY, source, .. }) if is_refusal(&source) => {
-            create_as(store, &cache, options, &wanted, Some(words(&source)))
-        }
-        Err(Error::Io { doing: MAP_IDS, source, .. }) if is_refusal(&source) => {
-            let reason = format!("the kernel maps no ids of mounts here: {}", words(&source));
-            create_as(store, &cache, options, &wanted, Some(reason))
+            create_as(store, &cache, options, &wanted, Way::Copied(words(&source)))
         }
         Err(Error::Layers { count }) => {
             let reason = format!("{count} layers are more than the {MAX_LAYERS} of an overlay");
-            create_as(store, &cache, options, &wanted, Some(reason))
+            create_as(store, &cache, options, &wanted, Way::Copied(reason))
         }
         other => other,
     }
@@ -82,21 +99,23 @@ fn is_refusal(error: &std::io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
 }
 
-/// [`create`] with a mount, or with a copy for the reason that `copied` gives.
+/// [`create`] in one way.
 fn create_as(
     store: &Store,
     cache: &Cache<'_>,
     options: &CreateOptions,
     wanted: &Wanted,
-    copied: Option<String>,
+    way: Way,
 ) -> Result<Container> {
     let id = ContainerId::random()?;
     let name = options.name.clone().unwrap_or_else(|| id.short().to_owned());
     check_unused(store, &name)?;
     let image = options.image.as_deref().map(|image| store.image(image)).transpose()?;
-    let unpack = |image: &Image| match copied {
-        None => cache.unpack(image),
-        Some(_) => cache.unpack_flat(image).map(|name| vec![name]),
+    let unpack = |image: &Image| match way {
+        Way::Overlay => cache.unpack(image),
+        // Its ids are not known yet.
+        Way::Shifted(_) => cache.unpack(image),
+        Way::Copied(_) => cache.unpack_flat(image, None).map(|name| vec![name]),
     };
     let layers = image.as_ref().map(|(_, image)| unpack(image)).transpose()?.unwrap_or_default();
     let dir = store.container_dir(id.clone());
@@ -117,7 +136,11 @@ fn create_as(
         bundle,
         id_maps: None,
         volatile: options.volatile.then(boot::id).transpose()?,
-        other: copied.map(|reason| (COPIED.to_owned(), reason.into())).into_iter().collect(),
+        other: match way {
+            Way::Overlay => serde_json::Map::new(),
+            Way::Shifted(reason) => [(SHIFTED.to_owned(), reason.into())].into_iter().collect(),
+            Way::Copied(reason) => [(COPIED.to_owned(), reason.into())].into_iter().collect(),
+        },
     };
     let unpacked = image.as_ref().map(|(_, image)| image);
     let made = fill(store, cache, &dir, &mut container, unpacked, options, wanted).and_then(|()| {
@@ -182,14 +205,28 @@ fn fill(
     for path in [dir.upper(), dir.work(), dir.path().join("empty")] {
         make_directory(&path, 0o755)?;
     }
-    let (upper, entry) = (dir.upper(), cache.root_entry(&container.layers)?);
-    let directory = File::open(&upper).map_err(Error::io("open", &upper))?;
-    let set = hoy_layer::set_directory(directory.as_fd(), &entry);
-    set.map_err(|e| Error::io("prepare", &upper)(std::io::Error::other(e)))?;
     for (name, file) in &options.records {
         put(dir, name, file)?;
     }
     claim(store, cache, dir, container, wanted)?;
+    let shifted = shift::on_disk(container)?.cloned();
+    if let (Some(maps), Some(image)) = (&shifted, image) {
+        if !cache.has_flat(image, Some(maps))? {
+            let reason = why_shifted(container).unwrap_or_default();
+            (options.warn)(&format!(
+                "the kernel maps no ids of mounts here ({reason}): the image is copied for these ids, once"
+            ));
+        }
+        container.layers = vec![cache.unpack_flat(image, Some(maps))?];
+        write_record(dir, container)?;
+    }
+    let (upper, mut entry) = (dir.upper(), cache.root_entry(&container.layers)?);
+    if let (Some(maps), None) = (&shifted, image) {
+        (entry.uid, entry.gid) = (maps.host_uid(0).unwrap_or(0), maps.host_gid(0).unwrap_or(0));
+    }
+    let directory = File::open(&upper).map_err(Error::io("open", &upper))?;
+    let set = hoy_layer::set_directory(directory.as_fd(), &entry);
+    set.map_err(|e| Error::io("prepare", &upper)(std::io::Error::other(e)))?;
     if why_copied(container).is_none() {
         return mount_at(cache, dir, container);
     }
@@ -221,12 +258,16 @@ fn claim(
             Some(userns::choose(store, auto, || cache.highest_id(&container.layers))?)
         }
     };
-    match container.volatile {
-        Some(_) => dir.write_volatile_json(CREATING, container)?,
-        None => dir.write_json(CREATING, container)?,
-    }
+    write_record(dir, container)?;
     drop(choosing);
     Ok(())
+}
+
+fn write_record(dir: &ContainerDir, container: &Container) -> Result<()> {
+    match container.volatile {
+        Some(_) => Ok(dir.write_volatile_json(CREATING, container)?),
+        None => Ok(dir.write_json(CREATING, container)?),
+    }
 }
 
 /// Copies another program's record into the container's directory.
@@ -247,6 +288,24 @@ pub(crate) fn words(error: &impl std::fmt::Display) -> String {
 /// Why a container's root file system is a copy of its image's and no mount; none for a mount.
 pub fn why_copied(container: &Container) -> Option<&str> {
     container.other.get(COPIED).and_then(|reason| reason.as_str())
+}
+
+/// Why the files of a container belong to its own ids on disk, and are copies of its image's; none where mounts map them.
+pub fn why_shifted(container: &Container) -> Option<&str> {
+    container.other.get(SHIFTED).and_then(|reason| reason.as_str())
+}
+
+/// Unpacks what was lost, or what a crash made doubtful, of the layers of a container.
+pub(crate) fn restore_layers(store: &Store, cache: &Cache<'_>, container: &Container) -> Result<()> {
+    if container.layers.iter().all(|name| cache.usable(name).is_some()) {
+        return Ok(());
+    }
+    let image = image_of(store, container)?;
+    match (why_copied(container), shift::on_disk(container)?) {
+        (Some(_), _) => cache.unpack_flat(&image, None).map(drop),
+        (None, Some(maps)) => cache.unpack_flat(&image, Some(maps)).map(drop),
+        (None, None) => cache.unpack(&image).map(drop),
+    }
 }
 
 /// A creation that failed leaves nothing; what cannot be taken away now is garbage for prune.
@@ -281,7 +340,8 @@ fn mount_at(cache: &Cache<'_>, dir: &ContainerDir, container: &Container) -> Res
     }
     let (upper, work) = (dir.upper(), dir.work());
     let writable = Some(Writable { upper: &upper, work: &work, volatile: container.volatile.is_some() });
-    Overlay { lowers: &lowers, writable, xattrs: cache.xattrs(), maps: shift::maps_of(container)? }.mount(&rootfs)
+    let maps = shift::maps_of(container)?.filter(|_| why_shifted(container).is_none());
+    Overlay { lowers: &lowers, writable, xattrs: cache.xattrs(), maps }.mount(&rootfs)
 }
 
 /// Refuses a container that need not survive a power cut, and did not: the machine was started again since it was made.
@@ -317,9 +377,7 @@ pub fn mount(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir) -> Result
         }
     }
     let cache = Cache::new(store, xattrs)?;
-    if container.layers.iter().any(|name| cache.usable(name).is_none()) {
-        cache.unpack(&image_of(store, &container)?)?;
-    }
+    restore_layers(store, &cache, &container)?;
     mount_at(&cache, dir, &container)?;
     Ok(rootfs)
 }

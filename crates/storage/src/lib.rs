@@ -30,7 +30,7 @@ mod userns;
 pub use cache::{Cache, LayerRecord};
 pub use changes::{Changes, export};
 pub use check::{Damage, check};
-pub use container::{CreateOptions, create, is_mounted, mount, rename, rm, umount, why_copied};
+pub use container::{CreateOptions, create, is_mounted, mount, rename, rm, umount, why_copied, why_shifted};
 pub use error::{Error, Result};
 pub use hoy_layer::{ChangeKind, OverlayXattrs};
 pub use image_mount::{MountedImage, mount_image, mounted_images, umount_image};

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hoy_oci::{IdMapping, IdMaps};
 use hoy_sys::mount::{MountAttr, attr, mount_setattr};
@@ -18,6 +19,9 @@ use crate::{Error, Result};
 
 /// What was being done when the kernel does not map the ids of mounts here.
 pub(crate) const MAP_IDS: &str = "map the ids of files in";
+
+/// How many milliseconds threads that are done get to end.
+const ENDING_ROUNDS: u32 = 5000;
 
 /// Copies of directories' mounts with mapped ids, attached nowhere yet.
 #[derive(Debug)]
@@ -83,9 +87,20 @@ fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let text = |maps: &[IdMapping]| -> String {
         maps.iter().map(|map| format!("{} {} {}\n", map.container_id, map.host_id, map.size)).collect()
     };
-    let made = namespace_of_nobody(|pid| {
+    let write = |pid: i32| {
         std::fs::write(format!("/proc/{pid}/gid_map"), text(&maps.gid_mappings))?;
         std::fs::write(format!("/proc/{pid}/uid_map"), text(&maps.uid_mappings))
-    });
+    };
+    let mut made = namespace_of_nobody(write);
+    // A thread whose work is done may take another moment to end, and while it is there no process can be made.
+    for _ in 0..ENDING_ROUNDS {
+        match &made {
+            Err(error) if error.kind() == std::io::ErrorKind::Deadlock => {
+                std::thread::sleep(Duration::from_millis(1));
+                made = namespace_of_nobody(write);
+            }
+            _ => break,
+        }
+    }
     made.map_err(|source| Error::Namespace { call: "make a user namespace with the container's ids", source })
 }

@@ -1,11 +1,11 @@
-//! A copied root file system whose files belong to the ids of a container, where mounts cannot map them.
+//! Files that belong to the ids of a container on disk too, where mounts cannot map them.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use hoy_layout::Container;
-use hoy_oci::IdMaps;
+use hoy_oci::{Digest, IdMapping, IdMaps};
 use hoy_sys::rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, XattrFlags, chmod, chownat, lgetxattr, lsetxattr};
 use hoy_sys::rustix::io::Errno;
 
@@ -22,6 +22,20 @@ pub(crate) fn maps_of(container: &Container) -> Result<Option<&IdMaps>> {
     let own = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let has_one_id = own.split_whitespace().skip(2).eq(["1"]);
     Ok(Some(maps).filter(|_| !has_one_id))
+}
+
+/// The maps by which files of a container that is no copy of its own have other ids on disk than in its image.
+pub(crate) fn on_disk(container: &Container) -> Result<Option<&IdMaps>> {
+    Ok(maps_of(container)?.filter(|_| crate::why_shifted(container).is_some()))
+}
+
+/// A short name that maps have in common with no others.
+pub(crate) fn name_of(maps: &IdMaps) -> String {
+    let text = |maps: &[IdMapping]| -> String {
+        maps.iter().map(|map| format!("{}:{}:{} ", map.container_id, map.host_id, map.size)).collect()
+    };
+    let both = format!("{}/{}", text(&maps.uid_mappings), text(&maps.gid_mappings));
+    Digest::of(both.as_bytes()).hex().chars().take(16).collect()
 }
 
 /// Gives everything in the tree to the ids outside that its owners inside are.
