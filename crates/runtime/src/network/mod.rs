@@ -1,5 +1,7 @@
 //! `linux.netDevices`: interfaces of the caller's that become the container's (config-linux.md "Network Devices").
 
+mod netlink;
+
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,7 +13,7 @@ use crate::config::Config;
 use crate::device::open_host_path;
 use crate::error::Doing;
 use crate::namespace::Namespaces;
-use crate::netlink::{Link, Socket};
+use crate::network::netlink::{Link, Socket};
 use crate::{Error, Result};
 
 /// The longest name of an interface: IFNAMSIZ without its NUL.

@@ -1,5 +1,7 @@
 //! Reading config.json (runtime-spec config.md).
 
+pub(crate) mod validate;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +9,7 @@ use oci_spec::runtime::{Hook, Hooks, Linux, LinuxNamespace, LinuxNamespaceType, 
 use serde_json::Value;
 
 use crate::error::Doing;
-use crate::{Error, Result, validate};
+use crate::{Error, Result};
 
 /// A configuration, checked to have what a Linux container needs.
 #[derive(Debug, Clone)]
@@ -131,7 +133,7 @@ pub(crate) fn mend_process(process: Option<&mut Value>, warnings: &mut Vec<Strin
     let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
     for names in sets.into_iter().flat_map(serde_json::Map::values_mut).filter_map(Value::as_array_mut) {
         names.retain(|name| {
-            let known = name.as_str().is_some_and(|name| crate::capability::number(name).is_some());
+            let known = name.as_str().is_some_and(|name| crate::process::capability::number(name).is_some());
             let warning = format!("unknown capability {name} is left out");
             if !known && !warnings.contains(&warning) {
                 warnings.push(warning);

@@ -6,7 +6,8 @@ use hoy_sys::rustix::thread::{CpuSet, sched_setaffinity};
 use oci_spec::runtime::Process;
 
 use crate::error::Doing;
-use crate::{Error, Result, cpu_list};
+use crate::process::cpu_list;
+use crate::{Error, Result};
 
 /// The processors before and after the process is in the container's control group.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 
 use crate::Result;
 use crate::error::Doing;
-use crate::program::warn;
+use crate::process::program::warn;
 
 /// The number of the capability `name`, with or without `CAP_`, in any case.
 pub(crate) fn number(name: &str) -> Option<usize> {

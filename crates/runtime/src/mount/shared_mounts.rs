@@ -11,8 +11,9 @@ use hoy_sys::rustix::mount::{UnmountFlags, unmount};
 use hoy_sys::rustix::process::{chdir, chroot, fchdir};
 
 use crate::error::Doing;
+use crate::mount::tree;
 use crate::state::State;
-use crate::{Error, Result, tree};
+use crate::{Error, Result};
 
 /// The number of the mount `root`, by which it is known again; refuses a root that is the caller's too.
 pub(crate) fn identify(root: BorrowedFd<'_>, rootfs: &Path) -> Result<u64> {

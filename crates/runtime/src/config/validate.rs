@@ -2,11 +2,13 @@
 
 use oci_spec::runtime::{Hooks, LinuxNamespaceType as Kind, Process};
 
-use crate::affinity::Affinity;
 use crate::config::Config;
-use crate::memory_policy::MemoryPolicy;
-use crate::scheduling::Scheduling;
-use crate::{Error, Result, label, net_device, personality, resctrl, sysctl};
+use crate::process::affinity::Affinity;
+use crate::process::memory_policy::MemoryPolicy;
+use crate::process::scheduling::Scheduling;
+use crate::process::{label, personality};
+use crate::resources::resctrl;
+use crate::{Error, Result, network, sysctl};
 
 /// Checks everything that can be known to be wrong before anything is made.
 ///
@@ -20,7 +22,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     let linux = config.linux();
     linux.personality().as_ref().map_or(Ok(()), personality::check)?;
     linux.memory_policy().as_ref().map(MemoryPolicy::new).transpose()?;
-    net_device::plan(config)?;
+    network::plan(config)?;
     linux.intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, "")).transpose()?;
     hooks(config)
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use hoy_sys::rustix::mount::{MountFlags, mount};
 
-use crate::mount_plan::MountPlan;
+use crate::mount::plan::MountPlan;
 
 /// The longest value that fsconfig(2) takes, in bytes.
 const LONGEST: usize = 255;

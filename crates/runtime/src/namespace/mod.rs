@@ -1,5 +1,7 @@
 //! Which namespaces are made, which are joined, and by whom (namespaces(7)).
 
+pub(crate) mod userns;
+
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;

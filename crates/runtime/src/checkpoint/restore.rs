@@ -11,18 +11,19 @@ use hoy_sys::rustix::fs::{CWD, Mode, OFlags, openat};
 use hoy_sys::rustix::process::{Pid, PidfdFlags, fchdir, pidfd_open};
 use oci_spec::runtime::LinuxNamespaceType;
 
+use crate::checkpoint::criu::{Criu, Notice, Task};
+use crate::checkpoint::saved::{self, Source};
+use crate::checkpoint::wire::Writer;
 use crate::checkpoint::{Images, check_user, hand_on};
 use crate::config::Config;
-use crate::criu::{Criu, Notice, Task};
-use crate::criu_wire::Writer;
 use crate::error::Doing;
-use crate::group::{make_group, plan_unit};
 use crate::launch::{CreateOptions, new_state};
 use crate::lifecycle::delete;
-use crate::saved::{self, Source};
+use crate::mount::shared_mounts;
+use crate::mount::tree::{self, Root};
+use crate::resources::group::{make_group, plan_unit};
 use crate::state::{Container, State, Status, process_times, write_pid_file};
-use crate::tree::{self, Root};
-use crate::{Error, Result, console, foreground, hooks, init, shared_mounts};
+use crate::{Error, Result, console, foreground, hooks, init};
 
 const LOG: &str = "restore.log";
 

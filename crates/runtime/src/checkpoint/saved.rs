@@ -9,7 +9,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 
 use crate::config::Config;
 use crate::error::Doing;
-use crate::mount_plan::{self, Kind};
+use crate::mount::plan::{self, Kind};
 use crate::{Error, Result};
 
 /// A mount whose content is outside.
@@ -33,7 +33,7 @@ pub(crate) enum Source {
 /// The mounts from outside.
 pub(crate) fn mounts(config: &Config) -> Result<Vec<External>> {
     let mut all = Vec::new();
-    for plan in mount_plan::plan_all(config)? {
+    for plan in plan::plan_all(config)? {
         let key = plan.destination.to_string_lossy().into_owned();
         match plan.kind {
             Kind::Bind { source, .. } => all.push(External { key, source: Source::Path(source) }),

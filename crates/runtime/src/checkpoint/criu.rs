@@ -8,7 +8,7 @@ use hoy_sys::net::{recv_fds, send_fds};
 use hoy_sys::rustix::io::{Errno, FdFlags, fcntl_setfd};
 use hoy_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::criu_wire::{Value, Writer, fields};
+use crate::checkpoint::wire::{Value, Writer, fields};
 use crate::error::Doing;
 use crate::{Error, Result};
 

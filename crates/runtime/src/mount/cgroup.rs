@@ -8,11 +8,12 @@ use hoy_sys::mount::{MountAttr, attr};
 use hoy_sys::rustix::fs::{self, Mode};
 use hoy_sys::rustix::io::Errno;
 
+use crate::Result;
 use crate::error::Doing;
-use crate::mount_plan::MountPlan;
-use crate::program::warn;
-use crate::tree::{self, Root};
-use crate::{Result, rootfs};
+use crate::mount::filesystem;
+use crate::mount::plan::MountPlan;
+use crate::mount::tree::{self, Root};
+use crate::process::program::warn;
 
 /// Mounts `hierarchies` on `plan.destination`.
 pub(crate) fn mount(root: &Root<'_>, plan: &MountPlan, hierarchies: &Hierarchies) -> Result<()> {
@@ -31,7 +32,7 @@ pub(crate) fn mount(root: &Root<'_>, plan: &MountPlan, hierarchies: &Hierarchies
     let mut directory = plan.clone();
     directory.attr = MountAttr { set: plan.attr.set & !attr::RDONLY, ..plan.attr };
     directory.data = vec![("mode".to_owned(), Some("755".to_owned()))];
-    let top = rootfs::new_filesystem("tmpfs", "cgroup", &directory).doing(doing)?;
+    let top = filesystem::make("tmpfs", "cgroup", &directory).doing(doing)?;
     tree::attach(top.as_fd(), target.as_fd()).doing(doing)?;
     for hierarchy in hierarchies.iter() {
         let name = hierarchy.name();
@@ -61,7 +62,7 @@ fn hierarchy_tree(hierarchy: &Hierarchy, plan: &MountPlan) -> Result<OwnedFd> {
     let in_namespace = hierarchy.own == Path::new("/") && hierarchy.root != Path::new("/");
     let doing = || format!("mount cgroup \"{}\"", hierarchy.name());
     if in_namespace {
-        match rootfs::new_filesystem(fstype, "cgroup", &plan) {
+        match filesystem::make(fstype, "cgroup", &plan) {
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::PERM | Errno::BUSY)) => {}
             other => return other.doing(doing),
         }

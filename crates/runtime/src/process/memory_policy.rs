@@ -4,7 +4,8 @@ use hoy_sys::sched::set_mempolicy;
 use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType as Flag, MemoryPolicyModeType as Mode};
 
 use crate::error::Doing;
-use crate::{Error, Result, cpu_list};
+use crate::process::cpu_list;
+use crate::{Error, Result};
 
 /// The modes, each with its number in linux/mempolicy.h.
 const MODES: [(Mode, u32); 7] = [

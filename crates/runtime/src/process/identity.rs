@@ -11,7 +11,7 @@ use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process, User};
 
 use crate::Result;
 use crate::error::Doing;
-use crate::tree::Root;
+use crate::mount::tree::Root;
 
 /// Becomes user 0 of a user namespace, where it has one; where it has none the process stays who it is.
 pub(crate) fn become_root() {

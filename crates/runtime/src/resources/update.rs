@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 use crate::error::Doing;
-use crate::group::is_users;
-use crate::program;
+use crate::process::program;
+use crate::resources::group::is_users;
 use crate::state::{Container, Status};
 use crate::{Error, Result};
 

@@ -10,9 +10,9 @@ use hoy_sys::rustix::process::{self, Signal, geteuid};
 use hoy_sys::rustix::thread::CapabilitySet;
 use oci_spec::runtime::LinuxIdMapping;
 
-use crate::capability::is_effective;
 use crate::channel;
 use crate::error::Doing;
+use crate::process::capability::is_effective;
 use crate::{Error, Result};
 
 /// The text of a map file.

@@ -1,5 +1,7 @@
 //! The seccomp filter of a container: compiled or found before its process is made, loaded by it last.
 
+mod cache;
+
 use std::env::consts::ARCH;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -10,7 +12,7 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
 
 use crate::Result;
 use crate::error::Doing;
-use crate::filter_cache::Slot;
+use crate::filter::cache::Slot;
 
 /// A compiled filter.
 #[derive(Debug)]

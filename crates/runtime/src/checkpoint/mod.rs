@@ -1,5 +1,10 @@
 //! `checkpoint`: saving a container's processes as images, through criu.
 
+mod criu;
+pub(crate) mod restore;
+mod saved;
+mod wire;
+
 use std::fs::{self, DirBuilder};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -8,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use hoy_sys::rustix::fs::{CWD, Mode, OFlags, openat};
 
-use crate::criu::{Criu, Notice, Task};
-use crate::criu_wire::Writer;
+use crate::checkpoint::criu::{Criu, Notice, Task};
+use crate::checkpoint::saved::Stream;
+use crate::checkpoint::wire::Writer;
 use crate::error::Doing;
 use crate::lifecycle::delete;
-use crate::saved::{self, Stream};
 use crate::state::{Container, Status};
 use crate::{Error, Result};
 
@@ -194,6 +199,6 @@ fn tell_ready(fd: i32) -> Result<()> {
 
 /// Keeps a descriptor open in programs that are started, under its number.
 pub(crate) fn hand_on(fd: &OwnedFd) -> Result<u64> {
-    crate::criu::inherit(fd.as_fd())?;
+    crate::checkpoint::criu::inherit(fd.as_fd())?;
     Ok(u64::try_from(fd.as_raw_fd()).unwrap_or_default())
 }

@@ -12,14 +12,15 @@ use hoy_sys::rustix::process::{Gid, Uid, fchdir, getcwd, umask};
 use hoy_sys::rustix::thread::{self, CapabilitySet};
 use oci_spec::runtime::{Linux, Process};
 
-use crate::capability::{self, Sets};
 use crate::channel::Channel;
 use crate::error::Doing;
 use crate::filter::Filter;
-use crate::memory_policy::MemoryPolicy;
-use crate::scheduling::Scheduling;
-use crate::tree::Root;
-use crate::{Error, Result, identity, label, personality, procfs};
+use crate::mount::tree::Root;
+use crate::process::capability::{self, Sets};
+use crate::process::memory_policy::MemoryPolicy;
+use crate::process::scheduling::Scheduling;
+use crate::process::{identity, label, personality};
+use crate::{Error, Result, procfs};
 
 /// Where programs are looked for when the container's environment does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

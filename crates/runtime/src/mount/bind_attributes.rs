@@ -8,7 +8,7 @@ use hoy_sys::mount::{MountAttr, attr, mount_setattr};
 use hoy_sys::rustix::fs::fstatfs;
 use hoy_sys::rustix::io::Errno;
 
-use crate::mount_plan::{ATTRIBUTES, change};
+use crate::mount::option::{ATTRIBUTES, change};
 
 /// What a user namespace may not take from a mount of the namespace above it (mount_namespaces(7)).
 const LOCKED: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
