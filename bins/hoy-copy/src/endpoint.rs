@@ -1,5 +1,6 @@
 //! Opening the two ends of a copy.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use hoy_cli::{Error, Result};
@@ -18,9 +19,11 @@ use crate::args::Global;
 pub(crate) fn store(global: &Global) -> Result<Store> {
     let uid = hoy_sys::rustix::process::geteuid().as_raw();
     let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let mut roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
-    roots.root = global.root.clone().unwrap_or(roots.root);
-    roots.runroot = global.runroot.clone().unwrap_or(roots.runroot);
+    let roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
+    let mut roots = roots.with(global.root.as_deref(), global.runroot.as_deref(), &global.additional_store)?;
+    for problem in roots.leave_out_unreadable() {
+        writeln!(std::io::stderr(), "hoy-copy: warning: {}", hoy_cli::Error::from(problem))?;
+    }
     Ok(Store::open_or_create(&roots)?)
 }
 

@@ -77,7 +77,7 @@ impl Source for LayoutSource {
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
-        let path = self.layout.blob_path(&descriptor.digest);
+        let path = self.layout.blob_file(&descriptor.digest);
         match File::open(&path) {
             Ok(file) => Ok(Box::new(file)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
