@@ -7,7 +7,7 @@ use std::time::Duration;
 use hoy_cli::Result;
 
 use crate::args::{Action, Command};
-use crate::{copy, delete, inspect, list_tags, login};
+use crate::{copy, delete, inspect, list_tags, login, manifest_digest, sync};
 
 /// Carries out a command line.
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
@@ -22,6 +22,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Delete(args) => delete::run(global, args)?,
         Action::Login(args) => login::login(global, args)?,
         Action::Logout(args) => login::logout(args)?,
+        Action::ManifestDigest(args) => manifest_digest::run(args)?,
+        Action::Sync(args) => return sync::run(global, *args),
     }
     Ok(ExitCode::SUCCESS)
 }

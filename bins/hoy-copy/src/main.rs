@@ -9,6 +9,11 @@ mod endpoint;
 mod inspect;
 mod list_tags;
 mod login;
+mod manifest_digest;
+mod policy;
+mod side;
+mod sync;
+mod words;
 
 use std::process::ExitCode;
 

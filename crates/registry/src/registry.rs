@@ -10,7 +10,7 @@ use crate::auth::Auth;
 use crate::error::Doing;
 use crate::http::{Call, Http, Payload, Trace, read_limited};
 use crate::url::{Origin, resolve};
-use crate::{BlobReader, Credentials, Error, Result, Tls};
+use crate::{BlobReader, Credentials, Error, Result, Retry, Tls};
 
 /// What manifests are asked for; an index comes first so that a registry does not choose for us.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
@@ -19,7 +19,7 @@ const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
 /// The longest list of tags that is read from one answer, in bytes.
 const MAX_TAGS_BYTES: u64 = 16 << 20;
 /// How many answers a list of tags may come in.
-const MAX_PAGES: usize = 10_000;
+pub(crate) const MAX_PAGES: usize = 10_000;
 
 /// How to talk to a registry.
 #[derive(Clone)]
@@ -29,8 +29,8 @@ pub struct Options {
     pub credentials: Option<Credentials>,
     /// Whom to trust as the registry.
     pub tls: Tls,
-    /// How many times a request is repeated after a failure that may pass.
-    pub retries: u32,
+    /// What is done about a failure that may pass.
+    pub retry: Retry,
     /// What the program calls itself.
     pub user_agent: String,
     /// Told of every request, without its secrets.
@@ -42,7 +42,7 @@ impl Default for Options {
         Self {
             credentials: None,
             tls: Tls::default(),
-            retries: 3,
+            retry: Retry::default(),
             user_agent: concat!("hoy/", env!("CARGO_PKG_VERSION")).to_owned(),
             trace: None,
         }
@@ -90,7 +90,7 @@ impl Registry {
             name: host.to_owned(),
             tls: options.tls,
             auth: Auth::new(options.credentials),
-            retries: options.retries,
+            retry: options.retry,
             user_agent: options.user_agent,
             trace: options.trace,
             agents: [OnceLock::new(), OnceLock::new()],
@@ -200,12 +200,12 @@ impl Registry {
         Ok(Fetched { descriptor: Descriptor::new(media_type, actual, bytes.len() as u64), bytes })
     }
 
-    /// A blob's bytes as they come, not yet verified. A broken connection is taken up where it broke.
+    /// A blob's bytes from `offset` on as they come, not yet verified. A broken connection is taken up where it broke.
     ///
     /// # Errors
     /// [`Error::NotFound`] and those of the request.
-    pub fn blob(&self, repository: &str, descriptor: &Descriptor) -> Result<BlobReader> {
-        BlobReader::open(self.clone(), repository, descriptor)
+    pub fn blob(&self, repository: &str, descriptor: &Descriptor, offset: u64) -> Result<BlobReader> {
+        BlobReader::open(self.clone(), repository, descriptor, offset)
     }
 
     /// The length in bytes of a blob the registry has; none when it has it not.
@@ -228,11 +228,18 @@ impl Registry {
         Ok(length)
     }
 
-    /// Puts a manifest or index under a tag or its digest.
+    /// Puts a manifest or index under a tag or its digest. True when the registry says that it has listed the manifest
+    /// among the referrers of its subject (distribution-spec, "Pushing Manifests with Subject").
     ///
     /// # Errors
     /// Those of the request.
-    pub fn put_manifest(&self, repository: &str, reference: &str, media_type: &MediaType, bytes: &[u8]) -> Result<()> {
+    pub fn put_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+        media_type: &MediaType,
+        bytes: &[u8],
+    ) -> Result<bool> {
         let put = || {
             let scopes = [push_scope(repository)];
             let uri = self.uri(&format!("{repository}/manifests/{reference}"))?;
@@ -240,7 +247,8 @@ impl Registry {
                 .with_header(header::CONTENT_TYPE, media_type.as_str())
                 .with_payload(Payload::Bytes(bytes));
             let response = self.http().send(self.origin()?, call)?;
-            if response.status().is_success() { Ok(()) } else { Err(self.http().failure(response)) }
+            let is_listed = response.headers().contains_key("oci-subject");
+            if response.status().is_success() { Ok(is_listed) } else { Err(self.http().failure(response)) }
         };
         put().doing(|| format!("write manifest of \"{}\"", self.full_name(repository, reference)))
     }
@@ -314,7 +322,7 @@ fn is_schema1(media_type: &MediaType) -> bool {
 }
 
 /// The address of the next page (RFC 8288).
-fn next_link(header: &str) -> Option<&str> {
+pub(crate) fn next_link(header: &str) -> Option<&str> {
     let (target, parameters) = header.trim().strip_prefix('<')?.split_once('>')?;
     parameters.contains("next").then_some(target)
 }

@@ -81,6 +81,14 @@ pub enum Error {
         /// What stands against it.
         reason: String,
     },
+    /// A daemon that speaks Docker's API.
+    #[error("use the daemon at \"{host}\": {reason}")]
+    Daemon {
+        /// Its address.
+        host: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// Another thread failed first.
     #[error("stopped")]
     Stopped,
