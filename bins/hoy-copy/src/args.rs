@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hoy_transport::TRANSPORTS;
 
+use crate::edit_args::{AppendArgs, AttachArgs, FlattenArgs, IndexAction, MutateArgs, PullArgs, RebaseArgs};
+use crate::look_args::{BlobArgs, CatalogArgs, ExportArgs, LookArgs, ReferrersArgs, ValidateArgs};
 use crate::side::{DestinationAccess, DestinationPlace, OnlyAccess, OnlyPlace, Retry, SourceAccess, SourcePlace};
 use crate::words::{parse_bool, parse_duration};
 
@@ -81,6 +83,41 @@ pub(crate) enum Action {
     ManifestDigest(ManifestDigestArgs),
     /// Bring several images from one place to another
     Sync(Box<SyncArgs>),
+    /// Print the digest of an image's manifest
+    Digest(LookArgs),
+    /// Print an image's manifest, byte for byte
+    Manifest(LookArgs),
+    /// Print an image's configuration, byte for byte
+    Config(LookArgs),
+    /// Print an image's layers: digest, size, type
+    Layers(LookArgs),
+    /// Write a blob to standard output
+    Blob(BlobArgs),
+    /// List the repositories of a registry
+    Catalog(CatalogArgs),
+    /// Read all of an image and check everything in it
+    Validate(ValidateArgs),
+    /// Print what refers to an image, as an index
+    Referrers(ReferrersArgs),
+    /// Print what refers to an image, and what refers to that, as a tree
+    Discover(ReferrersArgs),
+    /// Write all layers of an image as one tar
+    Export(ExportArgs),
+    /// Make an image with further layers, of tars
+    Append(Box<AppendArgs>),
+    /// Make an image with another configuration
+    Mutate(Box<MutateArgs>),
+    /// Make an image that stands on another base
+    Rebase(RebaseArgs),
+    /// Make an image with all its layers in one
+    Flatten(FlattenArgs),
+    /// Make an artifact of files that refers to an image
+    Attach(AttachArgs),
+    /// Fetch the files of an artifact
+    Pull(PullArgs),
+    /// Make and change indexes of images
+    #[command(subcommand)]
+    Index(IndexAction),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

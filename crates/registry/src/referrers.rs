@@ -1,12 +1,9 @@
 //! What refers to a manifest (distribution-spec, "Listing Referrers").
 
-use hoy_oci::{Descriptor, Digest, Index, MAX_DOCUMENT_BYTES, MediaType};
-use ureq::http::{Method, Uri, header};
+use hoy_oci::{Descriptor, Digest, Index, MediaType};
 
 use crate::error::Doing;
-use crate::http::{Call, read_limited};
-use crate::registry::{MAX_PAGES, next_link, pull_scope};
-use crate::url::resolve;
+use crate::registry::pull_scope;
 use crate::{Error, Registry, Result};
 
 impl Registry {
@@ -36,32 +33,16 @@ impl Registry {
         self.put_manifest(repository, &tag(subject), &MediaType::from(MediaType::INDEX), &bytes).map(drop)
     }
 
-    /// None when the registry has no such API.
+    /// None when the registry has no such API; then it may answer anything else.
     fn listed_referrers(&self, repository: &str, digest: &Digest) -> Result<Option<Vec<Descriptor>>> {
         let scopes = [pull_scope(repository)];
-        let mut uri: Uri = self.uri(&format!("{repository}/referrers/{digest}"))?;
-        let mut found = Vec::new();
-        for _ in 0..MAX_PAGES {
-            let call = Call::new(Method::GET, uri.clone(), &scopes).with_header(header::ACCEPT, MediaType::INDEX);
-            let response = self.http().send(self.origin()?, call)?;
-            let media_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-            let is_index = media_type.is_some_and(|text| text.starts_with(MediaType::INDEX));
-            // A registry without the API may answer anything else.
-            if !response.status().is_success() || !is_index {
-                return Ok(None);
-            }
-            let link = response.headers().get(header::LINK).and_then(|v| v.to_str().ok()).and_then(next_link);
-            let next = link.map(|link| resolve(&uri, link)).transpose()?;
-            let bytes = read_limited(response, MAX_DOCUMENT_BYTES, "list of referrers")?;
-            let page: Index =
-                serde_json::from_slice(&bytes).map_err(|_| Error::Protocol("its list of referrers is no index"))?;
-            found.extend(page.manifests);
-            match next {
-                Some(next) if next != uri => uri = next,
-                _ => return Ok(Some(found)),
-            }
-        }
-        Err(Error::Protocol("its list of referrers has no end"))
+        let path = format!("{repository}/referrers/{digest}");
+        let Some(pages) = self.pages(&path, &scopes, Some(MediaType::INDEX), "list of referrers")? else {
+            return Ok(None);
+        };
+        let members = |page: &Vec<u8>| Some(serde_json::from_slice::<Index>(page).ok()?.manifests);
+        let found: Option<Vec<_>> = pages.iter().map(members).collect();
+        Ok(Some(found.ok_or(Error::Protocol("its list of referrers is no index"))?.concat()))
     }
 
     fn referrers_by_tag(&self, repository: &str, digest: &Digest) -> Result<Option<Index>> {

@@ -16,10 +16,10 @@ use crate::{BlobReader, Credentials, Error, Result, Retry, Tls};
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";
-/// The longest list of tags that is read from one answer, in bytes.
-const MAX_TAGS_BYTES: u64 = 16 << 20;
-/// How many answers a list of tags may come in.
-pub(crate) const MAX_PAGES: usize = 10_000;
+/// The longest list, of tags or other names, that is read, in bytes.
+const MAX_LIST_BYTES: u64 = 64 << 20;
+/// How many answers a list may come in.
+const MAX_PAGES: usize = 10_000;
 
 /// How to talk to a registry.
 #[derive(Clone)]
@@ -74,6 +74,12 @@ struct Inner {
 struct Tags {
     #[serde(default)]
     tags: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Repositories {
+    #[serde(default)]
+    repositories: Option<Vec<String>>,
 }
 
 impl std::fmt::Debug for Registry {
@@ -263,24 +269,63 @@ impl Registry {
 
     fn try_tags(&self, repository: &str) -> Result<Vec<String>> {
         let scopes = [pull_scope(repository)];
-        let mut uri = self.uri(&format!("{repository}/tags/list"))?;
-        let mut found = Vec::new();
+        let pages = self.pages(&format!("{repository}/tags/list"), &scopes, None, "list of tags")?;
+        let pages = pages.ok_or(Error::NotFound("repository"))?;
+        let tags = |page: &Vec<u8>| Some(serde_json::from_slice::<Tags>(page).ok()?.tags.unwrap_or_default());
+        let found: Option<Vec<_>> = pages.iter().map(tags).collect();
+        Ok(found.ok_or(Error::Protocol("it is no list of tags"))?.concat())
+    }
+
+    /// All repositories of the registry that it tells of (distribution: "Listing Repositories").
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub fn catalog(&self) -> Result<Vec<String>> {
+        let list = || {
+            let scopes = ["registry:catalog:*".to_owned()];
+            let pages = self.pages("_catalog", &scopes, None, "list of repositories")?;
+            let pages = pages.ok_or(Error::Protocol("it has no list of repositories"))?;
+            let names = |page: &Vec<u8>| {
+                Some(serde_json::from_slice::<Repositories>(page).ok()?.repositories.unwrap_or_default())
+            };
+            let found: Option<Vec<_>> = pages.iter().map(names).collect();
+            Ok(found.ok_or(Error::Protocol("it is no list of repositories"))?.concat())
+        };
+        list().doing(|| format!("list repositories of \"{}\"", self.host()))
+    }
+
+    /// All pages of a list; none when there is no such thing, or it is not of the type asked for.
+    pub(crate) fn pages(
+        &self,
+        path: &str,
+        scopes: &[String],
+        accept: Option<&str>,
+        kind: &'static str,
+    ) -> Result<Option<Vec<Vec<u8>>>> {
+        let mut uri = self.uri(path)?;
+        let (mut found, mut size) = (Vec::new(), 0);
         for _ in 0..MAX_PAGES {
-            let response = self.http().send(self.origin()?, Call::new(Method::GET, uri.clone(), &scopes))?;
-            if !response.status().is_success() {
-                return Err(Error::NotFound("repository"));
+            let mut call = Call::new(Method::GET, uri.clone(), scopes);
+            if let Some(accept) = accept {
+                call = call.with_header(header::ACCEPT, accept);
+            }
+            let response = self.http().send(self.origin()?, call)?;
+            let media_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+            let is_it = accept.is_none_or(|accept| media_type.is_some_and(|text| text.starts_with(accept)));
+            if !response.status().is_success() || !is_it {
+                return Ok(None);
             }
             let link = response.headers().get(header::LINK).and_then(|v| v.to_str().ok()).and_then(next_link);
             let next = link.map(|link| resolve(&uri, link)).transpose()?;
-            let bytes = read_limited(response, MAX_TAGS_BYTES, "list of tags")?;
-            let page: Tags = serde_json::from_slice(&bytes).map_err(|_| Error::Protocol("it is no list of tags"))?;
-            found.extend(page.tags.unwrap_or_default());
+            let page = read_limited(response, MAX_LIST_BYTES - size, kind)?;
+            size += page.len() as u64;
+            found.push(page);
             match next {
                 Some(next) if next != uri => uri = next,
-                _ => return Ok(found),
+                _ => return Ok(Some(found)),
             }
         }
-        Err(Error::Protocol("its list of tags has no end"))
+        Err(Error::Protocol("its list has no end"))
     }
 
     /// Deletes a manifest by its digest, and with it every tag that points to it.
@@ -322,7 +367,7 @@ fn is_schema1(media_type: &MediaType) -> bool {
 }
 
 /// The address of the next page (RFC 8288).
-pub(crate) fn next_link(header: &str) -> Option<&str> {
+fn next_link(header: &str) -> Option<&str> {
     let (target, parameters) = header.trim().strip_prefix('<')?.split_once('>')?;
     parameters.contains("next").then_some(target)
 }

@@ -121,6 +121,24 @@ pub fn copy(
     Ok(Copied { descriptor: root.descriptor })
 }
 
+/// Copies an artifact that refers to `subject`, an image that the destination has.
+///
+/// # Errors
+/// Those of the two ends.
+pub fn attach(
+    source: &dyn Source,
+    destination: &dyn Destination,
+    subject: &Digest,
+    options: &CopyOptions,
+    observer: &dyn Observer,
+) -> Result<Copied> {
+    let job = Job { source, destination, options, observer, moved: Mutex::default() };
+    let root = job.copy(source.root()?, 0)?;
+    destination.put_referrer(&root, subject)?;
+    observer.manifest(&root.descriptor);
+    Ok(Copied { descriptor: root.descriptor })
+}
+
 /// The manifest of the image for `platform`, which may be the root itself.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use hoy_layer::Decompressor;
 use hoy_oci::{Descriptor, Digest, Hasher, History, ImageConfig, LayerCompression, Manifest, MediaType, Platform};
 
 use crate::archive::open_input;
+use crate::hashed::{At, Hashed};
 use crate::{Document, Error, Format, Result, Source};
 
 /// Tars of file trees, as an image that is made up here. The same tars give the same image: it has no date.
@@ -68,47 +69,18 @@ fn describe(file: &File) -> io::Result<(Descriptor, Digest)> {
         Some([0x28, 0xb5, 0x2f, 0xfd]) => LayerCompression::Zstd,
         _ => LayerCompression::None,
     };
-    let mut raw = Hashed { input: At { file, offset: 0 }, hasher: Hasher::new(), size: 0 };
+    let mut raw = Hashed::new(At { file, offset: 0 });
     let mut plain = Hasher::new();
     if compression == LayerCompression::None {
         io::copy(&mut raw, &mut io::sink())?;
     } else {
         io::copy(&mut Decompressor::new(compression, &mut raw)?, &mut plain)?;
     }
-    let (digest, size) = (raw.hasher.finish(), raw.size);
+    let (digest, size) = raw.finish();
     let diff_id = if compression == LayerCompression::None { digest } else { plain.finish() };
     // Every format of OCI has a word for each compression.
     let media_type = Format::Oci.layer(compression).unwrap_or_else(|| MediaType::from(MediaType::LAYER));
     Ok((Descriptor::new(media_type, digest, size), diff_id))
-}
-
-/// A file read by position, so that threads do not disturb each other.
-struct At<'a> {
-    file: &'a File,
-    offset: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
-    }
-}
-
-struct Hashed<R> {
-    input: R,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        self.hasher.update(buffer.get(..count).unwrap_or_default());
-        self.size += count as u64;
-        Ok(count)
-    }
 }
 
 impl Source for TarballSource {
