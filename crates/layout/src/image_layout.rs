@@ -172,6 +172,14 @@ impl ImageLayout {
         BlobWriter::create_in(self.path.join("blobs/sha256"))
     }
 
+    /// The blob that `expected` describes, as [`BlobWriter::resume_in`] has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn resume_blob(&self, expected: &Descriptor) -> Result<Option<BlobWriter>> {
+        BlobWriter::resume_in(self.path.join("blobs/sha256"), expected)
+    }
+
     /// Stores `bytes` and returns their descriptor.
     ///
     /// # Errors
@@ -300,6 +308,14 @@ impl ImageLayout {
         Ok(entries
             .map(|d| NamedImage { name: d.ref_name().map(str::to_owned), descriptor: d, additional: None })
             .collect())
+    }
+
+    /// The entry at place `at` of the index, from 0.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`], and as [`ImageLayout::index`].
+    pub fn entry(&self, at: usize) -> Result<Descriptor> {
+        self.index()?.manifests.into_iter().nth(at).ok_or_else(|| self.no_image(&format!("@{at}")))
     }
 
     /// What exactly this name points to; without a name, the layout's only entry.
