@@ -158,6 +158,11 @@ fn a_holder_that_is_gone() {
     let kill = || {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        // It ends when the kernel gets to it, and may stay as a process that nobody has waited for.
+        let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        while fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z ")) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     };
     // An earlier boot's: another holder is started, and the container mounted in it.
     let at = text.find("\"bootId\":\"").unwrap() + 10;
