@@ -63,6 +63,9 @@ pub(crate) struct Global {
     /// Where the store's volatile state is (default: HOY_RUNROOT, or the usual place)
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) runroot: Option<PathBuf>,
+    /// Further store whose images are used where they are and never changed
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) additional_store: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

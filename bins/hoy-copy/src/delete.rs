@@ -30,7 +30,7 @@ pub(crate) fn run(global: &Global, args: DeleteArgs) -> Result<()> {
         }
         ImageName::Store { name: text, root, runroot } => {
             let store = endpoint::store(global, root.as_deref(), runroot.as_deref())?;
-            let image = store.find_image(text)?;
+            let image = store.find_own_image(text)?;
             match &image.name {
                 Some(name) => store.layout().remove_name(name).map(drop)?,
                 None => store.layout().remove_digest(&image.descriptor.digest).map(drop)?,

@@ -1,5 +1,6 @@
 //! Opening the two ends of a copy.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use hoy_cli::{Error, Result};
@@ -19,12 +20,14 @@ use crate::args::Global;
 pub(crate) fn store(global: &Global, root: Option<&Path>, runroot: Option<&Path>) -> Result<Store> {
     let uid = hoy_sys::rustix::process::geteuid().as_raw();
     let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let usual = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
-    let choose = |named: Option<&Path>, flag: &Option<PathBuf>, usual: PathBuf| {
-        named.map(Path::to_owned).or_else(|| flag.clone()).unwrap_or(usual)
-    };
-    let root = choose(root, &global.root, usual.root);
-    Ok(Store::open_or_create(&Roots { root, runroot: choose(runroot, &global.runroot, usual.runroot) })?)
+    let root = root.or(global.root.as_deref());
+    let runroot = runroot.or(global.runroot.as_deref());
+    let roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
+    let mut roots = roots.with(root, runroot, &global.additional_store)?;
+    for problem in roots.leave_out_unreadable() {
+        writeln!(std::io::stderr(), "hoy-copy: warning: {}", hoy_cli::Error::from(problem))?;
+    }
+    Ok(Store::open_or_create(&roots)?)
 }
 
 /// The platform that images are chosen for.

@@ -93,7 +93,7 @@ impl Source for LayoutSource {
                 return open_at(&path, offset).map_err(Error::io("open", &path));
             }
         }
-        let path = self.layout.blob_path(&descriptor.digest);
+        let path = self.layout.blob_file(&descriptor.digest);
         match open_at(&path, offset) {
             Ok(file) => Ok(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
