@@ -306,6 +306,15 @@ fn compression_has_levels_and_digests_can_be_known_before() {
 }
 
 #[test]
+fn what_is_not_done_is_said() {
+    let Some(sandbox) = sandbox(&[]) else { return };
+    for command in ["generate-sigstore-key", "standalone-sign", "standalone-verify"] {
+        let args = [command, "manifest.json", "localhost/app:1", "key", "--output", "x"];
+        sandbox.run("hoy-copy").args(args).fails(1, &[command, "signatures"]);
+    }
+}
+
+#[test]
 fn a_trust_policy_decides() {
     let Some(sandbox) = sandbox(&[]) else { return };
     let policy = |text: &str| std::fs::write(sandbox.path("work/policy.json"), text).unwrap();

@@ -71,11 +71,16 @@ impl Access {
         retry: Retry,
     ) -> Result<Vec<(Registry, Reference)>> {
         let rules = registries(global)?;
-        let one = |place: hoy_registry::Place| {
-            let registry = self.client(global, &place.reference, retry, place.insecure, &rules)?;
+        let places = rules.pull_places(reference)?;
+        let home = places.len().saturating_sub(1);
+        // What was given on the command line is for the registry that was named there, and for no mirror of it.
+        let elsewhere = Self { login: None, token: None, tls_verify: None, ..self.clone() };
+        let one = |(at, place): (usize, hoy_registry::Place)| {
+            let access = if at == home { self } else { &elsewhere };
+            let registry = access.client(global, &place.reference, retry, place.insecure, &rules)?;
             Ok((registry, place.reference))
         };
-        rules.pull_places(reference)?.into_iter().map(one).collect()
+        places.into_iter().enumerate().map(one).collect()
     }
 
     /// The registry that `reference` belongs to.

@@ -86,6 +86,15 @@ pub(crate) enum Action {
     ManifestDigest(ManifestDigestArgs),
     /// Bring several images from one place to another
     Sync(Box<SyncArgs>),
+    /// Make keys for signatures, which this version cannot
+    #[command(hide = true)]
+    GenerateSigstoreKey(Untold),
+    /// Sign a manifest, which this version cannot
+    #[command(hide = true)]
+    StandaloneSign(Untold),
+    /// Check a signature, which this version cannot
+    #[command(hide = true)]
+    StandaloneVerify(Untold),
     /// Print the digest of an image's manifest
     Digest(LookArgs),
     /// Print an image's manifest, byte for byte
@@ -295,6 +304,13 @@ pub(crate) struct DeleteArgs {
     pub(crate) access: OnlyAccess,
     #[command(flatten)]
     pub(crate) retry: Retry,
+}
+
+/// The words of a command that is known to skopeo alone.
+#[derive(Debug, Args)]
+pub(crate) struct Untold {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _words: Vec<String>,
 }
 
 #[derive(Debug, Args)]

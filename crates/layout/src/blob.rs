@@ -39,7 +39,10 @@ impl BlobWriter {
         let name = format!("partial-{}", expected.digest.hex());
         let target = directory.join(expected.digest.hex());
         loop {
-            let temporary = Temporary::reopen(&directory, &name)?;
+            // What somebody else left there and does not share is no reason not to write the blob.
+            let Ok(temporary) = Temporary::reopen(&directory, &name) else {
+                return Self::create_in(directory).map(Some);
+            };
             if std::fs::symlink_metadata(&target).is_ok_and(|m| m.is_file() && m.len() == expected.size) {
                 return Ok(None);
             }

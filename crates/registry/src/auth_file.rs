@@ -252,7 +252,11 @@ fn ask_helper(helper: &str, host: &str) -> Result<Option<Credentials>> {
         .spawn()
         .map_err(|e| failed(e.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(key.as_bytes()).map_err(|e| failed(e.to_string()))?;
+        match stdin.write_all(key.as_bytes()) {
+            // It ended without reading the question: its status and its answer say what that means.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+            other => other.map_err(|e| failed(e.to_string()))?,
+        }
     }
     let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
     if !output.status.success() {

@@ -7,7 +7,7 @@ use ureq::BodyReader;
 use ureq::http::{HeaderMap, Method, StatusCode, header};
 
 use crate::error::Doing;
-use crate::http::Call;
+use crate::http::{Call, Drip};
 use crate::registry::pull_scope;
 use crate::{Error, Registry, Result, retry};
 
@@ -19,13 +19,15 @@ pub struct BlobReader {
     registry: Registry,
     repository: String,
     descriptor: Descriptor,
-    body: BodyReader<'static>,
+    body: Drip<BodyReader<'static>>,
     offset: u64,
     attempt: u32,
     /// How many bytes came since the connection last broke.
     since_break: u64,
 }
 
+/// What must come within five times the patience, in bytes.
+const PORTION_BYTES: u64 = 64 << 10;
 /// A connection that brought this much before it broke was a good one, in bytes: the count of tries begins anew.
 const GOOD_BYTES: u64 = 1 << 20;
 
@@ -91,7 +93,12 @@ impl std::fmt::Debug for BlobReader {
 }
 
 /// The body from `offset` on.
-fn request(registry: &Registry, repository: &str, descriptor: &Descriptor, offset: u64) -> Result<BodyReader<'static>> {
+fn request(
+    registry: &Registry,
+    repository: &str,
+    descriptor: &Descriptor,
+    offset: u64,
+) -> Result<Drip<BodyReader<'static>>> {
     let scopes = [pull_scope(repository)];
     let uri = registry.uri(&format!("{repository}/blobs/{}", descriptor.digest))?;
     let mut call = Call::new(Method::GET, uri, &scopes);
@@ -113,7 +120,7 @@ fn request(registry: &Registry, repository: &str, descriptor: &Descriptor, offse
         let mut skipped = (&mut body).take(offset);
         io::copy(&mut skipped, &mut io::sink()).map_err(Error::Read)?;
     }
-    Ok(body)
+    Ok(Drip::new(body, registry.http().patience, PORTION_BYTES))
 }
 
 /// Whether a part is the one that begins at `offset`, as far as the answer says (RFC 9110, section 14.4).

@@ -1,7 +1,8 @@
 //! Requests to one registry and to the places it points to.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Method, Response, Uri, header};
 use ureq::{Agent, Body, SendBody};
@@ -60,6 +61,7 @@ pub(crate) struct Http {
     pub(crate) tls: Tls,
     pub(crate) auth: Auth,
     pub(crate) retry: Retry,
+    pub(crate) patience: Duration,
     pub(crate) user_agent: String,
     pub(crate) trace: Option<Trace>,
     pub(crate) agents: [OnceLock<Agent>; 2],
@@ -79,7 +81,7 @@ impl Http {
         }
         // An agent for plain HTTP never looks at certificates: it is spared reading them.
         let tls = if place.https { self.tls.clone() } else { Tls { verify: false, ..Tls::default() } };
-        let agent = tls.agent(verify && place.https, &self.user_agent)?;
+        let agent = tls.agent(verify && place.https, &self.user_agent, self.patience)?;
         if !place.https && verify {
             return Ok(self.agents[0].get_or_init(|| agent));
         }
@@ -115,7 +117,7 @@ impl Http {
             match status {
                 401 if is_home && can_repeat && !authenticated => {
                     authenticated = true;
-                    self.authenticate(registry, response.headers(), call.scopes)?;
+                    self.authenticate(registry, response.headers(), call.scopes, authorization.as_deref())?;
                 }
                 301 | 302 | 303 | 307 | 308 if matches!(call.payload, Payload::None) => {
                     redirects += 1;
@@ -176,11 +178,21 @@ impl Http {
         answer
     }
 
-    /// Answers the challenges of a 401.
-    fn authenticate(&self, registry: &Origin, headers: &HeaderMap, scopes: &[String]) -> Result<()> {
+    /// Answers the challenges of a 401 to a request that showed `shown`.
+    fn authenticate(
+        &self,
+        registry: &Origin,
+        headers: &HeaderMap,
+        scopes: &[String],
+        shown: Option<&str>,
+    ) -> Result<()> {
         let values = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok());
         let challenges: Vec<Challenge> = values.flat_map(Challenge::parse_all).collect();
         let fetching = self.token_fetch.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have fetched meanwhile what this one waited for.
+        if self.auth.header(scopes).is_some_and(|header| Some(header.as_str()) != shown) {
+            return Ok(());
+        }
         let Some(request) = self.auth.answer(&self.name, registry, &challenges, scopes)? else { return Ok(()) };
         let mut call = Call::new(Method::GET, request.uri, scopes);
         if let Some(form) = &request.form {
@@ -203,12 +215,27 @@ impl Http {
             std::thread::sleep(wait);
         };
         match response.status().as_u16() {
-            200..=299 => self.auth.accept(scopes, &read_limited(response, MAX_TOKEN_BYTES, "token")?)?,
+            200..=299 => self.auth.accept(scopes, &self.read_limited(response, MAX_TOKEN_BYTES, "token")?)?,
             400 | 401 | 403 => return Err(Error::Unauthorized(self.name.clone())),
             _ => return Err(self.failure(response)),
         }
         drop(fetching);
         Ok(())
+    }
+
+    /// All of a body that may be `limit` bytes long, and must come within a time that no honest registry needs.
+    pub(crate) fn read_limited(&self, response: Response<Body>, limit: u64, kind: &'static str) -> Result<Vec<u8>> {
+        let length = response.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        let too_large = |size| Error::Content(hoy_oci::Error::TooLarge { kind, size, limit });
+        if let Some(size) = length.filter(|size| *size > limit) {
+            return Err(too_large(size));
+        }
+        let mut bytes = Vec::new();
+        let body = response.into_body().into_with_config().limit(u64::MAX).reader();
+        let mut body = Drip::new(body.take(limit + 1), self.patience, limit + 1);
+        body.read_to_end(&mut bytes).map_err(Error::Read)?;
+        let size = bytes.len() as u64;
+        if size > limit { Err(too_large(size)) } else { Ok(bytes) }
     }
 
     /// The error that an answer stands for.
@@ -229,24 +256,41 @@ impl Http {
     }
 }
 
+/// A body that comes, if not all at once, at a speed that leads to an end (a connection that drips costs a lane for ever).
+pub(crate) struct Drip<R> {
+    body: R,
+    /// How long one portion may take.
+    limit: Duration,
+    portion_bytes: u64,
+    since: Instant,
+    came: u64,
+}
+
+impl<R> Drip<R> {
+    /// Each `portion_bytes` of `body` may take five times `patience`.
+    pub(crate) fn new(body: R, patience: Duration, portion_bytes: u64) -> Self {
+        Self { body, limit: patience.saturating_mul(5), portion_bytes, since: Instant::now(), came: 0 }
+    }
+}
+
+impl<R: Read> Read for Drip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.body.read(buffer)?;
+        self.came += count as u64;
+        if count > 0 && self.since.elapsed() > self.limit {
+            if self.came < self.portion_bytes {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it sends too slowly to come to an end"));
+            }
+            (self.since, self.came) = (Instant::now(), 0);
+        }
+        Ok(count)
+    }
+}
+
 /// The `Location` of an answer.
 pub(crate) fn location(headers: &HeaderMap) -> Result<&str> {
     let value = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
     value.ok_or(Error::Protocol("it points elsewhere without saying where"))
-}
-
-/// All of a body that may be `limit` bytes long.
-pub(crate) fn read_limited(response: Response<Body>, limit: u64, kind: &'static str) -> Result<Vec<u8>> {
-    let length = response.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-    let too_large = |size| Error::Content(hoy_oci::Error::TooLarge { kind, size, limit });
-    if let Some(size) = length.filter(|size| *size > limit) {
-        return Err(too_large(size));
-    }
-    let mut bytes = Vec::new();
-    let body = response.into_body().into_with_config().limit(u64::MAX).reader();
-    body.take(limit + 1).read_to_end(&mut bytes).map_err(Error::Read)?;
-    let size = bytes.len() as u64;
-    if size > limit { Err(too_large(size)) } else { Ok(bytes) }
 }
 
 /// The messages of a registry's error document (distribution-spec, "Error codes"), made fit for one line.

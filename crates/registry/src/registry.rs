@@ -1,6 +1,7 @@
 //! One registry: what it has and how to ask for it (distribution-spec 1.1).
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use hoy_oci::{Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, MediaType};
 use serde::Deserialize;
@@ -8,7 +9,7 @@ use ureq::http::{Method, Uri, header};
 
 use crate::auth::Auth;
 use crate::error::Doing;
-use crate::http::{Call, Http, Payload, Trace, read_limited};
+use crate::http::{Call, Http, Payload, Trace};
 use crate::url::{Origin, resolve};
 use crate::{BlobReader, Credentials, Error, Result, Retry, Tls};
 
@@ -31,6 +32,9 @@ pub struct Options {
     pub tls: Tls,
     /// What is done about a failure that may pass.
     pub retry: Retry,
+    /// How long the registry may be silent; one that sends a little now and then has five times as long for a document,
+    /// or for each 64 KiB of a blob.
+    pub patience: Duration,
     /// What the program calls itself.
     pub user_agent: String,
     /// Told of every request, without its secrets.
@@ -43,6 +47,7 @@ impl Default for Options {
             credentials: None,
             tls: Tls::default(),
             retry: Retry::default(),
+            patience: Duration::from_secs(60),
             user_agent: concat!("hoy/", env!("CARGO_PKG_VERSION")).to_owned(),
             trace: None,
         }
@@ -97,6 +102,7 @@ impl Registry {
             tls: options.tls,
             auth: Auth::new(options.credentials),
             retry: options.retry,
+            patience: options.patience,
             user_agent: options.user_agent,
             trace: options.trace,
             agents: [OnceLock::new(), OnceLock::new()],
@@ -189,7 +195,7 @@ impl Registry {
         }
         let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (announced, stated) = (text("content-type"), text("docker-content-digest"));
-        let bytes = read_limited(response, MAX_DOCUMENT_BYTES, "manifest")?;
+        let bytes = self.http().read_limited(response, MAX_DOCUMENT_BYTES, "manifest")?;
         let actual = Digest::of(&bytes);
         // The header is no proof, but a registry that contradicts itself is not believed either.
         for expected in [reference.parse().ok(), stated.and_then(|text| text.parse().ok())].into_iter().flatten() {
@@ -317,7 +323,7 @@ impl Registry {
             }
             let link = response.headers().get(header::LINK).and_then(|v| v.to_str().ok()).and_then(next_link);
             let next = link.map(|link| resolve(&uri, link)).transpose()?;
-            let page = read_limited(response, MAX_LIST_BYTES - size, kind)?;
+            let page = self.http().read_limited(response, MAX_LIST_BYTES - size, kind)?;
             size += page.len() as u64;
             found.push(page);
             match next {

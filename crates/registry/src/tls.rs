@@ -38,8 +38,8 @@ impl Default for Tls {
 }
 
 impl Tls {
-    /// An agent that checks certificates, or one that does not.
-    pub(crate) fn agent(&self, verify: bool, user_agent: &str) -> Result<Agent> {
+    /// An agent that checks certificates, or one that does not; it gives up on who is silent for longer than `patience`.
+    pub(crate) fn agent(&self, verify: bool, user_agent: &str, patience: Duration) -> Result<Agent> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(provider)
@@ -59,9 +59,9 @@ impl Tls {
             .output_buffer_size(64 << 10)
             .timeout_resolve(Some(Duration::from_secs(15)))
             .timeout_connect(Some(Duration::from_secs(30)))
-            .timeout_recv_response(Some(Duration::from_secs(300)))
-            .timeout_per_read(Some(Duration::from_secs(60)))
-            .timeout_per_write(Some(Duration::from_secs(60)))
+            .timeout_recv_response(Some(patience.saturating_mul(5)))
+            .timeout_per_read(Some(patience))
+            .timeout_per_write(Some(patience))
             .build();
         Ok(Agent::with_parts(config, DefaultConnector::new(), HostResolver))
     }

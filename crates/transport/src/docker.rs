@@ -15,7 +15,7 @@ pub struct DockerSource {
     reference: Reference,
     /// Where it may be had, in the order in which they are asked.
     places: Vec<(Registry, Reference)>,
-    /// The place that was the last to have what was asked for.
+    /// The place that had the image's manifest.
     best: AtomicUsize,
 }
 
@@ -47,22 +47,19 @@ impl DockerSource {
         Self { reference, places, best: AtomicUsize::new(0) }
     }
 
-    /// The places, the one that had the last thing first.
+    /// The places, the one that had the manifest first.
     fn places(&self) -> impl Iterator<Item = (usize, &(Registry, Reference))> {
         let best = self.best.load(Ordering::Relaxed);
         let first = self.places.get(best).map(|place| (best, place));
         first.into_iter().chain(self.places.iter().enumerate().filter(move |(at, _)| *at != best))
     }
 
-    /// What the first place gives that has it; the error is that of the registry itself.
-    fn first<T>(&self, ask: impl Fn(&Registry, &Reference) -> hoy_registry::Result<T>) -> Result<T> {
+    /// What the first place gives that has it, and which one that is; the error is that of the registry itself.
+    fn first<T>(&self, ask: impl Fn(&Registry, &Reference) -> hoy_registry::Result<T>) -> Result<(usize, T)> {
         let mut failure = None;
         for (at, (registry, reference)) in self.places() {
             match ask(registry, reference) {
-                Ok(found) => {
-                    self.best.store(at, Ordering::Relaxed);
-                    return Ok(found);
-                }
+                Ok(found) => return Ok((at, found)),
                 Err(error) if at + 1 == self.places.len() => failure = Some(error),
                 Err(error) => drop(failure.get_or_insert(error)),
             }
@@ -77,26 +74,31 @@ impl Source for DockerSource {
     }
 
     fn root(&self) -> Result<Document> {
-        let fetched = self.first(|registry, reference| registry.manifest(reference.repository(), &key(reference)))?;
+        let ask =
+            |registry: &Registry, reference: &Reference| registry.manifest(reference.repository(), &key(reference));
+        let (at, fetched) = self.first(ask)?;
+        // Who has the image is likely to have its blobs.
+        self.best.store(at, Ordering::Relaxed);
         Ok(Document { descriptor: fetched.descriptor, bytes: fetched.bytes })
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let digest = descriptor.digest.to_string();
-        Ok(self.first(|registry, reference| registry.manifest(reference.repository(), &digest))?.bytes)
+        Ok(self.first(|registry, reference| registry.manifest(reference.repository(), &digest))?.1.bytes)
     }
 
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
-        let body = self.first(|registry, reference| registry.blob(reference.repository(), descriptor, offset))?;
+        let (at, body) = self.first(|registry, reference| registry.blob(reference.repository(), descriptor, offset))?;
         if self.places.len() == 1 {
             return Ok(Box::new(body));
         }
         let reader = Box::new(body);
-        Ok(Box::new(AnyPlace { source: self, descriptor: descriptor.clone(), reader, offset, left: self.places.len() }))
+        let (descriptor, left) = (descriptor.clone(), self.places.len());
+        Ok(Box::new(AnyPlace { source: self, descriptor, reader, at, offset, left }))
     }
 
     fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        self.first(|registry, reference| registry.referrers(reference.repository(), subject))
+        Ok(self.first(|registry, reference| registry.referrers(reference.repository(), subject))?.1)
     }
 
     fn repository(&self) -> Option<Repository> {
@@ -110,6 +112,8 @@ struct AnyPlace<'a> {
     source: &'a DockerSource,
     descriptor: Descriptor,
     reader: Box<dyn Read + Send + 'a>,
+    /// The place that the reader reads from.
+    at: usize,
     offset: u64,
     /// How many more breakdowns there may be.
     left: usize,
@@ -127,16 +131,14 @@ impl Read for AnyPlace<'_> {
                 Err(error) => Some(error),
             };
             self.left = self.left.saturating_sub(1);
-            let best = self.source.best.load(Ordering::Relaxed);
-            let mut others = self.source.places.iter().enumerate().filter(|(at, _)| *at != best);
+            let mut others = self.source.places.iter().enumerate().filter(|(at, _)| *at != self.at);
             let next = others.find_map(|(at, (registry, reference))| {
                 let reader = registry.blob(reference.repository(), &self.descriptor, self.offset).ok()?;
                 Some((at, reader))
             });
             match (next, failure) {
                 (Some((at, reader)), _) if self.left > 0 => {
-                    self.source.best.store(at, Ordering::Relaxed);
-                    self.reader = Box::new(reader);
+                    (self.at, self.reader) = (at, Box::new(reader));
                 }
                 (_, Some(error)) => return Err(error),
                 // Whoever verifies has the better words for a blob that is short.

@@ -314,6 +314,112 @@ fn a_cut_every_few_bytes_is_borne_and_no_progress_is_not() {
 }
 
 #[test]
+fn a_dripping_registry_is_left() {
+    let home = Server::dripping("127.0.0.1", std::time::Duration::from_millis(20), |request, _| {
+        if request.line.contains("/v2/ ") {
+            return answer("200 OK", &[], b"");
+        }
+        let mut slow = answer("200 OK", &[], br#"{"schemaVersion":2,"manifests":[]}"#);
+        slow.resize(slow.len() + 10_000, b' ');
+        slow
+    });
+    let mut options = Options::default();
+    options.tls = Tls { verify: false, ..Tls::default() };
+    options.retry = Retry { times: 1, delay: Some(std::time::Duration::ZERO) };
+    options.patience = std::time::Duration::from_millis(100);
+    let registry = Registry::new(&home.address, options);
+    let start = std::time::Instant::now();
+    assert!(registry.manifest("a", "1").is_err());
+    assert!(read(&registry, &blob(&[b' '; 10_000])).is_err());
+    // All of it would take more than six minutes.
+    assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_length_that_lies_is_seen() {
+    let content: &[u8] = b"the cargo";
+    let home = Server::start("127.0.0.1", move |request, _| {
+        let length = if request.line.contains("/less/") { 5 } else { 50 };
+        let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        [head.as_bytes(), content].concat()
+    });
+    let registry = registry(&home);
+    for repository in ["less", "more"] {
+        let reader = registry.blob(repository, &blob(content), 0).unwrap();
+        let mut bytes = Vec::new();
+        let read = VerifyingReader::new(reader, &blob(content)).read_to_end(&mut bytes);
+        // Whoever announces more sends the blob all the same; then nothing is wrong with it.
+        assert!(read.is_err() || bytes == content, "{repository}");
+        assert!(repository == "more" || read.is_err());
+        assert!(registry.manifest(repository, "1").is_err());
+    }
+}
+
+#[test]
+fn a_compressed_answer_is_not_unpacked() {
+    // Were it, a small answer could become any number of bytes.
+    let home = Server::start("127.0.0.1", |_, _| {
+        let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 0xab, 0xae, 5, 0, 0x43, 0xbf, 0xa6, 0xa3, 2, 0, 0, 0];
+        answer("200 OK", &["Content-Encoding: gzip"], &gzip)
+    });
+    let error = registry(&home).manifest("a", "1").unwrap_err();
+    assert!(format!("{error:?}").contains("Json"), "{error:?}");
+    assert!(home.requests().iter().all(|r| r.header("accept-encoding").is_none_or(|v| v == "identity")));
+}
+
+#[test]
+fn a_token_server_that_points_elsewhere_is_not_followed() {
+    let thief = Server::start("127.0.0.2", |_, _| answer("200 OK", &[], b"{\"token\":\"t\"}"));
+    let elsewhere = format!("Location: http://{}/token", thief.address);
+    let tokens = Server::start("127.0.0.1", move |_, _| answer("302 Found", &[&elsewhere], b""));
+    let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{}/token\"", tokens.address);
+    let home = Server::start("127.0.0.1", move |_, _| answer("401 Unauthorized", &[&challenge], b""));
+    assert!(registry(&home).manifest("a", "1").is_err());
+    assert_eq!(thief.requests().len(), 0);
+}
+
+#[test]
+fn a_large_upload_elsewhere_has_no_credentials() {
+    let content = vec![3; 5 << 20];
+    let next = Arc::new(Mutex::new(String::new()));
+    let place = next.clone();
+    let other = Server::start("127.0.0.2", move |request, _| {
+        let location = format!("Location: {}", place.lock().unwrap());
+        if request.line.starts_with("PATCH") {
+            answer("202 Accepted", &[&location], b"")
+        } else {
+            answer("201 Created", &[], b"")
+        }
+    });
+    *next.lock().unwrap() = format!("http://{}/third", other.address);
+    let first = format!("Location: http://{}/second", other.address);
+    let home = behind_basic(move |_| answer("202 Accepted", &[&first], b""));
+    let mut open = |_| Ok(Box::new(std::io::repeat(3).take(5 << 20)) as Box<dyn Read>);
+    registry(&home).put_blob("a", &blob(&content), &mut open).unwrap();
+    let requests = other.requests();
+    assert_eq!(requests.iter().map(|r| r.line.split(' ').next().unwrap()).collect::<Vec<_>>(), ["PATCH", "PUT"]);
+    assert!(requests.iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[test]
+fn lists_are_what_they_say() {
+    let home = Server::start("127.0.0.1", |request, _| match request.line.as_str() {
+        line if line.contains("/loop/") => {
+            answer("200 OK", &["Link: </v2/loop/tags/list>; rel=next"], b"{\"tags\":[]}")
+        }
+        line if line.contains("/referrers/") => {
+            answer("200 OK", &["Content-Type: application/vnd.oci.image.index.v1+json"], b"{\"manifests\":[{}]}")
+        }
+        line if line.contains("_catalog") => answer("200 OK", &[], b"{"),
+        _ => answer("200 OK", &[], b""),
+    });
+    let registry = registry(&home);
+    assert_eq!(registry.tags("loop").unwrap(), [""; 0], "a page that is its own next one is the last");
+    assert!(registry.referrers("a", &Digest::of(b"x")).is_err());
+    assert!(registry.catalog().is_err());
+}
+
+#[test]
 fn patience_has_a_limit() {
     let home = Server::start("127.0.0.1", |request, _| {
         if request.line.contains("/v2/ ") {

@@ -41,10 +41,28 @@ impl Server {
         Self::cutting(ip, u64::MAX, act)
     }
 
+    /// The same, which sends its answers byte by byte, from the fortieth on with a pause after each.
+    pub(crate) fn dripping(
+        ip: &str,
+        pause: std::time::Duration,
+        act: impl Fn(&Request, usize) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(ip, u64::MAX, Some(pause), act)
+    }
+
     /// The same, which hangs up on whoever sends a body of more than `cut` bytes once it has that many.
     pub(crate) fn cutting(
         ip: &str,
         cut: u64,
+        act: impl Fn(&Request, usize) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(ip, cut, None, act)
+    }
+
+    fn with(
+        ip: &str,
+        cut: u64,
+        pause: Option<std::time::Duration>,
         act: impl Fn(&Request, usize) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind((ip, 0)).unwrap();
@@ -54,7 +72,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (shared, act) = (shared.clone(), act.clone());
-                std::thread::spawn(move || serve(stream.unwrap(), cut, &shared, &*act));
+                std::thread::spawn(move || serve(stream.unwrap(), (cut, pause), &shared, &*act));
             }
         });
         Self { address, seen }
@@ -65,7 +83,12 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, cut: u64, seen: &Mutex<Vec<Request>>, act: &dyn Fn(&Request, usize) -> Vec<u8>) {
+fn serve(
+    stream: TcpStream,
+    (cut, pause): (u64, Option<std::time::Duration>),
+    seen: &Mutex<Vec<Request>>,
+    act: &dyn Fn(&Request, usize) -> Vec<u8>,
+) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut out = stream;
     let first = reader.fill_buf().ok().and_then(|bytes| bytes.first().copied());
@@ -96,5 +119,14 @@ fn serve(stream: TcpStream, cut: u64, seen: &Mutex<Vec<Request>>, act: &dyn Fn(&
     if length > cut {
         return;
     }
-    out.write_all(&act(&request, count)).unwrap_or_default();
+    let answer = act(&request, count);
+    let Some(pause) = pause else { return out.write_all(&answer).unwrap_or_default() };
+    for (at, byte) in answer.iter().enumerate() {
+        if out.write_all(&[*byte]).is_err() {
+            return;
+        }
+        if at > 40 {
+            std::thread::sleep(pause);
+        }
+    }
 }
