@@ -21,6 +21,7 @@ const EDGES: &[(&str, &str)] = &[
     ("hoy-seccomp", ""),
     ("hoy-runtime", "hoy-sys hoy-cgroup hoy-seccomp"),
     ("hoy-spec", "hoy-oci hoy-sys"),
+    ("hoy-containerfile", ""),
     ("hoy-build", "hoy-layout hoy-layer hoy-spec hoy-oci hoy-sys"),
     ("hoy-engine", "hoy-layout hoy-spec hoy-oci hoy-sys"),
     ("hoy-cli", ""),
