@@ -227,7 +227,7 @@ fn hooks_run_in_order_with_the_state() {
     assert_eq!(first, kinds, "{told}");
     assert!(told.lines().all(|line| line.contains(r#""id":"a""#)), "{told}");
     bundle.set("/hooks", json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}]}));
-    bundle.hoy(&["run", "a"]).fails(1, &["createRuntime hook \"/bin/sh\" failed: exit status: 3"]);
+    bundle.hoy(&["run", "a"]).fails(1, &["createRuntime hook #0: \"/bin/sh\" failed: exit status: 3"]);
     bundle.set("/hooks", json!({"prestart": [{"path": "/bin/sleep", "args": ["sleep", "99"], "timeout": 1}]}));
     bundle.hoy(&["run", "a"]).fails(1, &["did not end within 1 s"]);
     assert_eq!(bundle.hoy(&["list", "-q"]).ok(), "");
@@ -241,6 +241,13 @@ fn the_log_has_one_object() {
     let log: Value = serde_json::from_slice(&fs::read(bundle.path("log")).unwrap()).unwrap();
     assert_eq!(log["level"], "error");
     assert!(log["msg"].as_str().unwrap().contains("/no/such") && log["time"].is_string(), "{log}");
+    // What was done is an object before it, and on standard error only where there is no log.
+    let told = bundle.hoy(&["--debug", "--log", "more", "--log-format", "json", "state", "none"]).fails(1, &[]);
+    assert!(!told.contains("debug"), "{told}");
+    let text = fs::read_to_string(bundle.path("more")).unwrap();
+    let levels = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["level"].clone());
+    assert_eq!(levels.collect::<Vec<_>>(), ["debug", "error"]);
+    bundle.hoy(&["--debug", "state", "none"]).fails(1, &["hoy-runtime: debug: State"]);
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn hooks_go_on_after_the_end() {
     let told = hook(format!("grep -o '\"status\":\"[a-z]*\"' >> {}", log.display()));
     bundle.set("/hooks", json!({"prestart": [told.clone()], "createRuntime": [told], "poststop": ends}));
     bundle.script("true");
-    bundle.hoy(&["run", "a"]).fails(0, &["poststop hook \"/bin/sh\" failed: exit status: 4"]);
+    bundle.hoy(&["run", "a"]).fails(0, &["poststop hook #0: \"/bin/sh\" failed: exit status: 4"]);
     let log = std::fs::read_to_string(log).unwrap();
     assert_eq!(log, "\"status\":\"created\"\n\"status\":\"creating\"\nafter\n");
 }

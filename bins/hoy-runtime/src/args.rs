@@ -36,7 +36,7 @@ pub(crate) struct Global {
     /// Form of the lines in that file
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
-    /// Say on standard error which command works on which state, and how long it took
+    /// Say on standard error, or in the log, which command works on which state, and how long it took
     #[arg(long)]
     pub(crate) debug: bool,
     /// Have systemd make control groups; the same as --cgroup-manager systemd

@@ -17,7 +17,8 @@ use hoy_runtime::{
 use hoy_sys::regex::Regex;
 
 use crate::args::{Cli, Command, Create, Exec, Format, Global, List, Manager, Rootless};
-use crate::{events, log, ps, signal, spec};
+use crate::log::{self, Level};
+use crate::{events, ps, signal, spec};
 
 /// Does what the command line says. A failure is also written to the log.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
@@ -27,12 +28,15 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let result = dispatch(&global, command);
     if let Some(what) = what {
         let end = if result.is_ok() { "done" } else { "failed" };
-        // Standard error may be closed, and then there is nobody to tell.
-        writeln!(std::io::stderr(), "hoy-runtime: debug: {what}: {end} after {:?}", begin.elapsed())
-            .unwrap_or_default();
+        let text = format!("{what}: {end} after {:?}", begin.elapsed());
+        match &global.log {
+            Some(path) => log::add(path, global.log_format, Level::Debug, &text)?,
+            // Standard error may be closed, and then there is nobody to tell.
+            None => writeln!(std::io::stderr(), "hoy-runtime: debug: {text}").unwrap_or_default(),
+        }
     }
     if let (Err(error), Some(path)) = (&result, &global.log) {
-        log::error(path, global.log_format, &error.to_string())?;
+        log::add(path, global.log_format, Level::Error, &error.to_string())?;
     }
     result
 }

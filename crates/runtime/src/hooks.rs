@@ -25,24 +25,27 @@ use crate::{Error, Result};
 /// A hook has the environment that the configuration gives it and no other, `place` as its working directory, and a
 /// process group of its own, with which it is killed when its time is over.
 pub(crate) fn run(kind: &str, hooks: &[Hook], state: &str, place: &Path) -> Result<()> {
-    hooks.iter().try_for_each(|hook| run_one(kind, hook, state, place, &[]))
+    hooks.iter().enumerate().try_for_each(|(number, hook)| run_one((kind, number), hook, state, place, &[]))
 }
 
 /// Runs `hooks` in order, every one of them: a failure is only told of.
 pub(crate) fn run_each(kind: &str, hooks: &[Hook], state: &str, bundle: &Path) {
-    for hook in hooks {
-        run_one(kind, hook, state, bundle, &[]).unwrap_or_else(|error| warn(&error.chain()));
+    for (number, hook) in hooks.iter().enumerate() {
+        run_one((kind, number), hook, state, bundle, &[]).unwrap_or_else(|error| warn(&error.chain()));
     }
 }
 
 /// Runs the startContainer hooks, in the container: one without an environment has the program's, `env`.
 pub(crate) fn run_inside(hooks: &[Hook], state: &str, env: &[CString]) -> Result<()> {
-    hooks.iter().try_for_each(|hook| run_one("startContainer", hook, state, Path::new("/"), env))
+    let mut hooks = hooks.iter().enumerate();
+    hooks.try_for_each(|(number, hook)| run_one(("startContainer", number), hook, state, Path::new("/"), env))
 }
 
-fn run_one(kind: &str, hook: &Hook, state: &str, directory: &Path, env: &[CString]) -> Result<()> {
+/// Runs one hook; a failure is told in runc's words, which people search for, with its number among those of its kind.
+fn run_one((kind, number): (&str, usize), hook: &Hook, state: &str, directory: &Path, env: &[CString]) -> Result<()> {
     let name = hook.path().display();
-    let doing = || format!("run {kind} hook \"{name}\"");
+    let running = format!("error running {kind} hook #{number}: \"{name}\"");
+    let doing = || running.clone();
     let mut command = Command::new(hook.path());
     let args = hook.args().as_deref().unwrap_or_default();
     if let Some((first, rest)) = args.split_first() {
@@ -67,7 +70,7 @@ fn run_one(kind: &str, hook: &Hook, state: &str, directory: &Path, env: &[CStrin
         if !ends_within(pid, Duration::from_secs(timeout)).doing(doing)? {
             kill_process_group(pid, Signal::KILL).doing(doing)?;
             child.wait().doing(doing)?;
-            return Err(Error::Invalid(format!("{kind} hook \"{name}\" did not end within {timeout} s")));
+            return Err(Error::Invalid(format!("{running} did not end within {timeout} s")));
         }
     }
     let status = child.wait().doing(doing)?;
@@ -78,7 +81,7 @@ fn run_one(kind: &str, hook: &Hook, state: &str, directory: &Path, env: &[CStrin
         return Ok(());
     }
     let said = said.map(|said| format!(": {said}")).unwrap_or_default();
-    Err(Error::Invalid(format!("{kind} hook \"{name}\" failed: {status}{said}")))
+    Err(Error::Invalid(format!("{running} failed: {status}{said}")))
 }
 
 /// What a hook wrote, no more than an error message can hold.
@@ -126,11 +129,14 @@ mod tests {
     #[test]
     fn failures_name_the_hook() {
         let failed = run("poststop", &[hook("exit 3", 0)], "", Path::new("/")).unwrap_err().to_string();
-        assert_eq!(failed, "poststop hook \"/bin/sh\" failed: exit status: 3");
+        assert_eq!(failed, "error running poststop hook #0: \"/bin/sh\" failed: exit status: 3");
+        let second =
+            run("prestart", &[hook("true", 0), hook("exit 3", 0)], "", Path::new("/")).unwrap_err().to_string();
+        assert!(second.starts_with("error running prestart hook #1: "), "{second}");
         let failed = run("poststop", &[hook("echo why >&2; exit 3", 0)], "", Path::new("/")).unwrap_err().to_string();
         assert!(failed.ends_with("exit status: 3: why"), "{failed}");
         let slow = run("prestart", &[hook("sleep 9", 1)], "", Path::new("/")).unwrap_err().to_string();
-        assert_eq!(slow, "prestart hook \"/bin/sh\" did not end within 1 s");
+        assert_eq!(slow, "error running prestart hook #0: \"/bin/sh\" did not end within 1 s");
     }
 
     #[test]
