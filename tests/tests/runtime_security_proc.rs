@@ -106,7 +106,7 @@ fn proc_and_sys_are_themselves_or_nothing() {
             let path = bundle.path("rootfs").join(name);
             fs::remove_dir(&path).unwrap_or_default();
             symlink(target, &path).unwrap();
-            bundle.hoy(&["run", "a"]).fails(1, &[&format!("open \"/{name}\" in the container")]);
+            bundle.hoy(&["run", "a"]).fails(1, &[&format!("\"/{name}\" must be mounted on ordinary directory")]);
             victim.check();
             fs::rename(&path, bundle.path("rootfs/link")).unwrap();
             fs::create_dir(&path).unwrap();

@@ -14,8 +14,8 @@ use hoy_sys::rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use crate::Result;
 use crate::error::Doing;
+use crate::{Error, Result};
 
 /// Opens a detached copy of the mount at `path`, a path of the caller's own file system.
 pub(crate) fn copy_of_path(path: &Path, recursive: bool) -> std::io::Result<OwnedFd> {
@@ -79,7 +79,12 @@ impl Root<'_> {
         }
         match open_beneath(self.0, &inner, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
             Err(error) if error.errno == Errno::NOENT => self.directory(path),
-            other => other.doing(|| format!("open \"{}\" in the container, a plain directory", path.display())),
+            // The words are runc's.
+            Err(error) if matches!(error.errno, Errno::LOOP | Errno::NOTDIR) => Err(Error::Invalid(format!(
+                "\"{}\" must be mounted on ordinary directory, and no symlink",
+                path.display()
+            ))),
+            other => other.doing(|| format!("open \"{}\" in the container", path.display())),
         }
     }
 
@@ -269,7 +274,8 @@ mod tests {
         root.file(Path::new("/p/f")).unwrap();
         assert!(inside.join("p/q/r").is_dir() && inside.join("p/f").is_file());
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
-        assert!(root.plain_directory(Path::new("/abs")).is_err());
+        let refused = root.plain_directory(Path::new("/abs")).unwrap_err().to_string();
+        assert_eq!(refused, "\"/abs\" must be mounted on ordinary directory, and no symlink");
         assert!(root.find(Path::new("none")).unwrap().is_none());
     }
 }
