@@ -171,11 +171,9 @@ impl Tracer<'_> {
         match status {
             WaitStatus::Exited(_, code) => return self.ended(place, code),
             WaitStatus::Signaled(_, by, _) => return self.ended(place, 128 + by as i32),
-            WaitStatus::PtraceSyscall(_) => {
-                if self.is_to_be_killed(place) {
-                    self.seen.killed = true;
-                    return kill(pid, Signal::SIGKILL).expect("kill a traced process");
-                }
+            WaitStatus::PtraceSyscall(_) if self.is_to_be_killed(place) => {
+                self.seen.killed = true;
+                return kill(pid, Signal::SIGKILL).expect("kill a traced process");
             }
             // The first is that of the shell that stopped itself.
             WaitStatus::PtraceEvent(_, _, EVENT_EXEC) => self.has_begun = true,
