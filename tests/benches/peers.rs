@@ -5,9 +5,12 @@
 use std::fs;
 use std::path::Path;
 
-use hoy_tests::{Registry, Run, Sandbox, debian_layout, has};
+use hoy_tests::{Registry, Run, Sandbox, debian_layout, has, many_files};
 
 const ROUNDS: usize = 7;
+
+/// The same where the peer copies an image of a hundred thousand files each time.
+const SLOW_ROUNDS: usize = 3;
 
 /// What one run of a command took.
 #[derive(Clone, Copy)]
@@ -51,9 +54,9 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn bench(row: &Row, place: &Path) {
+fn bench(row: &Row, rounds: usize, place: &Path) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
+    for round in 0..=rounds {
         let pair = (measure((row.ours)(), place), measure((row.theirs)(), place));
         // The first round warms the page cache for both.
         if round > 0 {
@@ -80,6 +83,45 @@ fn bench(row: &Row, place: &Path) {
         cpu.0 / cpu.1,
         peak.0 / peak.1
     );
+}
+
+/// A container with ids of its own from an image of a hundred thousand files, unpacked by both: the first, and a second.
+fn own_ids<'a>(ours: &'a Sandbox, theirs: &'a Sandbox, files: &'a Path, peer_store: &'a str) -> Vec<Row<'a>> {
+    let source = format!("oci:{}:many", files.display());
+    ours.ok("hoy-copy", &["copy", "-q", &source, "store:many"]);
+    let plain = ours.ok("hoy-storage", &["create", "many"]);
+    ours.ok("hoy-storage", &["rm", &plain]);
+    let podman = move |script: &str| {
+        drop(theirs.run("sh").args(["-c", &script.replace("podman", &format!("podman {peer_store}"))]).output())
+    };
+    let fresh = move || {
+        podman("podman rm -a -f; podman rmi -f many");
+        theirs
+            .run("sh")
+            .args([
+                "-c",
+                &format!("podman {peer_store} pull -q {source} | xargs -I ID podman {peer_store} tag ID many"),
+            ])
+            .ok();
+    };
+    let create = move || timed(ours, "hoy-storage create --userns=auto many");
+    let theirs_create =
+        move || timed(theirs, &format!("podman {peer_store} create --pull=never --userns=auto many true"));
+    vec![
+        Row {
+            work: "container with `--userns=auto`, 100,000 files, the first",
+            peer: "podman",
+            ours: Box::new(move || {
+                ours.run("hoy-storage").args(["rm", "--all", "--force"]).ok();
+                create()
+            }),
+            theirs: Box::new(move || {
+                fresh();
+                theirs_create()
+            }),
+        },
+        Row { work: "the same, another", peer: "podman", ours: Box::new(create), theirs: Box::new(theirs_create) },
+    ]
 }
 
 fn heading() {
@@ -167,6 +209,18 @@ fn main() {
             theirs: Box::new(|| timed(&theirs, &format!("buildah {peer_store} commit -q {their_container} changed"))),
         },
         Row {
+            work: "mount of a working container",
+            peer: "buildah",
+            ours: Box::new(|| {
+                ours.ok("hoy-storage", &["umount", &container]);
+                timed(&ours, &format!("hoy-build mount {container}"))
+            }),
+            theirs: Box::new(|| {
+                theirs.run("sh").args(["-c", &format!("buildah {peer_store} umount {their_container}")]).ok();
+                timed(&theirs, &format!("buildah {peer_store} mount {their_container}"))
+            }),
+        },
+        Row {
             work: "run of true",
             peer: "podman + runc",
             ours: Box::new(|| timed(&ours, "hoy run --rm --network none debian:12 true")),
@@ -178,8 +232,14 @@ fn main() {
     ];
     heading();
     for row in &rows {
-        bench(row, &fresh.path("work"));
+        bench(row, ROUNDS, &fresh.path("work"));
     }
+    let files = fresh.path("many");
+    many_files(&files, 100_000);
+    for row in &own_ids(&ours, &theirs, &files, &peer_store) {
+        bench(row, SLOW_ROUNDS, &fresh.path("work"));
+    }
+    ours.ok("hoy-storage", &["rm", "--all", "--force"]);
     theirs
         .run("sh")
         .args(["-c", &format!("buildah {peer_store} rm -a >/dev/null; podman {peer_store} rmi -a -f >/dev/null")])

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::{Run, Sandbox, User, need};
 
 /// Makes a root file system of Debian's static busybox at `dir`, with users and the usual directories.
@@ -42,6 +44,77 @@ pub fn busybox_layout(dir: &Path) {
     Run::new("umoci").args(config).args(["--created", "2024-01-01T00:00:00Z"]).ok();
     // umoci writes its index for its own user alone.
     Run::new("chmod").args(["-R", "a+rX"]).arg(dir).ok();
+}
+
+/// Writes the OCI layout `layout` with the image `many` of `count` layers, each with a file of its own and with `top`,
+/// which the next replaces; the number of the layer is in both.
+pub fn many_layers(layout: &Path, count: usize) {
+    let files = |number: usize| {
+        let text = number.to_string();
+        [tar_entry("top", &text), tar_entry(&format!("file{number}"), &text)].concat()
+    };
+    layers_of(layout, count, files);
+}
+
+/// Writes the OCI layout `layout` with the image `many` of one layer with `count` files.
+pub fn many_files(layout: &Path, count: usize) {
+    let file = |number: usize| tar_entry(&format!("{}/{number}", number % 500), &number.to_string());
+    layers_of(layout, 1, |_| (0..count).flat_map(file).collect());
+}
+
+/// The image `many` of `count` layers, each with the entries that `entries` gives for its number.
+fn layers_of(layout: &Path, count: usize, entries: impl Fn(usize) -> Vec<u8>) {
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs).expect("make a directory");
+    let names: Vec<String> = (0..count).map(|number| format!("layer{number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        let mut archive = entries(number);
+        archive.resize(archive.len() + 1024, 0);
+        fs::write(blobs.join(name), archive).expect("write a layer");
+    }
+    let layers = by_digest(&blobs, &names, "application/vnd.oci.image.layer.v1.tar");
+    let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
+    let config = json!({"architecture": architecture, "os": "linux", "config": {}, "rootfs": rootfs});
+    fs::write(blobs.join("config"), config.to_string()).expect("write");
+    let config = by_digest(&blobs, &["config".to_owned()], "application/vnd.oci.image.config.v1+json").remove(0);
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers});
+    fs::write(blobs.join("manifest"), manifest.to_string()).expect("write");
+    let mut manifest = by_digest(&blobs, &["manifest".to_owned()], kind).remove(0);
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "many"});
+    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+    fs::write(layout.join("index.json"), index.to_string()).expect("write");
+    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("write");
+    Run::new("chmod").args(["-R", "a+rX"]).arg(layout).ok();
+}
+
+/// A regular file in an archive of the ustar format.
+fn tar_entry(name: &str, text: &str) -> Vec<u8> {
+    let mut header =
+        format!("{name:\0<100}0000644\x000000000\x000000000\0{:011o}\0{:011o}\0", text.len(), 0).into_bytes();
+    header.extend(b"        0");
+    header.resize(257, 0);
+    header.extend(b"ustar\x0000");
+    header.resize(512, 0);
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header.extend(text.as_bytes());
+    header.resize(1024, 0);
+    header
+}
+
+/// Gives files of `directory` their digests for names; returns their descriptors.
+fn by_digest(directory: &Path, names: &[String], media_type: &str) -> Vec<serde_json::Value> {
+    let lines = Run::new("sha256sum").args(names).dir(directory).ok();
+    let digests = lines.lines().map(|line| line.split(' ').next().expect("a digest"));
+    let describe = |(name, digest): (&String, &str)| {
+        let size = fs::metadata(directory.join(name)).expect("it was written").len();
+        fs::rename(directory.join(name), directory.join(digest)).expect("rename");
+        json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": size})
+    };
+    names.iter().zip(digests).map(describe).collect()
 }
 
 /// A sandbox of `user` with the image `busybox` in its store, and the layout it came from as `layout`; none, and the

@@ -203,11 +203,12 @@ fn an_index_is_copied_whole_or_by_platform() {
         "manifests": [member("one", std::env::consts::ARCH.replace("x86_64", "amd64").as_str()), member("two", "s390x")],
     });
     // As a directory, the simplest form there is.
+    std::fs::create_dir(place.sandbox.path("work/index")).unwrap();
     for tag in ["one", "two"] {
-        place.copy(&[], &format!("oci:multi:{tag}"), "dir:index");
+        place.copy(&[], &format!("oci:multi:{tag}"), &format!("dir:{tag}"));
         let digest = place.digest("hoy-copy", &format!("oci:multi:{tag}"));
-        let dir = place.sandbox.path("work/index");
-        std::fs::rename(dir.join("manifest.json"), dir.join(format!("{}.manifest.json", &digest[7..]))).unwrap();
+        let manifest = format!("{tag}/{}.manifest.json", &digest[7..]);
+        place.sandbox.ok("sh", &["-c", &format!("mv {tag}/manifest.json {manifest}; cp {tag}/* index")]);
     }
     let bytes = serde_json::to_vec(&index).unwrap();
     std::fs::write(place.sandbox.path("work/index/manifest.json"), &bytes).unwrap();

@@ -27,6 +27,9 @@ pub(crate) struct Global {
     /// Where the store's volatile state is
     #[arg(long, global = true, env = "HOY_RUNROOT", hide_env = true, value_name = "DIR")]
     pub(crate) runroot: Option<PathBuf>,
+    /// Further store whose images are used where they are and never changed
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) additional_store: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

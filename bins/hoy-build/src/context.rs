@@ -21,13 +21,10 @@ impl Context {
     pub(crate) fn new(global: &Global) -> Result<Self> {
         let uid = hoy_sys::rustix::process::getuid().as_raw();
         let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
-        let mut roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
-        let absolute = |path: &PathBuf| std::path::absolute(path).context(|| format!("use \"{}\"", path.display()));
-        if let Some(root) = &global.root {
-            roots.root = absolute(root)?;
-        }
-        if let Some(runroot) = &global.runroot {
-            roots.runroot = absolute(runroot)?;
+        let roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
+        let mut roots = roots.with(global.root.as_deref(), global.runroot.as_deref(), &global.additional_store)?;
+        for problem in roots.leave_out_unreadable() {
+            warn(&format!("warning: {}", hoy_cli::Error::from(problem)));
         }
         let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(PathBuf::from));
         Ok(Self { tools: Tools::new(beside, roots.clone()), roots })

@@ -73,7 +73,7 @@ fn image(store: &Store, text: &str) -> Result<Value> {
 
 pub(crate) fn info(context: &Context, args: &FormatArgs) -> Result<ExitCode> {
     let store = context.store()?;
-    let (containers, images) = (store.all_containers()?.len(), store.layout().images()?.len());
+    let (containers, images) = (store.all_containers()?.len(), store.images()?.len());
     let is_root = hoy_sys::user::is_initial_root();
     let platform = hoy_oci::Platform::host();
     let value = json!({

@@ -4,8 +4,10 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::args::Global;
 use hoy_cli::{Context, Error, Result};
-use hoy_registry::{AuthFiles, Credentials, Options, Registry, Tls};
+use hoy_oci::Reference;
+use hoy_registry::{AuthFiles, Credentials, Options, Registries, Registry, Retry, Tls};
 use hoy_sys::rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 /// The longest password that is read, in bytes.
@@ -28,25 +30,91 @@ impl Login {
     }
 }
 
-/// How one side's registry is reached.
-#[derive(Debug, Clone)]
+/// How one side is reached.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Access {
     pub(crate) authfile: Option<PathBuf>,
     pub(crate) login: Option<Login>,
     pub(crate) no_creds: bool,
     pub(crate) token: Option<String>,
     pub(crate) cert_dir: Option<PathBuf>,
-    pub(crate) tls_verify: bool,
+    /// None leaves it to registries.conf.
+    pub(crate) tls_verify: Option<bool>,
+    pub(crate) shared_blob_dir: Option<PathBuf>,
+    pub(crate) daemon_host: Option<String>,
+}
+
+/// What registries.conf and its like say to whoever runs this.
+pub(crate) fn registries(global: &Global) -> Result<Registries> {
+    let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = global.registries_conf.clone().or_else(|| env("CONTAINERS_REGISTRIES_CONF"));
+    if let Some(path) = &named {
+        if !path.exists() {
+            return Err(Error::msg(format!("read registries file \"{}\": it is not there", path.display())));
+        }
+        // Whoever names one file wants no other.
+        return Ok(Registries::read(Some(path), &[])?);
+    }
+    let home = env("HOME").unwrap_or_default();
+    let user = env("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("containers");
+    let etc = PathBuf::from("/etc/containers");
+    let file = [user.join("registries.conf"), etc.join("registries.conf")].into_iter().find(|path| path.exists());
+    Ok(Registries::read(file.as_deref(), &[etc.join("registries.conf.d"), user.join("registries.conf.d")])?)
 }
 
 impl Access {
-    /// A client of the registry `host`, with the credentials for `repository` there.
-    pub(crate) fn registry(&self, host: &str, repository: Option<&str>, retries: u32, debug: bool) -> Result<Registry> {
+    /// The registries that may have the image `reference`: mirrors, and the one it belongs to as the last.
+    pub(crate) fn to_read(
+        &self,
+        global: &Global,
+        reference: &Reference,
+        retry: Retry,
+    ) -> Result<Vec<(Registry, Reference)>> {
+        let rules = registries(global)?;
+        let one = |place: hoy_registry::Place| {
+            let registry = self.client(global, &place.reference, retry, place.insecure, &rules)?;
+            Ok((registry, place.reference))
+        };
+        rules.pull_places(reference)?.into_iter().map(one).collect()
+    }
+
+    /// The registry that `reference` belongs to.
+    pub(crate) fn registry(&self, global: &Global, reference: &Reference, retry: Retry) -> Result<Registry> {
+        let rules = registries(global)?;
+        let place = rules.push_place(reference)?;
+        self.client(global, reference, retry, place.insecure, &rules)
+    }
+
+    fn client(
+        &self,
+        global: &Global,
+        reference: &Reference,
+        retry: Retry,
+        insecure: bool,
+        rules: &Registries,
+    ) -> Result<Registry> {
+        let (host, repository) = (reference.host(), reference.repository());
+        let credentials = self.credentials(host, Some(repository), rules)?;
+        self.connect(global, host, credentials, retry, insecure)
+    }
+
+    /// A client of the registry `host` for somebody with these credentials.
+    pub(crate) fn connect(
+        &self,
+        global: &Global,
+        host: &str,
+        credentials: Option<Credentials>,
+        retry: Retry,
+        insecure: bool,
+    ) -> Result<Registry> {
         let mut options = Options::default();
-        options.credentials = self.credentials(host, repository)?;
-        options.tls = self.tls(host);
-        options.retries = retries;
-        if debug {
+        options.credentials = credentials;
+        options.tls = self.tls(host, insecure);
+        options.retry = retry;
+        if let Some(prefix) = &global.user_agent_prefix {
+            options.user_agent = format!("{prefix} {}", options.user_agent);
+        }
+        if global.debug {
             options.trace = Some(Arc::new(|text: &str| {
                 // Standard error may be closed, and then there is nobody to tell.
                 writeln!(std::io::stderr(), "debug: {text}").unwrap_or_default();
@@ -55,7 +123,7 @@ impl Access {
         Ok(Registry::new(host, options))
     }
 
-    fn credentials(&self, host: &str, repository: Option<&str>) -> Result<Option<Credentials>> {
+    fn credentials(&self, host: &str, repository: Option<&str>, rules: &Registries) -> Result<Option<Credentials>> {
         let count = [self.login.is_some(), self.no_creds, self.token.is_some()].into_iter().filter(|set| *set).count();
         if count > 1 {
             return Err(Error::msg("only one of credentials, a token and no credentials can be asked for").with_code(2));
@@ -70,10 +138,24 @@ impl Access {
             };
             return Ok(Some(Credentials::Password { user: login.user.clone(), password }));
         }
-        if self.no_creds { Ok(None) } else { Ok(auth_files(self.authfile.clone()).find(host, repository)?) }
+        if self.no_creds {
+            return Ok(None);
+        }
+        let files = auth_files(self.authfile.clone());
+        let usual = ["containers-auth.json".to_owned()];
+        for helper in rules.credential_helpers().unwrap_or(&usual) {
+            let found = match helper.as_str() {
+                "containers-auth.json" => files.find(host, repository)?,
+                helper => Credentials::from_helper(helper, host)?,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
-    fn tls(&self, host: &str) -> Tls {
+    fn tls(&self, host: &str, insecure: bool) -> Tls {
         let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
         let usual = [home.join(".config/containers"), "/etc/containers".into(), "/etc/docker".into()];
         let usual = usual.into_iter().map(|dir| dir.join("certs.d").join(host));
@@ -82,7 +164,7 @@ impl Access {
             None => usual.filter(|dir| dir.is_dir()).take(1).collect(),
         };
         let bundle = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
-        Tls { verify: self.tls_verify, bundle, directories }
+        Tls { verify: self.tls_verify.unwrap_or(!insecure), bundle, directories }
     }
 }
 

@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hoy_transport::TRANSPORTS;
 
-use crate::access::{Access, Login};
+use crate::edit_args::{AppendArgs, AttachArgs, FlattenArgs, IndexAction, MutateArgs, PullArgs, RebaseArgs};
+use crate::look_args::{BlobArgs, CatalogArgs, ExportArgs, LookArgs, ReferrersArgs, ValidateArgs};
+use crate::side::{DestinationAccess, DestinationPlace, OnlyAccess, OnlyPlace, Retry, SourceAccess, SourcePlace};
+use crate::words::{parse_bool, parse_duration};
 
 /// Move container images between registries, layouts, archives and the store, and look at them.
 #[derive(Debug, Parser)]
@@ -26,9 +30,24 @@ pub(crate) struct Global {
     /// Show every request, without its secrets
     #[arg(long, global = true)]
     pub(crate) debug: bool,
-    /// Apply no signature policy; this program never applies one
-    #[arg(long, global = true)]
+    /// Apply no trust policy
+    #[arg(long, global = true, conflicts_with = "policy")]
     pub(crate) insecure_policy: bool,
+    /// Trust policy (default: the first of ~/.config/containers/policy.json, /etc/containers/policy.json)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Where signatures beside registries are configured; this program reads and writes none
+    #[arg(long = "registries.d", global = true, value_name = "DIR")]
+    pub(crate) registries_d: Option<PathBuf>,
+    /// Rules for registries, instead of the usual registries.conf
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) registries_conf: Option<PathBuf>,
+    /// Where temporary files are kept (default: TMPDIR, or /var/tmp)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) tmpdir: Option<PathBuf>,
+    /// Words before this program's own name in requests
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub(crate) user_agent_prefix: Option<String>,
     /// Choose images for this processor instead of this machine's
     #[arg(long, global = true, value_name = "ARCH")]
     pub(crate) override_arch: Option<String>,
@@ -44,6 +63,9 @@ pub(crate) struct Global {
     /// Where the store's volatile state is (default: HOY_RUNROOT, or the usual place)
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) runroot: Option<PathBuf>,
+    /// Further store whose images are used where they are and never changed
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) additional_store: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,13 +82,45 @@ pub(crate) enum Action {
     Login(LoginArgs),
     /// Log out of a registry
     Logout(LogoutArgs),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MultiArch {
-    System,
-    All,
-    IndexOnly,
+    /// Print the digest of a manifest in a file
+    ManifestDigest(ManifestDigestArgs),
+    /// Bring several images from one place to another
+    Sync(Box<SyncArgs>),
+    /// Print the digest of an image's manifest
+    Digest(LookArgs),
+    /// Print an image's manifest, byte for byte
+    Manifest(LookArgs),
+    /// Print an image's configuration, byte for byte
+    Config(LookArgs),
+    /// Print an image's layers: digest, size, type
+    Layers(LookArgs),
+    /// Write a blob to standard output
+    Blob(BlobArgs),
+    /// List the repositories of a registry
+    Catalog(CatalogArgs),
+    /// Read all of an image and check everything in it
+    Validate(ValidateArgs),
+    /// Print what refers to an image, as an index
+    Referrers(ReferrersArgs),
+    /// Print what refers to an image, and what refers to that, as a tree
+    Discover(ReferrersArgs),
+    /// Write all layers of an image as one tar
+    Export(ExportArgs),
+    /// Make an image with further layers, of tars
+    Append(Box<AppendArgs>),
+    /// Make an image with another configuration
+    Mutate(Box<MutateArgs>),
+    /// Make an image that stands on another base
+    Rebase(RebaseArgs),
+    /// Make an image with all its layers in one
+    Flatten(FlattenArgs),
+    /// Make an artifact of files that refers to an image
+    Attach(AttachArgs),
+    /// Fetch the files of an artifact
+    Pull(PullArgs),
+    /// Make and change indexes of images
+    #[command(subcommand)]
+    Index(IndexAction),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -90,9 +144,15 @@ pub(crate) struct CopyArgs {
     /// Copy all images if the source is a list of them
     #[arg(short, long, conflicts_with = "multi_arch")]
     pub(crate) all: bool,
-    /// What to copy of a list of images
-    #[arg(long, value_enum)]
-    pub(crate) multi_arch: Option<MultiArch>,
+    /// What to copy of a list of images: system, all, index-only, or platforms such as linux/amd64,linux/arm64
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) multi_arch: Option<String>,
+    /// Take platforms that are not copied out of the list
+    #[arg(long, requires = "multi_arch")]
+    pub(crate) strip_removed_platforms: bool,
+    /// Copy what refers to the image too: signatures, lists of contents and the like
+    #[arg(long)]
+    pub(crate) with_referrers: bool,
     /// Type of the manifest to write (default: as it is)
     #[arg(short, long, value_enum, value_name = "TYPE")]
     pub(crate) format: Option<ManifestType>,
@@ -102,15 +162,30 @@ pub(crate) struct CopyArgs {
     /// Compress all layers in this way
     #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "dest_decompress")]
     pub(crate) dest_compress_format: Option<Compression>,
+    /// How hard to compress: 1 to 9 for gzip, 1 to 20 for zstd
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) dest_compress_level: Option<i32>,
+    /// Have all layers in the format of --dest-compress-format, as is always so
+    #[arg(long, requires = "dest_compress_format")]
+    pub(crate) dest_force_compress_format: bool,
     /// Write layers uncompressed
     #[arg(long)]
     pub(crate) dest_decompress: bool,
-    /// Another name for the image in a docker-archive; may be repeated
+    /// Leave layers uncompressed that come without a manifest of their own
+    #[arg(long)]
+    pub(crate) dest_oci_accept_uncompressed_layers: bool,
+    /// Keep layers that are compressed on the way in a file first, and send those alone that the registry lacks
+    #[arg(long)]
+    pub(crate) dest_precompute_digests: bool,
+    /// Another name for the image in a docker-archive, or another tag at a registry; may be repeated
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) additional_tag: Vec<String>,
     /// Fail if a digest would change
     #[arg(long)]
     pub(crate) preserve_digests: bool,
+    /// How many blobs to move at once (default: 6)
+    #[arg(long, value_name = "N")]
+    pub(crate) image_parallel_copies: Option<usize>,
     /// Say nothing but errors on standard error
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -120,73 +195,63 @@ pub(crate) struct CopyArgs {
     #[command(flatten)]
     pub(crate) src: SourceAccess,
     #[command(flatten)]
+    pub(crate) src_place: SourcePlace,
+    #[command(flatten)]
     pub(crate) dest: DestinationAccess,
+    #[command(flatten)]
+    pub(crate) dest_place: DestinationPlace,
     /// Credentials file for both sides
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) signing: Signing,
+    #[command(flatten)]
     pub(crate) retry: Retry,
 }
 
+/// skopeo's flags for signatures and encryption. Those that ask for what this version cannot do end the command.
 #[derive(Debug, Args)]
-pub(crate) struct Retry {
-    /// How many times to repeat what failed in a way that may pass
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub(crate) retry_times: u32,
+pub(crate) struct Signing {
+    /// Leave signatures behind, as this program always does
+    #[arg(long)]
+    pub(crate) remove_signatures: bool,
+    #[arg(long, hide = true)]
+    sign_by: Option<String>,
+    #[arg(long, hide = true)]
+    sign_by_sigstore: Option<String>,
+    #[arg(long, hide = true)]
+    sign_by_sigstore_private_key: Option<String>,
+    #[arg(long, hide = true)]
+    sign_by_sq_fingerprint: Option<String>,
+    #[arg(long, hide = true)]
+    sign_passphrase_file: Option<String>,
+    #[arg(long, hide = true)]
+    sign_identity: Option<String>,
+    #[arg(long, hide = true)]
+    encryption_key: Vec<String>,
+    #[arg(long, hide = true)]
+    encrypt_layer: Vec<String>,
+    #[arg(long, hide = true)]
+    decryption_key: Vec<String>,
 }
 
-/// Defines the flags of one side, which differ in their prefix alone.
-macro_rules! side {
-    ($name:ident, $prefix:literal) => {
-        #[derive(Debug, Args)]
-        pub(crate) struct $name {
-            /// Credentials file
-            #[arg(id = concat!($prefix, "authfile"), long = concat!($prefix, "authfile"), value_name = "FILE")]
-            authfile: Option<PathBuf>,
-            /// User and password for the registry
-            #[arg(id = concat!($prefix, "creds"), long = concat!($prefix, "creds"), value_name = "USER[:PASSWORD]")]
-            creds: Option<String>,
-            /// User for the registry
-            #[arg(id = concat!($prefix, "username"), long = concat!($prefix, "username"), value_name = "USER")]
-            username: Option<String>,
-            /// Password for the registry
-            #[arg(id = concat!($prefix, "password"), long = concat!($prefix, "password"), value_name = "PASSWORD")]
-            password: Option<String>,
-            /// Use no credentials
-            #[arg(id = concat!($prefix, "no-creds"), long = concat!($prefix, "no-creds"))]
-            no_creds: bool,
-            /// Bearer token for the registry
-            #[arg(id = concat!($prefix, "registry-token"), long = concat!($prefix, "registry-token"), value_name = "TOKEN")]
-            registry_token: Option<String>,
-            /// Directory of certificates: *.crt, *.cert, *.key
-            #[arg(id = concat!($prefix, "cert-dir"), long = concat!($prefix, "cert-dir"), value_name = "DIR")]
-            cert_dir: Option<PathBuf>,
-            /// Require HTTPS and a trusted certificate (default true)
-            #[arg(id = concat!($prefix, "tls-verify"), long = concat!($prefix, "tls-verify"), value_name = "BOOL",
-                num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
-            tls_verify: Option<bool>,
-        }
-
-        impl $name {
-            /// These flags as what they mean.
-            pub(crate) fn access(self, authfile: Option<PathBuf>) -> Access {
-                let password = self.username.map(|user| Login { user, password: self.password });
-                Access {
-                    authfile: self.authfile.or(authfile),
-                    login: self.creds.as_deref().map(Login::parse).or(password),
-                    no_creds: self.no_creds,
-                    token: self.registry_token,
-                    cert_dir: self.cert_dir,
-                    tls_verify: self.tls_verify.unwrap_or(true),
-                }
-            }
-        }
-    };
+impl Signing {
+    /// The flag that asks for what cannot be done.
+    pub(crate) fn unknown(&self) -> Option<&'static str> {
+        let flags = [
+            ("--sign-by", self.sign_by.is_some()),
+            ("--sign-by-sigstore", self.sign_by_sigstore.is_some()),
+            ("--sign-by-sigstore-private-key", self.sign_by_sigstore_private_key.is_some()),
+            ("--sign-by-sq-fingerprint", self.sign_by_sq_fingerprint.is_some()),
+            ("--sign-passphrase-file", self.sign_passphrase_file.is_some()),
+            ("--sign-identity", self.sign_identity.is_some()),
+            ("--encryption-key", !self.encryption_key.is_empty()),
+            ("--encrypt-layer", !self.encrypt_layer.is_empty()),
+            ("--decryption-key", !self.decryption_key.is_empty()),
+        ];
+        flags.into_iter().find(|(_, is_set)| *is_set).map(|(flag, _)| flag)
+    }
 }
-
-side!(SourceAccess, "src-");
-side!(DestinationAccess, "dest-");
-side!(OnlyAccess, "");
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
@@ -206,6 +271,8 @@ pub(crate) struct InspectArgs {
     pub(crate) no_tags: bool,
     #[command(flatten)]
     pub(crate) access: OnlyAccess,
+    #[command(flatten)]
+    pub(crate) place: OnlyPlace,
     #[command(flatten)]
     pub(crate) retry: Retry,
 }
@@ -231,6 +298,73 @@ pub(crate) struct DeleteArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ManifestDigestArgs {
+    /// The manifest's file, or - for standard input
+    pub(crate) manifest: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SyncSource {
+    Docker,
+    Dir,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SyncDestination {
+    Docker,
+    Dir,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SyncArgs {
+    /// What the source is
+    #[arg(short, long, value_enum)]
+    pub(crate) src: SyncSource,
+    /// What the destination is
+    #[arg(short, long, value_enum)]
+    pub(crate) dest: SyncDestination,
+    /// An image or a repository, or a directory
+    pub(crate) source: String,
+    /// A registry with a path, or a directory
+    pub(crate) destination: String,
+    /// Copy all images of lists of them
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Print what would be copied
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Go on after an image that cannot be copied
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// Keep the source's whole name at the destination
+    #[arg(long)]
+    pub(crate) scoped: bool,
+    /// What to put behind each tag at the destination
+    #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
+    pub(crate) append_suffix: String,
+    /// Also write digest and name of each image into this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) digestfile: Option<PathBuf>,
+    /// Type of the manifests to write (default: as they are)
+    #[arg(short, long, value_enum, value_name = "TYPE")]
+    pub(crate) format: Option<ManifestType>,
+    /// Fail if a digest would change
+    #[arg(long)]
+    pub(crate) preserve_digests: bool,
+    /// Credentials file for both sides
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) src_access: SourceAccess,
+    #[command(flatten)]
+    pub(crate) dest_access: DestinationAccess,
+    #[command(flatten)]
+    pub(crate) signing: Signing,
+    #[command(flatten)]
+    pub(crate) retry: Retry,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
     /// The registry, with its port if it has one; a part of a repository's path may follow
     pub(crate) registry: String,
@@ -250,8 +384,11 @@ pub(crate) struct LoginArgs {
     #[arg(short, long)]
     pub(crate) verbose: bool,
     /// Credentials file to write
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "compat_auth_file")]
     pub(crate) authfile: Option<PathBuf>,
+    /// Credentials file in Docker's form to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) compat_auth_file: Option<PathBuf>,
     /// Directory of certificates: *.crt, *.cert, *.key
     #[arg(long, value_name = "DIR")]
     pub(crate) cert_dir: Option<PathBuf>,
@@ -270,8 +407,15 @@ pub(crate) struct LogoutArgs {
     #[arg(short, long)]
     pub(crate) all: bool,
     /// Credentials file to write
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "compat_auth_file")]
     pub(crate) authfile: Option<PathBuf>,
+    /// Credentials file in Docker's form to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) compat_auth_file: Option<PathBuf>,
+    /// Taken for scripts' sake: forgetting asks no registry
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = parse_bool)]
+    pub(crate) tls_verify: Option<bool>,
 }
 
 /// Reads the command line. A transport where a command could be means `copy`.
@@ -280,57 +424,16 @@ pub(crate) fn parse() -> Command {
 }
 
 fn with_copy(mut args: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 7] = ["copy", "inspect", "list-tags", "delete", "login", "logout", "help"];
-    const TRANSPORTS: [&str; 8] = [
-        "docker://",
-        "oci:",
-        "oci-archive:",
-        "docker-archive:",
-        "dir:",
-        "store:",
-        "containers-storage:",
-        "docker-daemon:",
-    ];
+    let commands = <Command as clap::CommandFactory>::command();
+    let is_command = |arg: &str| arg == "help" || commands.get_subcommands().any(|sub| sub.get_name() == arg);
     let first = args.iter().skip(1).filter_map(|arg| arg.to_str()).find_map(|arg| {
         let is_transport = TRANSPORTS.iter().any(|transport| arg.starts_with(transport));
-        (is_transport || COMMANDS.contains(&arg)).then_some(is_transport)
+        (is_transport || is_command(arg)).then_some(is_transport)
     });
     if first == Some(true) {
         args.insert(1, "copy".into());
     }
     args
-}
-
-/// A truth value as Go's flags take it.
-fn parse_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("it is neither true nor false".to_owned()),
-    }
-}
-
-/// A time as Go writes it: numbers with the units h, m, s, ms.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "a time is written like 90s, 5m or 1h30m".to_owned();
-    let (mut total, mut rest) = (Duration::ZERO, text);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let (number, after) = rest.split_at(digits);
-        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            _ => return Err(wrong()),
-        };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
-        rest = after;
-    }
-    if total.is_zero() { Err(wrong()) } else { Ok(total) }
 }
 
 #[cfg(test)]
@@ -347,16 +450,6 @@ mod tests {
         assert_eq!(shown("hoy-copy --debug oci:a oci:b"), "hoy-copy copy --debug oci:a oci:b");
         assert_eq!(shown("hoy-copy --debug inspect oci:a"), "hoy-copy --debug inspect oci:a");
         assert_eq!(shown("hoy-copy --help"), "hoy-copy --help");
-    }
-
-    #[test]
-    fn words_of_go() {
-        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
-        for wrong in ["", "5", "s", "1d", "-1s", "0s", "1e3s"] {
-            assert!(parse_duration(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!((parse_bool("false"), parse_bool("1")), (Ok(false), Ok(true)));
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use hoy_cli::Result;
 
 use crate::args::{Action, Command};
-use crate::{copy, delete, inspect, list_tags, login};
+use crate::{
+    artifact, copy, delete, edit, export, index, inspect, list_tags, login, look, manifest_digest, sync, validate,
+};
 
 /// Carries out a command line.
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
@@ -22,6 +24,25 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Delete(args) => delete::run(global, args)?,
         Action::Login(args) => login::login(global, args)?,
         Action::Logout(args) => login::logout(args)?,
+        Action::ManifestDigest(args) => manifest_digest::run(args)?,
+        Action::Sync(args) => return sync::run(global, *args),
+        Action::Digest(args) => look::digest(global, args)?,
+        Action::Manifest(args) => look::manifest(global, args)?,
+        Action::Config(args) => look::config(global, args)?,
+        Action::Layers(args) => look::layers(global, args)?,
+        Action::Blob(args) => look::blob(global, args)?,
+        Action::Catalog(args) => look::catalog(global, args)?,
+        Action::Validate(args) => validate::run(global, args)?,
+        Action::Referrers(args) => artifact::referrers(global, args)?,
+        Action::Discover(args) => artifact::discover(global, args)?,
+        Action::Export(args) => export::run(global, args)?,
+        Action::Append(args) => edit::append(global, *args)?,
+        Action::Mutate(args) => edit::mutate(global, *args)?,
+        Action::Rebase(args) => edit::rebase(global, args)?,
+        Action::Flatten(args) => edit::flatten(global, args)?,
+        Action::Attach(args) => artifact::attach(global, args)?,
+        Action::Pull(args) => artifact::pull(global, args)?,
+        Action::Index(action) => index::run(global, action)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,10 +4,10 @@ use std::io;
 
 use hoy_cli::{Context, Error, Progress, Result, print_line};
 use hoy_oci::{Descriptor, LayerCompression, Reference};
-use hoy_transport::{CopyOptions, Format, ImageName, LayerPolicy, Observer, Outcome};
+use hoy_transport::{CopyOptions, Format, ImageName, LayerPolicy, MultiArch, Observer, Outcome};
 
-use crate::args::{Compression, CopyArgs, Global, ManifestType, MultiArch};
-use crate::endpoint;
+use crate::args::{Compression, CopyArgs, Global, ManifestType};
+use crate::{endpoint, policy};
 
 /// Copies an image and prints the digest of what was written.
 pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
@@ -15,25 +15,28 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         args.source.parse().map_err(|e| Error::from(e).with_code(2))?,
         args.destination.parse().map_err(|e| Error::from(e).with_code(2))?,
     );
-    let retries = args.retry.retry_times;
+    if let Some(flag) = args.signing.unknown() {
+        return Err(Error::msg(format!("{flag}: this version neither signs nor encrypts nor decrypts images")));
+    }
+    policy::check(global, &from)?;
+    let retry = args.retry.into();
+    let tags = additional_tags(&args.additional_tag, &to)?;
     let options = CopyOptions {
         platform: endpoint::platform(global),
-        multi_arch: match (args.all, args.multi_arch) {
-            (true, _) | (_, Some(MultiArch::All)) => hoy_transport::MultiArch::All,
-            (_, Some(MultiArch::IndexOnly)) => hoy_transport::MultiArch::IndexOnly,
-            (_, Some(MultiArch::System) | None) => hoy_transport::MultiArch::System,
-        },
-        format: args.format.map(|format| match format {
-            ManifestType::Oci => Format::Oci,
-            ManifestType::V2s2 => Format::V2s2,
-        }),
+        multi_arch: multi_arch(&args)?,
+        format: args.format.map(format),
         layers: layers(&args),
+        level: args.dest_compress_level,
+        with_referrers: args.with_referrers,
         preserve_digests: args.preserve_digests,
-        retries,
+        retry,
+        lanes: args.image_parallel_copies.filter(|lanes| *lanes > 0),
     };
-    let source = endpoint::source(global, &from, &args.src.access(args.authfile.clone()), retries)?;
-    let tags = additional_tags(&args.additional_tag, &to)?;
-    let destination = endpoint::destination(global, &to, &args.dest.access(args.authfile), retries, &tags)?;
+    let precompute = args.dest_precompute_digests;
+    let from_access = args.src_place.add_to(args.src.access(args.authfile.clone()));
+    let to_access = args.dest_place.add_to(args.dest.access(args.authfile));
+    let source = endpoint::source(global, &from, &from_access, retry)?;
+    let destination = endpoint::destination(global, &to, &to_access, retry, &tags, precompute)?;
     let progress = Watcher(Progress::new(args.quiet));
     let copied = match hoy_transport::copy(&*source, &*destination, &options, &progress).map_err(Error::from) {
         Err(error) if endpoint::is_stdout(&to) && error.is(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) => {
@@ -50,26 +53,70 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     if endpoint::is_stdout(&to) { Ok(()) } else { print_line(digest) }
 }
 
+/// The manifest type that a flag means.
+pub(crate) fn format(format: ManifestType) -> Format {
+    match format {
+        ManifestType::Oci => Format::Oci,
+        ManifestType::V2s2 => Format::V2s2,
+    }
+}
+
+fn multi_arch(args: &CopyArgs) -> Result<MultiArch> {
+    let strip = args.strip_removed_platforms;
+    let found = match (args.all, args.multi_arch.as_deref()) {
+        (true, _) | (_, Some("all")) => MultiArch::All,
+        (_, None | Some("system")) => MultiArch::System,
+        (_, Some("index-only")) => MultiArch::IndexOnly,
+        (_, Some(list)) => {
+            let wanted = list.split(',').map(|text| text.trim().parse()).collect::<std::result::Result<_, _>>();
+            let wanted = wanted.map_err(|_| {
+                let text =
+                    format!("--multi-arch {list:?}: it is none of system, all, index-only, and no list of platforms");
+                Error::msg(text).with_code(2)
+            })?;
+            return Ok(MultiArch::Platforms { wanted, strip });
+        }
+    };
+    if strip {
+        return Err(Error::msg("--strip-removed-platforms is for a --multi-arch that lists platforms").with_code(2));
+    }
+    Ok(found)
+}
+
 fn layers(args: &CopyArgs) -> LayerPolicy {
     match (args.dest_compress_format, args.dest_compress, args.dest_decompress) {
         (Some(Compression::Gzip), ..) => LayerPolicy::All(LayerCompression::Gzip),
         (Some(Compression::Zstd), ..) => LayerPolicy::All(LayerCompression::Zstd),
         (None, true, _) => LayerPolicy::CompressPlain(LayerCompression::Gzip),
         (None, false, true) => LayerPolicy::All(LayerCompression::None),
+        (None, false, false) if args.dest_oci_accept_uncompressed_layers => LayerPolicy::Leave,
         (None, false, false) => LayerPolicy::Keep,
     }
 }
 
 fn additional_tags(tags: &[String], to: &ImageName) -> Result<Vec<Reference>> {
-    if !tags.is_empty() && !matches!(to, ImageName::DockerArchive { .. }) {
-        return Err(Error::msg("--additional-tag is for docker-archive: destinations").with_code(2));
-    }
-    let parse = |tag: &String| Ok(Reference::parse(tag).map_err(|e| Error::from(e).with_code(2))?.or_latest());
-    tags.iter().map(parse).collect()
+    let usage = |text: &str| Error::msg(text).with_code(2);
+    let ImageName::Docker(reference) = to else {
+        if !tags.is_empty() && !matches!(to, ImageName::DockerArchive { .. }) {
+            return Err(usage("--additional-tag is for docker-archive: and docker: destinations"));
+        }
+        let parse = |tag: &String| Ok(Reference::parse(tag).map_err(|e| Error::from(e).with_code(2))?.or_latest());
+        return tags.iter().map(parse).collect();
+    };
+    let one = |tag: &String| {
+        // A bare tag, or a full name of the same repository.
+        let full = if tag.contains(['/', ':']) { Reference::parse(tag) } else { reference.with_tag(tag) };
+        let full = full.map_err(|e| Error::from(e).with_code(2))?.or_latest();
+        if full.name() != reference.name() {
+            return Err(usage("--additional-tag at a registry is for the same repository"));
+        }
+        Ok(full)
+    };
+    tags.iter().map(one).collect()
 }
 
 /// Tells a person what happens to each blob, in skopeo's words.
-struct Watcher(Progress);
+pub(crate) struct Watcher(pub(crate) Progress);
 
 fn label(blob: &Descriptor) -> String {
     let kind = if blob.media_type.is_image_config() { "config" } else { "blob" };

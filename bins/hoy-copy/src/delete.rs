@@ -2,7 +2,7 @@
 
 use hoy_cli::{Error, Result};
 use hoy_layout::ImageLayout;
-use hoy_transport::ImageName;
+use hoy_transport::{ImageName, Pick};
 
 use crate::args::{DeleteArgs, Global};
 use crate::endpoint;
@@ -12,28 +12,25 @@ pub(crate) fn run(global: &Global, args: DeleteArgs) -> Result<()> {
     let name: ImageName = args.image.parse().map_err(|e| Error::from(e).with_code(2))?;
     match &name {
         ImageName::Docker(reference) => {
-            let (host, repository) = (reference.host(), reference.repository());
-            let access = args.access.access(None);
-            let registry = access.registry(host, Some(repository), args.retry.retry_times, global.debug)?;
+            let repository = reference.repository();
+            let registry = args.access.access(None).registry(global, reference, args.retry.into())?;
             let digest = match (reference.digest(), reference.tag()) {
                 (Some(digest), _) => *digest,
                 (None, tag) => registry.manifest(repository, tag.unwrap_or("latest"))?.descriptor.digest,
             };
             registry.delete_manifest(repository, &digest)?;
         }
-        ImageName::Oci { directory, reference } => {
+        ImageName::Oci { directory, pick } => {
             let layout = ImageLayout::open(directory)?;
-            match reference {
-                Some(reference) => layout.remove_name(reference).map(drop)?,
-                None => {
-                    let only = layout.resolve(None)?;
-                    layout.remove_digest(&only.digest)?;
-                }
+            match pick {
+                Pick::Named(reference) => layout.remove_name(reference).map(drop)?,
+                Pick::Only => layout.remove_digest(&layout.resolve(None)?.digest).map(drop)?,
+                Pick::At(at) => layout.remove_digest(&layout.entry(*at)?.digest).map(drop)?,
             }
         }
-        ImageName::Store(text) => {
-            let store = endpoint::store(global)?;
-            let image = store.find_image(text)?;
+        ImageName::Store { name: text, root, runroot } => {
+            let store = endpoint::store(global, root.as_deref(), runroot.as_deref())?;
+            let image = store.find_own_image(text)?;
             match &image.name {
                 Some(name) => store.layout().remove_name(name).map(drop)?,
                 None => store.layout().remove_digest(&image.descriptor.digest).map(drop)?,

@@ -1,26 +1,32 @@
 //! Opening the two ends of a copy.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use hoy_cli::{Error, Result};
 use hoy_layout::{Roots, Store};
 use hoy_oci::{Platform, Reference};
+use hoy_registry::Retry;
 use hoy_transport::{
-    Destination, DirDestination, DirSource, DockerArchiveDestination, DockerArchiveSource, DockerDestination,
-    DockerSource, ImageName, LayoutDestination, LayoutSource, OciArchiveDestination, OciArchiveSource, Source,
-    StoreDestination,
+    DaemonHost, Destination, DirDestination, DirSource, DockerArchiveDestination, DockerArchiveSource,
+    DockerDestination, DockerSource, ImageName, LayoutDestination, LayoutSource, OciArchiveDestination,
+    OciArchiveSource, Pick, Source, StoreDestination, TarballSource,
 };
 
 use crate::access::Access;
 use crate::args::Global;
 
-/// The store of whoever runs this.
-pub(crate) fn store(global: &Global) -> Result<Store> {
+/// The store of whoever runs this, or the one at the places that a name gives.
+pub(crate) fn store(global: &Global, root: Option<&Path>, runroot: Option<&Path>) -> Result<Store> {
     let uid = hoy_sys::rustix::process::geteuid().as_raw();
     let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let mut roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
-    roots.root = global.root.clone().unwrap_or(roots.root);
-    roots.runroot = global.runroot.clone().unwrap_or(roots.runroot);
+    let root = root.or(global.root.as_deref());
+    let runroot = runroot.or(global.runroot.as_deref());
+    let roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
+    let mut roots = roots.with(root, runroot, &global.additional_store)?;
+    for problem in roots.leave_out_unreadable() {
+        writeln!(std::io::stderr(), "hoy-copy: warning: {}", hoy_cli::Error::from(problem))?;
+    }
     Ok(Store::open_or_create(&roots)?)
 }
 
@@ -35,9 +41,16 @@ pub(crate) fn platform(global: &Global) -> Platform {
 }
 
 /// Where content is kept that comes through a pipe and is needed out of order.
-pub(crate) fn spool() -> PathBuf {
-    let set = std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    set.unwrap_or_else(|| PathBuf::from("/var/tmp"))
+pub(crate) fn spool(global: &Global) -> PathBuf {
+    let set = || std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    global.tmpdir.clone().or_else(set).unwrap_or_else(|| PathBuf::from("/var/tmp"))
+}
+
+/// The Docker daemon that a flag, or the environment, or nobody names.
+fn daemon(access: &Access) -> DaemonHost {
+    let env = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    let host = access.daemon_host.clone().or_else(env);
+    DaemonHost::new(host.as_deref().unwrap_or(DaemonHost::DEFAULT))
 }
 
 /// Whether the image goes to standard output.
@@ -47,23 +60,24 @@ pub(crate) fn is_stdout(name: &ImageName) -> bool {
 }
 
 /// Opens an image for reading.
-pub(crate) fn source(global: &Global, name: &ImageName, access: &Access, retries: u32) -> Result<Box<dyn Source>> {
+pub(crate) fn source(global: &Global, name: &ImageName, access: &Access, retry: Retry) -> Result<Box<dyn Source>> {
     Ok(match name {
         ImageName::Docker(reference) => {
-            let registry = access.registry(reference.host(), Some(reference.repository()), retries, global.debug)?;
-            Box::new(DockerSource::new(registry, reference.clone()))
+            Box::new(DockerSource::at(reference.clone(), access.to_read(global, reference, retry)?))
         }
-        ImageName::Oci { directory, reference } => {
-            Box::new(LayoutSource::open(directory.clone(), reference.as_deref())?)
+        ImageName::Oci { directory, pick } => {
+            Box::new(LayoutSource::open(directory.clone(), pick, access.shared_blob_dir.clone())?)
         }
-        ImageName::Store(name) => Box::new(LayoutSource::in_store(&store(global)?, name)?),
-        ImageName::OciArchive { file, reference } => {
-            Box::new(OciArchiveSource::open(file, reference.as_deref(), &spool())?)
+        ImageName::Store { name, root, runroot } => {
+            Box::new(LayoutSource::in_store(&store(global, root.as_deref(), runroot.as_deref())?, name)?)
         }
+        ImageName::OciArchive { file, pick } => Box::new(OciArchiveSource::open(file, pick, &spool(global))?),
         ImageName::DockerArchive { file, reference, index } => {
-            Box::new(DockerArchiveSource::open(file, reference.as_ref(), *index, &spool())?)
+            Box::new(DockerArchiveSource::open(file, reference.as_ref(), *index, &spool(global))?)
         }
         ImageName::Dir(directory) => Box::new(DirSource::open(directory.clone())),
+        ImageName::DockerDaemon(name) => Box::new(daemon(access).open(name, &spool(global))?),
+        ImageName::Tarball(files) => Box::new(TarballSource::open(files, &platform(global), &spool(global))?),
         other => return Err(Error::msg(format!("{other} cannot be read"))),
     })
 }
@@ -73,32 +87,40 @@ pub(crate) fn destination(
     global: &Global,
     name: &ImageName,
     access: &Access,
-    retries: u32,
+    retry: Retry,
     additional_tags: &[Reference],
+    precompute: bool,
 ) -> Result<Box<dyn Destination>> {
+    let usage = |text: &str| Error::msg(text).with_code(2);
+    let numbered = || usage("a number names no image to be written: give it a name");
     Ok(match name {
         ImageName::Docker(reference) => {
-            let registry = access.registry(reference.host(), Some(reference.repository()), retries, global.debug)?;
-            Box::new(DockerDestination::new(registry, reference.clone()))
+            let tags = additional_tags.iter().filter_map(|tag| tag.tag().map(str::to_owned)).collect();
+            let registry = access.registry(global, reference, retry)?;
+            let destination = DockerDestination::new(registry, reference.clone(), tags);
+            Box::new(if precompute { destination.with_spool(spool(global)) } else { destination })
         }
-        ImageName::Oci { directory, reference } => {
-            Box::new(LayoutDestination::create(directory.clone(), reference.as_deref())?)
+        ImageName::Oci { pick: Pick::At(_), .. } | ImageName::OciArchive { pick: Pick::At(_), .. } => {
+            return Err(numbered());
         }
-        ImageName::Store(name) => {
+        ImageName::Oci { directory, pick } => {
+            Box::new(LayoutDestination::create(directory.clone(), pick.name(), access.shared_blob_dir.clone())?)
+        }
+        ImageName::Store { name, root, runroot } => {
             let full = Reference::parse_local(name)?.to_string();
-            Box::new(StoreDestination::create(&store(global)?, &full)?)
+            Box::new(StoreDestination::create(&store(global, root.as_deref(), runroot.as_deref())?, &full)?)
         }
-        ImageName::OciArchive { file, reference } => {
-            Box::new(OciArchiveDestination::create(file, reference.as_deref(), &spool())?)
+        ImageName::OciArchive { file, pick } => {
+            Box::new(OciArchiveDestination::create(file, pick.name(), &spool(global))?)
         }
-        ImageName::DockerArchive { index: Some(_), .. } => {
-            return Err(Error::msg("a number names no image to be written: give it a name").with_code(2));
-        }
+        ImageName::DockerArchive { index: Some(_), .. } => return Err(numbered()),
         ImageName::DockerArchive { file, reference, .. } => {
             let tags: Vec<Reference> = reference.iter().chain(additional_tags).cloned().collect();
-            Box::new(DockerArchiveDestination::create(file, &tags, &spool())?)
+            Box::new(DockerArchiveDestination::create(file, &tags, &spool(global))?)
         }
         ImageName::Dir(directory) => Box::new(DirDestination::create(directory.clone())?),
+        ImageName::DockerDaemon(name) => Box::new(daemon(access).create(name, &spool(global))?),
+        ImageName::Tarball(_) => return Err(usage("tarball: is for reading")),
         other => return Err(Error::msg(format!("{other} cannot be written"))),
     })
 }

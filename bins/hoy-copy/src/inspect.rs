@@ -42,8 +42,8 @@ struct LayerData {
 /// Prints what an image is.
 pub(crate) fn run(global: &Global, args: InspectArgs) -> Result<()> {
     let name: ImageName = args.image.parse().map_err(|e| Error::from(e).with_code(2))?;
-    let (access, retries) = (args.access.access(None), args.retry.retry_times);
-    let source = endpoint::source(global, &name, &access, retries)?;
+    let (access, retry) = (args.place.add_to(args.access.access(None)), args.retry.into());
+    let source = endpoint::source(global, &name, &access, retry)?;
     if args.raw && !args.config {
         return write_bytes(&source.root()?.bytes);
     }
@@ -71,7 +71,7 @@ pub(crate) fn run(global: &Global, args: InspectArgs) -> Result<()> {
     if let ImageName::Docker(reference) = &name {
         shown.name = reference.name();
         if !args.no_tags {
-            let registry = access.registry(reference.host(), Some(reference.repository()), retries, global.debug)?;
+            let registry = access.registry(global, reference, retry)?;
             // Some registries let nobody list tags; the image is there all the same.
             shown.repo_tags = match registry.tags(reference.repository()) {
                 Err(e) if e.is_unauthorized() || e.is_not_found() => Vec::new(),
@@ -118,17 +118,17 @@ fn inspection(manifest: &Manifest, config: &[u8]) -> Result<Inspection> {
     })
 }
 
-fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>> {
+pub(crate) fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>> {
     if descriptor.size > MAX_DOCUMENT_BYTES {
         let (size, limit) = (descriptor.size, MAX_DOCUMENT_BYTES);
         return Err(hoy_oci::Error::TooLarge { kind: "image configuration", size, limit }.into());
     }
     let mut bytes = Vec::new();
-    VerifyingReader::new(source.blob(descriptor)?, descriptor).read_to_end(&mut bytes)?;
+    VerifyingReader::new(source.blob(descriptor, 0)?, descriptor).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn write_bytes(bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = Stdout::new();
     stdout.write_all(bytes)?;
     Ok(stdout.flush()?)

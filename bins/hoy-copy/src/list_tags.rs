@@ -25,14 +25,13 @@ pub(crate) fn run(global: &Global, args: ListTagsArgs) -> Result<()> {
         if reference.tag().is_some() || reference.digest().is_some() {
             return Err(Error::msg(format!("\"{name}\" names an image: leave out the tag or digest")).with_code(2));
         }
-        let (host, repository) = (reference.host(), reference.repository());
-        let registry = access.registry(host, Some(repository), args.retry.retry_times, global.debug)?;
-        let tags = registry.tags(repository)?;
+        let registry = access.registry(global, &reference, args.retry.into())?;
+        let tags = registry.tags(reference.repository())?;
         return print_line(go_json(&Tags { repository: Some(reference.name()), tags })?);
     }
     match args.repository.parse().map_err(|e| Error::from(e).with_code(2))? {
         ImageName::DockerArchive { file, .. } => {
-            let tags = hoy_transport::docker_archive_names(&file, &endpoint::spool())?;
+            let tags = hoy_transport::docker_archive_names(&file, &endpoint::spool(global))?;
             print_line(go_json(&Tags { repository: None, tags })?)
         }
         other => Err(Error::msg(format!("{other} has no tags: only docker:// and docker-archive: have")).with_code(2)),

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use hoy_cli::{Error, Result, print_line};
-use hoy_registry::{AuthFile, Options};
+use hoy_oci::Reference;
+use hoy_registry::{AuthFile, Credentials, Retry};
 
-use crate::access::{Access, Login, ask_password, ask_user, auth_files, read_password};
+use crate::access::{Access, ask_password, ask_user, auth_files, read_password, registries};
 use crate::args::{Global, LoginArgs, LogoutArgs};
 
 /// The key of a registry in a credentials file, and its host.
@@ -29,7 +30,7 @@ fn read_or_new(path: &Path) -> Result<AuthFile> {
 /// Asks the registry whether the credentials are good, then keeps them.
 pub(crate) fn login(global: &Global, args: LoginArgs) -> Result<()> {
     let (key, host) = key_and_host(&args.registry);
-    let files = auth_files(args.authfile.clone());
+    let files = auth_files(args.authfile.or(args.compat_auth_file));
     if args.get_login {
         let users = files.search.iter().filter_map(|path| AuthFile::read(path).ok()?.user(&key));
         let user = users.into_iter().next();
@@ -49,16 +50,12 @@ pub(crate) fn login(global: &Global, args: LoginArgs) -> Result<()> {
     if user.is_empty() || user.contains(':') {
         return Err(Error::msg("a user's name is not empty and has no ':'").with_code(2));
     }
-    let login = Login { user: user.clone(), password: Some(password.clone()) };
-    let access = Access {
-        authfile: None,
-        login: Some(login),
-        no_creds: false,
-        token: None,
-        cert_dir: args.cert_dir,
-        tls_verify: args.tls_verify.unwrap_or(true),
-    };
-    let registry = access.registry(&host, None, Options::default().retries, global.debug)?;
+    let access = Access { cert_dir: args.cert_dir, tls_verify: args.tls_verify, ..Access::default() };
+    let credentials = Credentials::Password { user: user.clone(), password: password.clone() };
+    // Rules are for repositories; what is said about one of this host holds for the login too.
+    let any = Reference::parse(&format!("{host}/any")).map_err(|e| Error::from(e).with_code(2))?;
+    let insecure = registries(global)?.push_place(&any)?.insecure;
+    let registry = access.connect(global, &host, Some(credentials), Retry::default(), insecure)?;
     registry.check_login().map_err(|error| match error {
         hoy_registry::Error::Unauthorized(_) => {
             Error::msg(format!("log in to \"{host}\": the registry does not accept this user and password"))
@@ -75,7 +72,7 @@ pub(crate) fn login(global: &Global, args: LoginArgs) -> Result<()> {
 
 /// Forgets the credentials of a registry, or of all.
 pub(crate) fn logout(args: LogoutArgs) -> Result<()> {
-    let files = auth_files(args.authfile);
+    let files = auth_files(args.authfile.or(args.compat_auth_file));
     let Some(registry) = args.registry else {
         let mut file = read_or_new(&files.login)?;
         file.clear();

@@ -2,13 +2,26 @@
 
 mod access;
 mod args;
+mod artifact;
 mod commands;
 mod copy;
 mod delete;
+mod edit;
+mod edit_args;
 mod endpoint;
+mod export;
+mod index;
 mod inspect;
 mod list_tags;
 mod login;
+mod look;
+mod look_args;
+mod manifest_digest;
+mod policy;
+mod side;
+mod sync;
+mod validate;
+mod words;
 
 use std::process::ExitCode;
 

@@ -18,12 +18,18 @@ pub(crate) struct Args {
     /// Look users up in this root file system instead of the image's layers
     #[arg(long, value_name = "DIR")]
     pub(crate) rootfs: Option<PathBuf>,
+    /// Take the ids of the user namespace from this container of the store, made with hoy-storage create --userns
+    #[arg(long, value_name = "CONTAINER")]
+    pub(crate) container: Option<String>,
     /// The store's directory
     #[arg(long, value_name = "DIR", env = "HOY_ROOT", hide_env = true)]
     pub(crate) root: Option<PathBuf>,
     /// The store's volatile directory
     #[arg(long, value_name = "DIR", env = "HOY_RUNROOT", hide_env = true)]
     pub(crate) runroot: Option<PathBuf>,
+    /// Further store whose images are used where they are and never changed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) additional_store: Vec<PathBuf>,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     pub(crate) help: Option<bool>,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use hoy_cli::{Context, Error, Result, Stdout};
 use hoy_layout::{Image, Roots, Store};
-use hoy_oci::{ContainerConfig, ImageConfig};
+use hoy_oci::{ContainerConfig, IdMapping, IdMaps, ImageConfig};
 use hoy_spec::{Host, Request, Users, generate};
 
 use crate::args::Args;
@@ -21,12 +21,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let host = Host::current();
     let options = &args.options;
+    let ids = ids(args)?;
+    let mode = options.user_namespace_mode();
     let made = generate(&Request {
         image: &image,
         options,
         command: &args.command,
         users: &users,
         host: &host,
+        ids: ids.as_ref(),
+        user_namespace: (mode.0 == "ns").then_some(mode.1),
         hostname: "hoy",
         mounts: &[],
     })?;
@@ -53,23 +57,45 @@ fn image(args: &Args) -> Result<(ContainerConfig, Vec<PathBuf>)> {
         let config = ImageConfig::parse(&bytes).context(|| format!("read \"{name}\""))?;
         return Ok((config.config, Vec::new()));
     }
-    let store = Store::open_or_create(&roots(args))?;
+    let store = open_store(args)?;
     let (_, Image { config, .. }) = store.image(name)?;
     let layers = config.rootfs.diff_ids.iter().map(|id| store.layer(id)).collect();
     Ok((config.config, layers))
 }
 
-fn roots(args: &Args) -> Roots {
+/// The ids of a user namespace: those that a container was given, or those that options list.
+fn ids(args: &Args) -> Result<Option<IdMaps>> {
+    let options = &args.options;
+    if let Some(text) = &args.container {
+        let store = open_store(args)?;
+        return Ok(store.find_container(text)?.container()?.id_maps);
+    }
+    let has_names = options.subuidname.is_some() || options.subgidname.is_some();
+    if has_names || !matches!(options.user_namespace_mode().0, "" | "host" | "private" | "ns") {
+        let error = Error::msg("which ids these options mean is decided when the container is made");
+        return Err(error.with_hint("give them to \"hoy-storage create\", and name that container with --container"));
+    }
+    let parse = |texts: &[String]| texts.iter().map(|text| IdMapping::parse(text)).collect::<hoy_oci::Result<Vec<_>>>();
+    let (mut uids, mut gids) = (parse(&options.uidmap)?, parse(&options.gidmap)?);
+    if uids.is_empty() {
+        uids.clone_from(&gids);
+    } else if gids.is_empty() {
+        gids.clone_from(&uids);
+    }
+    let maps = IdMaps { uid_mappings: uids, gid_mappings: gids };
+    maps.check()?;
+    Ok(Some(maps).filter(|maps| !maps.uid_mappings.is_empty()))
+}
+
+fn open_store(args: &Args) -> Result<Store> {
     let uid = hoy_sys::rustix::process::getuid().as_raw();
     let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let mut roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
-    if let Some(root) = &args.root {
-        roots.root.clone_from(root);
+    let roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
+    let mut roots = roots.with(args.root.as_deref(), args.runroot.as_deref(), &args.additional_store)?;
+    for problem in roots.leave_out_unreadable() {
+        writeln!(std::io::stderr(), "hoy-spec: warning: {}", hoy_cli::Error::from(problem))?;
     }
-    if let Some(runroot) = &args.runroot {
-        roots.runroot.clone_from(runroot);
-    }
-    roots
+    Ok(Store::open_or_create(&roots)?)
 }
 
 fn users_in(root: &Path) -> Result<Users> {

@@ -15,6 +15,9 @@ pub(crate) struct Args {
     /// Directory of volatile state
     #[arg(long, value_name = "DIR", env = "HOY_RUNROOT", hide_env_values = true, global = true)]
     pub(crate) runroot: Option<PathBuf>,
+    /// Further store whose images and layers are used where they are and never changed; HOY_ADDITIONAL_STORES lists such too
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) additional_store: Vec<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -23,9 +26,9 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Make a container from an image, mount its root file system, print its id
     Create(Create),
-    /// Mount containers' root file systems and print where; without a container, list what is mounted
+    /// Mount root file systems of containers or images and print where; without a name, list what is mounted
     Mount(Mount),
-    /// Unmount containers' root file systems
+    /// Unmount root file systems of containers or images
     #[command(alias = "unmount")]
     Umount(Umount),
     /// Remove containers with everything written in them
@@ -87,19 +90,54 @@ pub(crate) struct Create {
     /// Put FILE into the container's directory as NAME.json before anybody sees the container
     #[arg(long, value_name = "NAME=FILE")]
     pub(crate) record: Vec<String>,
+    #[command(flatten)]
+    pub(crate) ids: Ids,
     /// Image in the store, or "scratch" for an empty root file system
     pub(crate) image: String,
 }
 
+/// The user namespace of a container, as podman has it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ids {
+    /// The container's user namespace: auto, keep-id, nomap, host, private, container:ID, ns:PATH
+    #[arg(long, value_name = "MODE[:OPTIONS]")]
+    userns: Option<String>,
+    /// Map user ids into the container
+    #[arg(long, value_name = "CONTAINER:HOST:SIZE")]
+    uidmap: Vec<String>,
+    /// Map group ids into the container
+    #[arg(long, value_name = "CONTAINER:HOST:SIZE")]
+    gidmap: Vec<String>,
+    /// Map the user ids that /etc/subuid gives to this name
+    #[arg(long, value_name = "NAME")]
+    subuidname: Option<String>,
+    /// Map the group ids that /etc/subgid gives to this name
+    #[arg(long, value_name = "NAME")]
+    subgidname: Option<String>,
+}
+
+impl From<Ids> for hoy_storage::IdOptions {
+    fn from(ids: Ids) -> Self {
+        let Ids { userns, uidmap, gidmap, subuidname, subgidname } = ids;
+        Self { userns, uidmap, gidmap, subuidname, subgidname }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Mount {
+    /// Mount images, read-only, and not containers; without an image, list which are mounted
+    #[arg(short, long)]
+    pub(crate) image: bool,
     /// Names, ids or unique beginnings of ids
     #[arg(value_name = "CONTAINER")]
-    pub(crate) containers: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Umount {
+    /// Unmount images and not containers
+    #[arg(short, long)]
+    pub(crate) image: bool,
     /// Unmount also while it is in use
     #[arg(short, long)]
     pub(crate) force: bool,

@@ -30,6 +30,7 @@ pub(crate) fn create(place: &Place, args: args::Create) -> Result<ExitCode> {
         bundle: args.bundle,
         name: args.name,
         volatile: args.volatile,
+        ids: args.ids.into(),
         now: Some(Timestamp::from(SystemTime::now())),
     };
     let container = hoy_storage::create(&place.store()?, place.xattrs, &options).map_err(explain)?;
@@ -41,8 +42,11 @@ pub(crate) fn create(place: &Place, args: args::Create) -> Result<ExitCode> {
 }
 
 pub(crate) fn mount(place: &Place, args: args::Mount) -> Result<ExitCode> {
+    if args.image {
+        return crate::images::mount(place, &args.names);
+    }
     let store = place.store()?;
-    if args.containers.is_empty() {
+    if args.names.is_empty() {
         for dir in store.all_containers()? {
             let container = dir.container()?;
             if hoy_storage::is_mounted(&container).map_err(explain)? {
@@ -51,15 +55,18 @@ pub(crate) fn mount(place: &Place, args: args::Mount) -> Result<ExitCode> {
         }
         return DONE;
     }
-    for_each(&args.containers, |name| {
+    for_each(&args.names, |name| {
         let dir = store.find_container(name).map_err(explain_layout)?;
-        let path = hoy_storage::mount(&store, place.xattrs, &dir).map_err(explain)?;
-        let mut out = Stdout::new();
-        // A path is bytes; it goes out as it is.
-        out.write_all(path.as_os_str().as_bytes())?;
-        Ok(out.write_all(b"\n")?)
+        print_path(&hoy_storage::mount(&store, place.xattrs, &dir).map_err(explain)?)
     })?;
     DONE
+}
+
+/// A path is bytes; it goes out as it is.
+pub(crate) fn print_path(path: &Path) -> Result<()> {
+    let mut out = Stdout::new();
+    out.write_all(path.as_os_str().as_bytes())?;
+    Ok(out.write_all(b"\n")?)
 }
 
 /// Does `work` for the containers of these names, or for all.
@@ -83,6 +90,9 @@ fn for_chosen(
 }
 
 pub(crate) fn umount(place: &Place, args: &args::Umount) -> Result<ExitCode> {
+    if args.image {
+        return crate::images::umount(place, args);
+    }
     let store = place.store()?;
     for_chosen(&store, args.all, &args.containers, false, |dir| hoy_storage::umount(dir, args.force))?;
     DONE
@@ -180,6 +190,7 @@ pub(crate) fn list(place: &Place, args: &args::Containers) -> Result<ExitCode> {
             "Created": human::ago(container.created.unix_seconds(), now),
             "CreatedAt": container.created.to_string(),
             "Bundle": container.bundle.to_string_lossy(),
+            "IdMaps": container.id_maps,
             "Mounted": hoy_storage::is_mounted(&container).unwrap_or(false),
         }));
         if args.quiet {

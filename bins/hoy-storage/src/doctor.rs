@@ -37,10 +37,10 @@ pub(crate) fn doctor(place: &Place, args: &args::Doctor) -> Result<ExitCode> {
 /// Makes an empty container in a store of its own, on the same file system, and takes both away again.
 fn trial(store: &Store) -> Result<Finding> {
     let place = store.root().join(format!(".doctor-{}", std::process::id()));
-    let roots = Roots { root: place.join("root"), runroot: place.join("run") };
+    let roots = Roots { root: place.join("root"), runroot: place.join("run"), additional: Vec::new() };
     let run = |words: &[&str]| {
         let mut command = Command::new(SELF);
-        command.args(words).env("HOY_ROOT", &roots.root).env("HOY_RUNROOT", &roots.runroot);
+        command.args(words).envs(roots.environment());
         command.output().context(|| "try to make a container")
     };
     let made = run(&["create", "--volatile", "scratch"])?;

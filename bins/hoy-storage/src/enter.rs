@@ -32,7 +32,7 @@ enum Needs {
 fn needs(command: &Command) -> Needs {
     match command {
         Command::Create(_) => Needs::Holder,
-        Command::Mount(mount) if mount.containers.is_empty() => Needs::Mounts,
+        Command::Mount(mount) if mount.names.is_empty() => Needs::Mounts,
         Command::Mount(_) => Needs::Holder,
         Command::Containers(list) if list.quiet => Needs::Nothing,
         Command::Containers(_) => Needs::Mounts,
@@ -81,9 +81,9 @@ pub(crate) fn enter(place: &Place, command: &Command) -> Result<Option<ExitCode>
     };
     let mut inside = Process::new(SELF);
     inside.arg("unshare").arg("--").arg(SELF).args(std::env::args_os().skip(1));
-    inside.env("HOY_ROOT", &place.roots.root).env("HOY_RUNROOT", &place.roots.runroot);
+    inside.envs(place.roots.environment());
     let status = match command {
-        Command::Mount(mount) => run_and_prefix(inside, &holder, mount.containers.is_empty())?,
+        Command::Mount(mount) => run_and_prefix(inside, &holder, mount.names.is_empty())?,
         _ => inside.status().context(|| "run in a user namespace")?,
     };
     drop(keep);
@@ -109,7 +109,7 @@ fn is_impossible(error: &hoy_storage::Error) -> bool {
 
 fn start_holder(place: &Place) -> hoy_storage::Result<Holder> {
     let mut command = Process::new(SELF);
-    command.arg("hold").env("HOY_ROOT", &place.roots.root).env("HOY_RUNROOT", &place.roots.runroot);
+    command.arg("hold").envs(place.roots.environment());
     holder::find_or_start(&place.roots.runroot, command)
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn unshare(place: &Place, args: Unshare) -> Result<ExitCode> {
     let mut words = args.command.into_iter();
     let program = words.next().unwrap_or_else(shell);
     let mut command = Process::new(&program);
-    command.args(words).env("HOY_ROOT", &place.roots.root).env("HOY_RUNROOT", &place.roots.runroot);
+    command.args(words).envs(place.roots.environment());
     // The command takes this process's place, so that signals and the exit code need nobody in between.
     let error = command.exec();
     let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };

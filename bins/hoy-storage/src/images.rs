@@ -10,6 +10,7 @@ use hoy_storage::ImageSummary;
 use serde_json::{Value, json};
 
 use crate::args;
+use crate::containers::print_path;
 use crate::open::{Place, explain, explain_layout, for_each, say};
 
 const DONE: Result<ExitCode> = Ok(ExitCode::SUCCESS);
@@ -22,6 +23,36 @@ pub(crate) fn unpack(place: &Place, args: &args::Unpack) -> Result<ExitCode> {
     if refused > 0 {
         say(format_args!("{refused} owners or extended attributes could not be set"));
     }
+    DONE
+}
+
+pub(crate) fn mount(place: &Place, names: &[String]) -> Result<ExitCode> {
+    let store = place.store()?;
+    if names.is_empty() {
+        for mounted in hoy_storage::mounted_images(&store) {
+            print_line(format_args!("{} {}", mounted.name, mounted.path(&store).display()))?;
+        }
+        return DONE;
+    }
+    for_each(names, |name| {
+        let mounted = hoy_storage::mount_image(&store, place.xattrs, name).map_err(explain)?;
+        if let Some(reason) = &mounted.copied {
+            say(format_args!(
+                "warning: no overlay can be mounted here ({reason}): \"{name}\" is a copy, which can be written to"
+            ));
+        }
+        print_path(&mounted.path(&store))
+    })?;
+    DONE
+}
+
+pub(crate) fn umount(place: &Place, args: &args::Umount) -> Result<ExitCode> {
+    let store = place.store()?;
+    let all: Vec<String> = match args.all {
+        true => hoy_storage::mounted_images(&store).into_iter().map(|mounted| mounted.name).collect(),
+        false => args.containers.clone(),
+    };
+    for_each(&all, |name| print_line(hoy_storage::umount_image(&store, name, args.force).map_err(explain)?))?;
     DONE
 }
 
@@ -51,6 +82,7 @@ fn row(summary: &ImageSummary, name: Option<&String>, full: bool, now: i64) -> V
         "CreatedAt": created.map_or(NONE.to_owned(), |created| created.to_string()),
         "CreatedTime": created.map_or(NONE.to_owned(), |created| created.to_string()),
         "Size": human::size(summary.size),
+        "ReadOnly": summary.additional.is_some(),
     })
 }
 
@@ -66,6 +98,7 @@ fn object(summary: &ImageSummary) -> Value {
         "CreatedAt": created.map(|created| created.to_string()),
         "Size": summary.size,
         "Dangling": summary.names.is_empty(),
+        "ReadOnly": summary.additional.is_some(),
     })
 }
 
@@ -113,6 +146,9 @@ pub(crate) fn list(place: &Place, args: &args::Images) -> Result<ExitCode> {
         columns.push(("Digest", "DIGEST"));
     }
     columns.extend([("ID", "IMAGE ID"), ("Created", "CREATED"), ("Size", "SIZE")]);
+    if images.iter().any(|image| image.additional.is_some()) {
+        columns.push(("ReadOnly", "R/O"));
+    }
     let text = table::list(args.format.as_deref(), args.noheading, &columns, &rows)?;
     Stdout::new().write_all(text.as_bytes())?;
     DONE
@@ -139,7 +175,8 @@ pub(crate) fn rmi(place: &Place, args: &args::Rmi) -> Result<ExitCode> {
         false => args.images.clone(),
         true => {
             let all = hoy_storage::list_images(&store).map_err(explain)?;
-            all.iter().map(|image| image.descriptor.digest.to_string()).collect()
+            let own = all.iter().filter(|image| image.additional.is_none());
+            own.map(|image| image.descriptor.digest.to_string()).collect()
         }
     };
     for_each(&images, |image| {

@@ -23,6 +23,7 @@ fn run(args: Args) -> Result<ExitCode> {
     if let Some(code) = enter::enter(&place, &args.command)? {
         return Ok(code);
     }
+    place.warn();
     match args.command {
         Command::Create(command) => containers::create(&place, command),
         Command::Mount(command) => containers::mount(&place, command),

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use hoy_cli::{Context, Error, Result};
+use hoy_cli::{Error, Result};
 use hoy_layout::{Roots, Store};
 use hoy_storage::OverlayXattrs;
 use hoy_sys::rustix::process::geteuid;
@@ -15,22 +15,25 @@ use crate::args::Args;
 pub(crate) struct Place {
     pub(crate) roots: Roots,
     pub(crate) xattrs: OverlayXattrs,
+    problems: Vec<Error>,
 }
 
 impl Place {
     pub(crate) fn find(args: &Args) -> Result<Self> {
         let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
-        let mut roots = Roots::from_env(env, geteuid().as_raw(), is_initial_root());
-        let absolute = |path: &PathBuf| std::path::absolute(path).context(|| format!("find \"{}\"", path.display()));
-        if let Some(root) = &args.root {
-            roots.root = absolute(root)?;
-        }
-        if let Some(runroot) = &args.runroot {
-            roots.runroot = absolute(runroot)?;
-        }
+        let roots = Roots::from_env(env, geteuid().as_raw(), is_initial_root());
+        let mut roots = roots.with(args.root.as_deref(), args.runroot.as_deref(), &args.additional_store)?;
+        let problems = roots.leave_out_unreadable().into_iter().map(Error::from).collect();
         // Only user 0 of the machine may write attributes of the namespace "trusted".
         let xattrs = if is_initial_root() { OverlayXattrs::Trusted } else { OverlayXattrs::User };
-        Ok(Self { roots, xattrs })
+        Ok(Self { roots, xattrs, problems })
+    }
+
+    /// Warns of what is left out.
+    pub(crate) fn warn(&self) {
+        for problem in &self.problems {
+            say(format_args!("warning: {problem}"));
+        }
     }
 
     pub(crate) fn store(&self) -> Result<Store> {

@@ -10,6 +10,8 @@ use hoy_layout::Roots;
 use hoy_oci::Timestamp;
 use hoy_spec::Options;
 
+use crate::container::warn;
+
 /// Runs containers with no daemon; "hoy X" is hoy-X where X is none of these commands
 #[derive(Debug, Parser)]
 #[command(name = "hoy", version, subcommand_required = true, arg_required_else_help = true)]
@@ -29,6 +31,9 @@ pub(crate) struct Global {
     /// The store's volatile directory
     #[arg(long, value_name = "DIR", env = "HOY_RUNROOT", hide_env = true)]
     runroot: Option<PathBuf>,
+    /// Further store whose images are used where they are and never changed
+    #[arg(long, value_name = "DIR")]
+    additional_store: Vec<PathBuf>,
     /// The OCI runtime, a name or path (default hoy-runtime)
     #[arg(long, value_name = "PROGRAM", global = true)]
     pub(crate) runtime: Option<String>,
@@ -36,23 +41,20 @@ pub(crate) struct Global {
 
 impl Global {
     /// Where the store is: options, environment, the user's own place.
-    pub(crate) fn roots(&self) -> Roots {
+    pub(crate) fn roots(&self) -> Result<Roots> {
         let uid = hoy_sys::rustix::process::getuid().as_raw();
         let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
-        let mut roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
-        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        if let Some(root) = &self.root {
-            roots.root = absolute(root);
-        }
-        if let Some(runroot) = &self.runroot {
-            roots.runroot = absolute(runroot);
-        }
-        roots
+        let roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
+        Ok(roots.with(self.root.as_deref(), self.runroot.as_deref(), &self.additional_store)?)
     }
 
     /// The engine on that store.
     pub(crate) fn engine(&self) -> Result<Engine> {
-        Engine::new(self.roots(), now).context(|| "open the store")
+        let mut roots = self.roots()?;
+        for problem in roots.leave_out_unreadable() {
+            warn(&format!("warning: {}", hoy_cli::Error::from(problem)));
+        }
+        Engine::new(roots, now).context(|| "open the store")
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn run(global: &Global, args: RunArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-fn warn(text: &str) {
+pub(crate) fn warn(text: &str) {
     // Nobody can be told that nobody can be told.
     writeln!(std::io::stderr(), "hoy: {text}").unwrap_or_default();
 }

@@ -12,7 +12,7 @@ use crate::args::{Args, Global, Rest};
 
 /// Becomes `hoy-storage COMMAND …`.
 pub(crate) fn storage(global: &Global, command: &str, rest: &Rest) -> Result<ExitCode> {
-    let mut program = Programs::new(global.roots()).command("hoy-storage")?;
+    let mut program = Programs::new(global.roots()?).command("hoy-storage")?;
     program.arg(command).args(&rest.words);
     become_program(program, "hoy-storage")
 }
@@ -20,7 +20,7 @@ pub(crate) fn storage(global: &Global, command: &str, rest: &Rest) -> Result<Exi
 /// Becomes `hoy-X …`.
 pub(crate) fn other(global: &Global, words: &[OsString]) -> Result<ExitCode> {
     let (first, rest) = words.split_first().ok_or_else(|| Error::msg("no command"))?;
-    let programs = Programs::new(global.roots());
+    let programs = Programs::new(global.roots()?);
     let mut name = OsString::from("hoy-");
     name.push(first);
     let text = first.to_string_lossy();
@@ -48,7 +48,7 @@ pub(crate) fn enter_namespaces(global: &Global) -> Result<()> {
         return Ok(());
     }
     let own = std::env::current_exe().context(|| "find this program")?;
-    let mut program = Programs::new(global.roots()).command("hoy-storage")?;
+    let mut program = Programs::new(global.roots()?).command("hoy-storage")?;
     program.args(["unshare", "--"]).arg(own).args(std::env::args_os().skip(1));
     // Whether the sockets are for this process is decided; the process they are used by has another number.
     program.env_remove("LISTEN_PID");

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use hoy_cli::Template;
 use hoy_cli::{Error, Result, Stdout, print_line, table};
 use hoy_engine::{Engine, Entry, Status};
-use hoy_oci::Timestamp;
+use hoy_oci::{IdMapping, Timestamp};
 use hoy_spec::Config;
 use serde_json::{Value, json};
 
@@ -121,6 +121,12 @@ fn host_config(entry: &Entry, config: &Config) -> Value {
     let resources = config.linux.resources.as_ref();
     json!({
         "AutoRemove": entry.record.auto_remove,
+        "UsernsMode": if entry.container.id_maps.is_some() { "private" } else { "" },
+        "IDMappings": entry.container.id_maps.as_ref().map(|maps| {
+            let text = |map: &IdMapping| format!("{}:{}:{}", map.container_id, map.host_id, map.size);
+            let texts = |maps: &[IdMapping]| maps.iter().map(text).collect::<Vec<_>>();
+            json!({ "UidMap": texts(&maps.uid_mappings), "GidMap": texts(&maps.gid_mappings) })
+        }),
         "NetworkMode": entry.record.network,
         "ReadonlyRootfs": config.root.readonly,
         "Memory": resources.and_then(|r| r.memory.as_ref()?.limit).unwrap_or(0),
@@ -132,7 +138,6 @@ fn image(engine: &Engine, name: &str) -> Result<Value> {
     let store = engine.store();
     let (named, image) = store.image(name)?;
     let same: Vec<String> = store
-        .layout()
         .images()?
         .into_iter()
         .filter(|other| other.descriptor.digest == named.descriptor.digest)

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use hoy_layer::{Compressor, Diff, DiffOptions, Entry, Kind, Lower, OverlayXattrs};
+use hoy_layer::{Compressor, Diff, DiffOptions, Entry, Kind, Lower, OverlayXattrs, Owners};
 use hoy_layout::{ContainerDir, ImageLayout, Store};
 use hoy_oci::{Descriptor, Digest, Hasher, LayerCompression};
 use hoy_sys::rustix::fs::{Mode, OFlags, openat};
@@ -141,7 +141,7 @@ fn whole_tree(layout: &ImageLayout, root: &Path, options: &CommitOptions) -> Res
         is_complete: true,
         clamp: options.clamp.seconds(),
         stubs: Default::default(),
-        root_is: None,
+        owners: Owners::Same,
     };
     let base = Entry::new(Vec::new(), Kind::Directory, 0o755);
     let diff = Diff::new(opened.as_fd(), &Lower::new(Vec::new()), &base, diff_options)?;

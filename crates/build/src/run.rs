@@ -80,12 +80,18 @@ fn config(
         Some("host") => NETWORK_FILES.iter().filter(|file| Path::new(file).exists()).map(|file| bind(file)).collect(),
         _ => Vec::new(),
     };
+    if let Some(option) = options.create.id_options().into_iter().next() {
+        let reason = "a working container has the ids it was made with".to_owned();
+        return Err(hoy_spec::Error::Option { option: "--userns", value: option, reason }.into());
+    }
     let made = generate(&Request {
         image: &image,
         options: &options.create,
         command,
         users: &Users::read(root)?,
         host: &Host::current(),
+        ids: dir.container()?.id_maps.as_ref(),
+        user_namespace: None,
         hostname: dir.id().short(),
         mounts: &network_files,
     })?;

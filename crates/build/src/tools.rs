@@ -26,7 +26,7 @@ impl Tools {
     pub fn command(&self, program: &str) -> Command {
         let beside = self.beside.as_ref().map(|dir| dir.join(program)).filter(|path| path.exists());
         let mut command = Command::new(beside.unwrap_or_else(|| PathBuf::from(program)));
-        command.env("HOY_ROOT", &self.roots.root).env("HOY_RUNROOT", &self.roots.runroot);
+        command.envs(self.roots.environment());
         command
     }
 

@@ -6,11 +6,17 @@ use std::path::Path;
 use hoy_layout::{ContainerDir, write_volatile_file};
 use hoy_spec::Mount;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Writes `hostname`, `hosts` and, with the host's network, `resolv.conf` into the container's directory, and says how
-/// each is mounted. Without a network there is nobody to ask names of, so the image's own `resolv.conf` stays.
-pub(crate) fn files(dir: &ContainerDir, hostname: &str, host_network: bool, read_only: bool) -> Result<Vec<Mount>> {
+/// each is mounted; they belong to `owner`, the root of a user namespace. Without a network there is nobody to ask names of, so the image's own `resolv.conf` stays.
+pub(crate) fn files(
+    dir: &ContainerDir,
+    hostname: &str,
+    host_network: bool,
+    read_only: bool,
+    owner: Option<(u32, u32)>,
+) -> Result<Vec<Mount>> {
     let mut files = vec![("hostname", format!("{hostname}\n")), ("hosts", hosts(hostname, host_network))];
     if host_network {
         files.push(("resolv.conf", read("/etc/resolv.conf")));
@@ -19,6 +25,9 @@ pub(crate) fn files(dir: &ContainerDir, hostname: &str, host_network: bool, read
     for (name, text) in files {
         let path = dir.path().join(name);
         write_volatile_file(&path, text.as_bytes())?;
+        if let Some((uid, gid)) = owner {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid)).map_err(Error::io("change the owner of", &path))?;
+        }
         let mut options = vec!["bind", "rprivate"];
         if read_only {
             options.extend(["ro", "nosuid", "noexec", "nodev"]);

@@ -1,7 +1,7 @@
 //! A further process in a running container.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -9,6 +9,7 @@ use hoy_layout::write_volatile_file;
 use hoy_spec::{Config, Host, Options, Users, exec_process};
 use hoy_sys::process::{flags, setns};
 use hoy_sys::relay::catch_signals;
+use hoy_sys::rustix;
 use hoy_sys::rustix::process::{geteuid, getpid};
 
 use crate::programs::start;
@@ -41,11 +42,11 @@ impl Engine {
         let pid = self.pid(&entry).filter(|_| entry.status == Status::Running).ok_or_else(not_running)?;
         let runtime = self.runtime(&entry.record.runtime)?;
         let root_path = format!("/proc/{pid}/root");
+        let config: Config = entry.dir.read_json("config.json")?;
         if !geteuid().is_root() {
-            join_user_namespace(pid)?;
+            join_user_namespace(pid, entry.container.id_maps.is_some())?;
         }
         let root = File::open(&root_path).map_err(Error::io("open", Path::new(&root_path)))?;
-        let config: Config = entry.dir.read_json("config.json")?;
         let users = Users::read(root.as_fd())?;
         let process = exec_process(&config, &users, &Host::current(), &exec.options, &exec.command)?;
         let file = |what: &str| {
@@ -73,14 +74,20 @@ impl Engine {
 }
 
 /// Becomes root of the user namespace in which another `hoy run` of this user made the container: its owner may.
-fn join_user_namespace(pid: i32) -> Result<()> {
+///
+/// A container with ids of its own has a namespace in that one.
+fn join_user_namespace(pid: i32, has_own: bool) -> Result<()> {
     let theirs = format!("/proc/{pid}/ns/user");
     let path = Path::new(&theirs);
-    let target = std::fs::read_link(path).map_err(Error::io("read", path))?;
+    let mut target = OwnedFd::from(File::open(path).map_err(Error::io("open", path))?);
+    if has_own {
+        target = hoy_sys::userns::parent(target.as_fd())?;
+    }
     let ours = Path::new("/proc/self/ns/user");
-    if std::fs::read_link(ours).map_err(Error::io("read", ours))? == target {
+    let inode = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+    let own = rustix::fs::stat(ours).map_err(Error::io("look at", ours))?;
+    if inode(rustix::fs::fstat(&target).map_err(Error::io("look at", path))?) == inode(own) {
         return Ok(());
     }
-    let namespace_file = File::open(path).map_err(Error::io("open", path))?;
-    Ok(setns(namespace_file.as_fd(), flags::NEWUSER)?)
+    Ok(setns(target.as_fd(), flags::NEWUSER)?)
 }

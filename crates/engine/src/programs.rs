@@ -1,6 +1,7 @@
 //! Other programs: found beside this one, then in PATH.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -51,7 +52,7 @@ impl Programs {
             source: std::io::Error::new(std::io::ErrorKind::NotFound, "it is neither beside hoy nor in PATH"),
         };
         let mut command = Command::new(self.find(name.as_ref()).ok_or_else(missing)?);
-        command.env("HOY_ROOT", &self.roots.root).env("HOY_RUNROOT", &self.roots.runroot);
+        command.envs(self.roots.environment());
         Ok(command)
     }
 
@@ -65,6 +66,8 @@ impl Programs {
         if !output.status.success() {
             return Err(Error::Failed { message: complaint(name, &output) });
         }
+        // Warnings; when standard error is closed nobody is left to tell.
+        std::io::stderr().write_all(&output.stderr).unwrap_or_default();
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
 

@@ -94,6 +94,8 @@ impl Engine {
         let argument = format!("hoy={}", path.display());
         let mut args = vec!["create", "--name", name, "--record", &argument];
         args.extend(run.auto_remove.then_some("--volatile"));
+        let ids = run.options.id_options();
+        args.extend(ids.iter().map(String::as_str));
         args.push(image);
         let id = self.programs.output("hoy-storage", &args);
         std::fs::remove_file(&path).unwrap_or_default();
@@ -130,7 +132,9 @@ impl Engine {
         let options = &run.options;
         let hostname = options.hostname.clone().unwrap_or_else(|| dir.id().short().to_owned());
         let host_network = options.network.as_deref() == Some("host");
-        let mut mounts = etc::files(dir, &hostname, host_network, options.read_only)?;
+        let ids = container.id_maps.as_ref();
+        let root_owner = ids.and_then(|ids| Some((ids.host_uid(0)?, ids.host_gid(0)?)));
+        let mut mounts = etc::files(dir, &hostname, host_network, options.read_only, root_owner)?;
         mounts.extend(run.handed.mount());
         let mut made = generate(&Request {
             image: &image.config.config,
@@ -138,6 +142,8 @@ impl Engine {
             command: &run.command,
             users: &users,
             host: &host,
+            ids,
+            user_namespace: self.user_namespace(options)?.as_deref(),
             hostname: &hostname,
             mounts: &mounts,
         })?;
@@ -147,6 +153,19 @@ impl Engine {
         record.command.clone_from(&made.config.process.args);
         record.write(dir)?;
         Ok(made)
+    }
+
+    /// The user namespace that another container, or a file, stands for.
+    fn user_namespace(&self, options: &Options) -> Result<Option<String>> {
+        match options.user_namespace_mode() {
+            ("ns", path) => Ok(Some(path.to_owned())),
+            ("container", other) => {
+                let entry = self.container(other)?;
+                let pid = self.pid(&entry).ok_or_else(|| Error::NotRunning(other.to_owned()))?;
+                Ok(entry.container.id_maps.is_some().then(|| format!("/proc/{pid}/ns/user")))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Runs the container as a child of this process and records its life.

@@ -26,11 +26,22 @@ impl<W: Write> Compressor<W> {
     /// # Errors
     /// Those of setting up zstd.
     pub fn new(compression: LayerCompression, output: W) -> io::Result<Self> {
+        Self::with_level(compression, None, output)
+    }
+
+    /// As [`Compressor::new`], as hard as `level` says: 1 to 9 of gzip, 1 to 20 of zstd; others count as the nearest.
+    ///
+    /// # Errors
+    /// Those of setting up zstd.
+    pub fn with_level(compression: LayerCompression, level: Option<i32>, output: W) -> io::Result<Self> {
         Ok(Self(match compression {
             LayerCompression::None => Inner::Plain(output),
-            LayerCompression::Gzip => Inner::Gzip(Gzip::new(output)),
+            LayerCompression::Gzip => {
+                let level = level.map_or(GZIP_LEVEL, |level| level.clamp(1, 9).unsigned_abs());
+                Inner::Gzip(Gzip::new(output, level))
+            }
             LayerCompression::Zstd => {
-                let mut encoder = ZstdEncoder::new(output, ZSTD_LEVEL)?;
+                let mut encoder = ZstdEncoder::new(output, level.map_or(ZSTD_LEVEL, |level| level.clamp(1, 20)))?;
                 encoder.include_checksum(true)?;
                 // Any number of workers gives the same bytes; none at all gives others.
                 encoder.multithread(u32::try_from(processors()).unwrap_or(1))?;
@@ -78,6 +89,7 @@ fn processors() -> usize {
 /// One gzip member of independently deflated blocks, each ended by a sync flush (RFC 1951 3.2.4), as pigz makes them.
 struct Gzip<W: Write> {
     output: W,
+    level: u32,
     pending: Vec<Vec<u8>>,
     workers: usize,
     crc: crc32fast::Hasher,
@@ -86,9 +98,9 @@ struct Gzip<W: Write> {
 }
 
 impl<W: Write> Gzip<W> {
-    fn new(output: W) -> Self {
+    fn new(output: W, level: u32) -> Self {
         let crc = crc32fast::Hasher::new();
-        Self { output, pending: Vec::new(), workers: processors(), crc, size: 0, has_header: false }
+        Self { output, level, pending: Vec::new(), workers: processors(), crc, size: 0, has_header: false }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -112,9 +124,10 @@ impl<W: Write> Gzip<W> {
         }
         let pending = std::mem::take(&mut self.pending);
         let deflated: Vec<io::Result<Deflated>> = match pending.as_slice() {
-            [only] => vec![deflate(only)],
+            [only] => vec![deflate(only, self.level)],
             blocks => std::thread::scope(|scope| {
-                let workers: Vec<_> = blocks.iter().map(|block| scope.spawn(|| deflate(block))).collect();
+                let level = self.level;
+                let workers: Vec<_> = blocks.iter().map(|block| scope.spawn(move || deflate(block, level))).collect();
                 let lost = || Err(io::Error::other("a compressing thread ended"));
                 workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| lost())).collect()
             }),
@@ -147,10 +160,10 @@ struct Deflated {
     size: u64,
 }
 
-fn deflate(block: &[u8]) -> io::Result<Deflated> {
+fn deflate(block: &[u8], level: u32) -> io::Result<Deflated> {
     let mut crc = crc32fast::Hasher::new();
     crc.update(block);
-    let mut state = Compress::new(Compression::new(GZIP_LEVEL), false);
+    let mut state = Compress::new(Compression::new(level), false);
     let mut bytes = Vec::with_capacity(block.len() / 2 + 1024);
     loop {
         let done = usize::try_from(state.total_in()).unwrap_or(usize::MAX);
@@ -209,7 +222,7 @@ mod tests {
     fn the_number_of_workers_does_not_show() {
         let input = noise(4 * BLOCK_BYTES + 5);
         let with = |workers| {
-            let mut gzip = Gzip::new(Vec::new());
+            let mut gzip = Gzip::new(Vec::new(), GZIP_LEVEL);
             gzip.workers = workers;
             let mut rest = input.as_slice();
             while !rest.is_empty() {

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use hoy_oci::IdMaps;
 use hoy_sys::rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, getxattr, lgetxattr, llistxattr, major, minor, openat, readlinkat, statat,
 };
@@ -39,8 +40,39 @@ pub struct DiffOptions {
     pub clamp: Option<i64>,
     /// Paths without leading `/` that were made for mounts: not reported while they are empty.
     pub stubs: BTreeSet<Vec<u8>>,
-    /// User and group whose files count as root's: those of an ordinary user without a user namespace.
-    pub root_is: Option<(u32, u32)>,
+    /// Whose the files are in the image.
+    pub owners: Owners,
+}
+
+/// How owners of a tree are those of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Owners {
+    /// They are the same.
+    #[default]
+    Same,
+    /// Files of this user and this group are root's: those of an ordinary user without a user namespace.
+    RootIs(u32, u32),
+    /// The image has the ids inside, the tree those outside of these maps.
+    Mapped(IdMaps),
+}
+
+impl Owners {
+    /// The same for the layers below, which have the image's owners already.
+    fn below(&self) -> &Self {
+        match self {
+            Self::Mapped(_) => &Self::Same,
+            other => other,
+        }
+    }
+
+    fn in_image(&self, uid: u32, gid: u32) -> (u32, u32) {
+        match self {
+            Self::Same => (uid, gid),
+            Self::RootIs(user, group) => (if uid == *user { 0 } else { uid }, if gid == *group { 0 } else { gid }),
+            // What was not given to the container keeps its owner.
+            Self::Mapped(maps) => (maps.container_uid(uid).unwrap_or(uid), maps.container_gid(gid).unwrap_or(gid)),
+        }
+    }
 }
 
 /// What happened to a name.
@@ -147,7 +179,7 @@ impl<'a> Diff<'a> {
     /// [`Error::Io`].
     pub fn new(root: BorrowedFd<'a>, lower: &Lower, base: &Entry, options: DiffOptions) -> Result<Self> {
         let mut diff = Self { root, options, steps: Vec::new(), links: HashMap::new() };
-        let own = look(root, b".", b"", diff.options.root_is)?;
+        let own = look(root, b".", b"", &diff.options.owners)?;
         let is_changed = !same_but_time(&own.entry, &Entry { path: Vec::new(), ..base.clone() });
         if is_changed {
             let entry = Entry { path: b"./".to_vec(), ..own.entry };
@@ -244,7 +276,7 @@ impl<'a> Diff<'a> {
     }
 
     fn file(&mut self, directory: BorrowedFd<'_>, name: &[u8], path: &[u8], was: &LowerName) -> Result<()> {
-        let mut now = look(directory, name, path, self.options.root_is)?;
+        let mut now = look(directory, name, path, &self.options.owners)?;
         if was.found_in.is_none()
             && self.options.stubs.contains(path)
             && now.entry.kind == Kind::File
@@ -258,7 +290,7 @@ impl<'a> Diff<'a> {
             && is_same(
                 &now,
                 directory,
-                &look(parent.as_fd(), name, path, self.options.root_is)?,
+                &look(parent.as_fd(), name, path, self.options.owners.below())?,
                 parent.as_fd(),
                 name,
                 path,
@@ -281,11 +313,11 @@ impl<'a> Diff<'a> {
     }
 
     fn subdirectory(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8], was: &LowerName) -> Result<()> {
-        let mut now = look(parent, name, path, self.options.root_is)?;
+        let mut now = look(parent, name, path, &self.options.owners)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(parent, name, flags, Mode::empty()).map_err(Error::io("open", path))?;
         let below = match &was.found_in {
-            Some(parent) => Some(look(parent.as_fd(), name, path, self.options.root_is)?.entry),
+            Some(parent) => Some(look(parent.as_fd(), name, path, self.options.owners.below())?.entry),
             None => None,
         };
         let was_directory = below.as_ref().is_some_and(|entry| entry.kind == Kind::Directory);
@@ -384,7 +416,7 @@ fn open_file(root: BorrowedFd<'_>, path: &[u8]) -> Result<File> {
 }
 
 /// Everything about the file `name` of `parent`; what was recorded because it could not be given counts as given.
-fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], root_is: Option<(u32, u32)>) -> Result<Found> {
+fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], owners: &Owners) -> Result<Found> {
     let io = |errno: Errno| Error::io("look at", path)(errno);
     let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
     let device = Device { major: major(stat.st_rdev), minor: minor(stat.st_rdev) };
@@ -397,9 +429,7 @@ fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], root_is: Option<(u32, 
         _ => Kind::File,
     };
     let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
-    let is_root = |id: u32, of: Option<u32>| if of == Some(id) { 0 } else { id };
-    entry.uid = is_root(stat.st_uid, root_is.map(|(uid, _)| uid));
-    entry.gid = is_root(stat.st_gid, root_is.map(|(_, gid)| gid));
+    (entry.uid, entry.gid) = owners.in_image(stat.st_uid, stat.st_gid);
     let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
     entry.mtime = Time { seconds: stat.st_mtime, nanoseconds };
     match kind {
@@ -457,7 +487,7 @@ fn read_xattrs(parent: BorrowedFd<'_>, name: &[u8], entry: &mut Entry) -> std::r
 /// # Errors
 /// [`Error::Io`].
 pub fn directory_entry(directory: BorrowedFd<'_>) -> Result<Entry> {
-    look(directory, b".", b"", None).map(|found| found.entry)
+    look(directory, b".", b"", &Owners::Same).map(|found| found.entry)
 }
 
 /// Makes a directory like `entry`: owner, attributes, mode, time.

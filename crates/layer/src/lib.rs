@@ -23,7 +23,7 @@ mod writer;
 pub use archive::Archive;
 pub use compress::Compressor;
 pub use decompress::Decompressor;
-pub use diff::{Change, ChangeKind, Diff, DiffOptions, Lower, directory_entry, set_directory};
+pub use diff::{Change, ChangeKind, Diff, DiffOptions, Lower, Owners, directory_entry, set_directory};
 pub use entry::{Device, Entry, Kind, Time};
 pub use error::{Error, Result};
 pub use override_stat::{OVERRIDE_STAT, OverrideStat};

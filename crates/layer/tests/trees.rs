@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 
 use hoy_layer::{
-    Change, ChangeKind, Device, Diff, DiffOptions, Entry, Flavour, Kind, Limits, Lower, OverlayXattrs, TarWriter, Time,
-    directory_entry, unpack,
+    Change, ChangeKind, Device, Diff, DiffOptions, Entry, Flavour, Kind, Limits, Lower, OverlayXattrs, Owners,
+    TarWriter, Time, directory_entry, unpack,
 };
 
 fn is_root() -> bool {
@@ -23,7 +23,7 @@ fn is_root() -> bool {
 }
 
 fn options(is_complete: bool, clamp: Option<i64>) -> DiffOptions {
-    DiffOptions { xattrs: OverlayXattrs::Trusted, is_complete, clamp, stubs: BTreeSet::new(), root_is: None }
+    DiffOptions { xattrs: OverlayXattrs::Trusted, is_complete, clamp, stubs: BTreeSet::new(), owners: Owners::Same }
 }
 
 /// The layer that makes `tree` from `lowers`, highest first.

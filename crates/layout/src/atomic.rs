@@ -3,10 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use hoy_sys::rustix::fs::{AtFlags, CWD, FlockOperation, flock, fsync, linkat};
+use hoy_sys::rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, flock, fsync, linkat};
 use hoy_sys::rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::{Error, Result};
@@ -14,11 +14,13 @@ use crate::{Error, Result};
 /// How the names of temporaries begin, in whatever directory they are. One that nobody holds a lock on is garbage.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
 
-/// A file with a temporary name in its final directory, locked while it is written, removed unless renamed.
+/// A file with a temporary name in its final directory, locked while it is written, removed unless renamed or kept.
 pub(crate) struct Temporary {
     file: File,
     path: PathBuf,
     done: bool,
+    /// It stays under its name when it is dropped with at least so many bytes in it.
+    keep_from: Option<u64>,
 }
 
 impl Temporary {
@@ -31,10 +33,42 @@ impl Temporary {
             .mode(mode)
             .open(&path)
             .map_err(Error::io("create", &path))?;
-        let temporary = Self { file, path, done: false };
+        let temporary = Self { file, path, done: false, keep_from: None };
         flock(temporary.file.as_fd(), FlockOperation::NonBlockingLockExclusive)
             .map_err(Error::io("lock", &temporary.path))?;
         Ok(temporary)
+    }
+
+    /// The temporary of this name, with what an earlier process left in it; waits while another one writes it.
+    ///
+    /// None when it became something else meanwhile: whoever held the lock has renamed or removed it.
+    pub(crate) fn reopen(directory: &Path, name: &str) -> Result<Option<Self>> {
+        let path = directory.join(format!("{TEMPORARY_PREFIX}{name}"));
+        let file = OpenOptions::new()
+            .write(true)
+            .read(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+            .map_err(Error::io("create", &path))?;
+        while let Err(errno) = flock(file.as_fd(), FlockOperation::LockExclusive) {
+            if errno != hoy_sys::rustix::io::Errno::INTR {
+                return Err(Error::io("lock", &path)(errno));
+            }
+        }
+        let opened = file.metadata().map_err(Error::io("look at", &path))?;
+        let is_same = |named: std::fs::Metadata| (named.dev(), named.ino()) == (opened.dev(), opened.ino());
+        if !std::fs::symlink_metadata(&path).is_ok_and(is_same) {
+            return Ok(None);
+        }
+        Ok(Some(Self { file, path, done: false, keep_from: None }))
+    }
+
+    /// Leaves the file where it is for a later [`Temporary::reopen`] when it is dropped with this many bytes or more.
+    pub(crate) fn keep_from(&mut self, size_bytes: Option<u64>) {
+        self.keep_from = size_bytes;
     }
 
     pub(crate) fn file(&mut self) -> &mut File {
@@ -61,7 +95,9 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.done {
+        let length = || self.file.metadata().map_or(0, |metadata| metadata.len());
+        let is_kept = self.done || self.keep_from.is_some_and(|least| length() >= least);
+        if !is_kept {
             // What cannot be removed now is a temporary that prune removes.
             std::fs::remove_file(&self.path).unwrap_or_default();
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use hoy_oci::{Digest, Timestamp};
+use hoy_oci::{Digest, IdMaps, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -86,6 +86,12 @@ pub struct Container {
     pub created: Timestamp,
     /// The bundle directory in which its root file system appears as `rootfs`.
     pub bundle: PathBuf,
+    /// The ids of its user namespace, which no other container has unless that was asked for; none when it has the caller's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_maps: Option<IdMaps>,
+    /// The boot in which it was made, for one that need not survive a power cut: what was written in it may be torn after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volatile: Option<String>,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,

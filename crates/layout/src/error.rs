@@ -41,6 +41,22 @@ pub enum Error {
         /// The layout's directory.
         layout: PathBuf,
     },
+    /// An image that cannot be changed.
+    #[error("image \"{image}\" is in the additional store \"{}\", which is read-only", store.display())]
+    ReadOnly {
+        /// As it was asked for.
+        image: String,
+        /// The store that it is in.
+        store: PathBuf,
+    },
+    /// An additional store that cannot be used.
+    #[error("additional store \"{}\" is left out", path.display())]
+    Additional {
+        /// Where it is, or should be.
+        path: PathBuf,
+        /// Why.
+        source: Box<Error>,
+    },
     /// Several images, and nothing says which.
     #[error("\"{}\" holds {count} images: add the name of one", layout.display())]
     WhichImage {

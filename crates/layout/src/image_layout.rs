@@ -24,6 +24,8 @@ const MAX_INDEX_BYTES: u64 = 32 << 20;
 #[derive(Debug, Clone)]
 pub struct ImageLayout {
     path: PathBuf,
+    /// Layouts whose blobs are read as if they were here.
+    alternates: Vec<PathBuf>,
 }
 
 /// A name of the layout's index and what it points to.
@@ -33,6 +35,8 @@ pub struct NamedImage {
     pub name: Option<String>,
     /// The manifest or index.
     pub descriptor: Descriptor,
+    /// The additional store that it is in; none for one's own.
+    pub additional: Option<PathBuf>,
 }
 
 /// One image of a layout, read and verified.
@@ -60,7 +64,7 @@ impl ImageLayout {
         };
         let version = serde_json::from_slice::<serde_json::Value>(&text).ok();
         match version.as_ref().and_then(|v| v.get("imageLayoutVersion")).and_then(|v| v.as_str()) {
-            Some(version) if version.starts_with("1.") => Ok(Self { path }),
+            Some(version) if version.starts_with("1.") => Ok(Self { path, alternates: Vec::new() }),
             _ => Err(Error::NotALayout(path)),
         }
     }
@@ -80,7 +84,7 @@ impl ImageLayout {
     fn create(path: PathBuf) -> Result<Self> {
         let blobs = path.join("blobs/sha256");
         DirBuilder::new().recursive(true).mode(0o755).create(&blobs).map_err(Error::io("create", &blobs))?;
-        let layout = Self { path };
+        let layout = Self { path, alternates: Vec::new() };
         let lock = layout.lock_index()?;
         if !layout.path.join(INDEX_FILE).exists() {
             layout.write_index(&Index::new(Vec::new()))?;
@@ -96,7 +100,22 @@ impl ImageLayout {
         &self.path
     }
 
-    /// The file that holds, or would hold, the blob.
+    /// This layout, reading blobs that it does not have from others, which are never written.
+    pub(crate) fn with_alternates(self, alternates: Vec<PathBuf>) -> Self {
+        Self { alternates, ..self }
+    }
+
+    /// The file that holds the blob, here or in an additional store; the one here where none does.
+    pub fn blob_file(&self, digest: &Digest) -> PathBuf {
+        let own = self.blob_path(digest);
+        if self.alternates.is_empty() || own.exists() {
+            return own;
+        }
+        let others = self.alternates.iter().map(|other| other.join("blobs/sha256").join(digest.hex()));
+        others.into_iter().find(|path| path.is_file()).unwrap_or(own)
+    }
+
+    /// The file that holds, or would hold, this layout's own copy of the blob.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.path.join("blobs/sha256").join(digest.hex())
     }
@@ -106,7 +125,7 @@ impl ImageLayout {
     /// # Errors
     /// [`Error::Io`].
     pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let path = self.blob_path(digest);
+        let path = self.blob_file(digest);
         match std::fs::symlink_metadata(&path) {
             Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -119,7 +138,7 @@ impl ImageLayout {
     /// # Errors
     /// [`Error::NoBlob`], [`Error::Io`]; and from `read`, wrong content as `InvalidData`.
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<VerifyingReader<File>> {
-        let path = self.blob_path(&descriptor.digest);
+        let path = self.blob_file(&descriptor.digest);
         match File::open(&path) {
             Ok(file) => Ok(VerifyingReader::new(file, descriptor)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -151,6 +170,14 @@ impl ImageLayout {
     /// [`Error::Io`].
     pub fn blob_writer(&self) -> Result<BlobWriter> {
         BlobWriter::create_in(self.path.join("blobs/sha256"))
+    }
+
+    /// The blob that `expected` describes, as [`BlobWriter::resume_in`] has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn resume_blob(&self, expected: &Descriptor) -> Result<Option<BlobWriter>> {
+        BlobWriter::resume_in(self.path.join("blobs/sha256"), expected)
     }
 
     /// Stores `bytes` and returns their descriptor.
@@ -278,7 +305,17 @@ impl ImageLayout {
     /// As [`ImageLayout::index`].
     pub fn images(&self) -> Result<Vec<NamedImage>> {
         let entries = self.index()?.manifests.into_iter();
-        Ok(entries.map(|d| NamedImage { name: d.ref_name().map(str::to_owned), descriptor: d }).collect())
+        Ok(entries
+            .map(|d| NamedImage { name: d.ref_name().map(str::to_owned), descriptor: d, additional: None })
+            .collect())
+    }
+
+    /// The entry at place `at` of the index, from 0.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`], and as [`ImageLayout::index`].
+    pub fn entry(&self, at: usize) -> Result<Descriptor> {
+        self.index()?.manifests.into_iter().nth(at).ok_or_else(|| self.no_image(&format!("@{at}")))
     }
 
     /// What exactly this name points to; without a name, the layout's only entry.

@@ -3,12 +3,14 @@
 //! It knows where things are and keeps each write atomic; it never unpacks, mounts, fetches or runs anything, and it
 //! reads no environment: programs say where their roots are.
 
+mod additional;
 mod atomic;
 mod blob;
 mod container;
 mod error;
 mod image_layout;
 mod lock;
+mod roots;
 mod store;
 
 pub use atomic::{TEMPORARY_PREFIX, write_file, write_volatile_file};
@@ -17,4 +19,5 @@ pub use container::{Container, ContainerDir, ContainerId};
 pub use error::{Error, Result};
 pub use image_layout::{Image, ImageLayout, NamedImage};
 pub use lock::Lock;
-pub use store::{Roots, Store};
+pub use roots::Roots;
+pub use store::Store;

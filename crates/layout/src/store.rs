@@ -6,44 +6,15 @@ use std::path::{Path, PathBuf};
 
 use hoy_oci::{Digest, Platform, Reference};
 
-use crate::{ContainerDir, ContainerId, Error, Image, ImageLayout, Lock, NamedImage, Result};
-
-/// Where the store and its volatile state are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Roots {
-    /// `ROOT`: images, layers, containers.
-    pub root: PathBuf,
-    /// `RUNROOT`: process ids, sockets, locks; may vanish at a reboot.
-    pub runroot: PathBuf,
-}
-
-impl Roots {
-    /// The places for a user, from an environment given as a function.
-    ///
-    /// `HOY_ROOT` and `HOY_RUNROOT` win. Then root (user 0 of the initial user namespace: `is_root`) has `/var/lib/hoy`
-    /// and `/run/hoy`; another user has `$XDG_DATA_HOME/hoy` or `$HOME/.local/share/hoy`, and `$XDG_RUNTIME_DIR/hoy` or,
-    /// where there is none, `/tmp/hoy-UID`, which [`Store::open_or_create`] refuses when somebody else owns it.
-    pub fn from_env(env: impl Fn(&str) -> Option<PathBuf>, uid: u32, is_root: bool) -> Self {
-        let set = |name: &str| env(name).filter(|path| path.is_absolute());
-        let home = || set("HOME").unwrap_or_else(|| PathBuf::from("/")).join(".local/share");
-        let root = set("HOY_ROOT").unwrap_or_else(|| match is_root {
-            true => PathBuf::from("/var/lib/hoy"),
-            false => set("XDG_DATA_HOME").unwrap_or_else(home).join("hoy"),
-        });
-        let runroot = set("HOY_RUNROOT").unwrap_or_else(|| match (is_root, set("XDG_RUNTIME_DIR")) {
-            (true, _) => PathBuf::from("/run/hoy"),
-            (false, Some(runtime)) => runtime.join("hoy"),
-            (false, None) => PathBuf::from(format!("/tmp/hoy-{uid}")),
-        });
-        Self { root, runroot }
-    }
-}
+use crate::additional::Additional;
+use crate::{ContainerDir, ContainerId, Error, Image, ImageLayout, Lock, NamedImage, Result, Roots};
 
 /// The store on disk (hoy-layout(5)).
 #[derive(Debug, Clone)]
 pub struct Store {
     layout: ImageLayout,
     runroot: PathBuf,
+    additional: Vec<Additional>,
 }
 
 impl Store {
@@ -54,8 +25,12 @@ impl Store {
     pub fn open_or_create(roots: &Roots) -> Result<Self> {
         make_private(&roots.root)?;
         make_private(&roots.runroot)?;
+        // One that cannot be read is left out: whoever is to hear of it asks the roots.
+        let additional: Vec<Additional> =
+            roots.additional.iter().filter_map(|path| Additional::open(path).ok()).collect();
         let layout = ImageLayout::open_or_create(&roots.root)?;
-        let store = Self { layout, runroot: roots.runroot.clone() };
+        let layout = layout.with_alternates(additional.iter().map(|other| other.path().to_owned()).collect());
+        let store = Self { layout, runroot: roots.runroot.clone(), additional };
         // Setuid files of images are nobody else's to run, even when ROOT was made by somebody who let others in.
         for dir in [store.layers(), store.containers()] {
             DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(Error::io("create", &dir))?;
@@ -84,8 +59,39 @@ impl Store {
     }
 
     /// The directory of an unpacked layer, by diff ID or chain ID; a complete one is an overlay lower directory.
+    ///
+    /// That of an additional store, where only that has one.
     pub fn layer(&self, id: &Digest) -> PathBuf {
-        self.layers().join(id.hex())
+        let own = self.layers().join(id.hex());
+        let mut others = self.additional_layers().map(|layers| layers.join(id.hex()));
+        if own.is_dir() { own } else { others.find(|path| path.is_dir()).unwrap_or(own) }
+    }
+
+    /// The caches of unpacked layers of additional stores, which are never written.
+    pub fn additional_layers(&self) -> impl Iterator<Item = PathBuf> {
+        self.additional.iter().map(|store| store.path().join("layers"))
+    }
+
+    /// The images of this store, then those of additional ones.
+    ///
+    /// # Errors
+    /// As [`ImageLayout::index`].
+    pub fn images(&self) -> Result<Vec<NamedImage>> {
+        let mut all = self.layout.images()?;
+        all.extend(self.additional.iter().flat_map(|store| store.images().iter().cloned()));
+        Ok(all)
+    }
+
+    /// As [`Store::find_image`], for an image that is to be changed.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`] for one that is in an additional store.
+    pub fn find_own_image(&self, text: &str) -> Result<NamedImage> {
+        let found = self.find_image(text)?;
+        match found.additional {
+            Some(store) => Err(Error::ReadOnly { image: text.to_owned(), store }),
+            None => Ok(found),
+        }
     }
 
     /// `ROOT/containers`.
@@ -166,7 +172,7 @@ impl Store {
     /// # Errors
     /// [`Error::NoImage`], [`Error::Content`] for a text that is no name.
     pub fn find_image(&self, text: &str) -> Result<NamedImage> {
-        let images = self.layout.images()?;
+        let images = self.images()?;
         let by_name = |name: &str| images.iter().find(|image| image.name.as_deref() == Some(name));
         // A name that another tool put there may have any form.
         if let Some(image) = by_name(text) {
@@ -226,23 +232,4 @@ fn make_private(path: &Path) -> Result<()> {
         return Err(Error::io("use", path)(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text)));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places() {
-        let roots = |vars: &[(&str, &str)], uid, is_root| {
-            let env = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| PathBuf::from(v));
-            let roots = Roots::from_env(env, uid, is_root);
-            format!("{} {}", roots.root.display(), roots.runroot.display())
-        };
-        let home = [("HOME", "/home/a"), ("XDG_RUNTIME_DIR", "/run/user/7")];
-        assert_eq!(roots(&home, 0, true), "/var/lib/hoy /run/hoy");
-        assert_eq!(roots(&home, 7, false), "/home/a/.local/share/hoy /run/user/7/hoy");
-        assert_eq!(roots(&home[..1], 7, false), "/home/a/.local/share/hoy /tmp/hoy-7");
-        assert_eq!(roots(&[("HOY_ROOT", "/s"), ("HOY_RUNROOT", "/r")], 0, true), "/s /r");
-    }
 }

@@ -73,4 +73,12 @@ pub enum Error {
         /// The bytes that came (one more than `size` when the stream was cut off there).
         actual: u64,
     },
+    /// A range of ids that no user namespace can have.
+    #[error("id mapping \"{text}\": {reason}")]
+    IdMapping {
+        /// The range.
+        text: String,
+        /// The rule that it breaks.
+        reason: String,
+    },
 }

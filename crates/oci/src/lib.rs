@@ -1,4 +1,4 @@
-//! Digests, descriptors, references, platforms and documents of OCI images.
+//! Digests, descriptors, references, platforms and documents of OCI images, and id maps of user namespaces.
 //!
 //! Pure vocabulary: nothing here opens a file, a socket or a clock. Documents keep the fields they do not know, and
 //! whoever stores or sends one uses the bytes as they were received, never a serialisation of these types.
@@ -8,6 +8,7 @@ mod descriptor;
 mod digest;
 mod document;
 mod error;
+mod id_map;
 mod media_type;
 mod platform;
 mod reference;
@@ -18,6 +19,7 @@ pub use descriptor::{Descriptor, REF_NAME};
 pub use digest::{Digest, Hasher, VerifyingReader};
 pub use document::{Document, Index, MAX_DOCUMENT_BYTES, Manifest};
 pub use error::{Error, Result};
+pub use id_map::{IdMapping, IdMaps};
 pub use media_type::{LayerCompression, MediaType};
 pub use platform::Platform;
 pub use reference::Reference;

@@ -217,6 +217,16 @@ fn decode(entry: &Value) -> Option<Option<Credentials>> {
     Some(Some(Credentials::Password { user: user.to_owned(), password: password.to_owned() }))
 }
 
+impl Credentials {
+    /// What `docker-credential-HELPER` has for a host; none when it has nothing.
+    ///
+    /// # Errors
+    /// [`Error::Helper`] when it is missing or fails.
+    pub fn from_helper(helper: &str, host: &str) -> Result<Option<Self>> {
+        ask_helper(helper, host)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HelperAnswer {

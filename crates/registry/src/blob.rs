@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use hoy_oci::Descriptor;
 use ureq::BodyReader;
-use ureq::http::{Method, StatusCode, header};
+use ureq::http::{HeaderMap, Method, StatusCode, header};
 
 use crate::error::Doing;
 use crate::http::Call;
@@ -22,14 +22,19 @@ pub struct BlobReader {
     body: BodyReader<'static>,
     offset: u64,
     attempt: u32,
+    /// How many bytes came since the connection last broke.
+    since_break: u64,
 }
 
+/// A connection that brought this much before it broke was a good one, in bytes: the count of tries begins anew.
+const GOOD_BYTES: u64 = 1 << 20;
+
 impl BlobReader {
-    pub(crate) fn open(registry: Registry, repository: &str, descriptor: &Descriptor) -> Result<Self> {
+    pub(crate) fn open(registry: Registry, repository: &str, descriptor: &Descriptor, offset: u64) -> Result<Self> {
         let doing = || format!("read blob {} of \"{}/{repository}\"", descriptor.digest, registry.host());
-        let body = request(&registry, repository, descriptor, 0).doing(doing)?;
+        let body = request(&registry, repository, descriptor, offset).doing(doing)?;
         let (repository, descriptor) = (repository.to_owned(), descriptor.clone());
-        Ok(Self { registry, repository, descriptor, body, offset: 0, attempt: 0 })
+        Ok(Self { registry, repository, descriptor, body, offset, attempt: 0, since_break: 0 })
     }
 
     /// Opens the rest of the blob after `failure`; gives that back when it is not worth it.
@@ -38,11 +43,16 @@ impl BlobReader {
             Ok(error) => error,
             Err(error) => ureq::Error::Io(error),
         };
-        if self.attempt >= self.registry.http().retries || !retry::is_temporary_failure(&failure) {
+        if self.attempt >= self.registry.http().retry.times && self.since_break < GOOD_BYTES
+            || !retry::is_temporary_failure(&failure)
+        {
             return Err(failure.into_io());
         }
-        self.attempt += 1;
-        std::thread::sleep(retry::wait(self.attempt, None));
+        if self.since_break >= GOOD_BYTES {
+            self.attempt = 0;
+        }
+        (self.attempt, self.since_break) = (self.attempt + 1, 0);
+        std::thread::sleep(self.registry.http().retry.wait(self.attempt));
         self.body =
             request(&self.registry, &self.repository, &self.descriptor, self.offset).map_err(io::Error::other)?;
         Ok(())
@@ -58,6 +68,7 @@ impl Read for BlobReader {
                 }
                 Ok(count) => {
                     self.offset += count as u64;
+                    self.since_break += count as u64;
                     return Ok(count);
                 }
                 Err(error) => error,
@@ -92,6 +103,9 @@ fn request(registry: &Registry, repository: &str, descriptor: &Descriptor, offse
     if !status.is_success() {
         return Err(Error::NotFound("blob"));
     }
+    if status == StatusCode::PARTIAL_CONTENT && !begins_at(response.headers(), offset) {
+        return Err(Error::Protocol("it sends another part than was asked for"));
+    }
     // One byte more than promised is enough to see that there is too much.
     let limit = descriptor.size.saturating_add(1);
     let mut body = response.into_body().into_with_config().limit(limit.saturating_add(1)).reader();
@@ -100,4 +114,12 @@ fn request(registry: &Registry, repository: &str, descriptor: &Descriptor, offse
         io::copy(&mut skipped, &mut io::sink()).map_err(Error::Read)?;
     }
     Ok(body)
+}
+
+/// Whether a part is the one that begins at `offset`, as far as the answer says (RFC 9110, section 14.4).
+fn begins_at(headers: &HeaderMap, offset: u64) -> bool {
+    let range = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let first =
+        range.and_then(|range| range.trim().strip_prefix("bytes ")?.split('-').next()?.trim().parse::<u64>().ok());
+    first.is_none_or(|first| first == offset)
 }

@@ -45,6 +45,9 @@ pub enum Error {
     /// The credentials are good but do not allow this.
     #[error("denied: the account has no right to this at \"{0}\"")]
     Denied(String),
+    /// A registry that the configuration forbids.
+    #[error("the registry is blocked by the rule for \"{0}\" in registries.conf")]
+    Blocked(String),
     /// There is no such repository, tag, manifest or blob.
     #[error("the registry has no such {0}")]
     NotFound(&'static str),

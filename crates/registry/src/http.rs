@@ -9,7 +9,7 @@ use ureq::{Agent, Body, SendBody};
 use crate::auth::{Auth, MAX_TOKEN_BYTES};
 use crate::challenge::Challenge;
 use crate::url::{Origin, Purpose, check_place, resolve, show};
-use crate::{Error, Result, Tls, retry};
+use crate::{Error, Result, Retry, Tls, retry};
 
 /// How many times an answer may point elsewhere.
 const MAX_REDIRECTS: u32 = 5;
@@ -59,7 +59,7 @@ pub(crate) struct Http {
     pub(crate) name: String,
     pub(crate) tls: Tls,
     pub(crate) auth: Auth,
-    pub(crate) retries: u32,
+    pub(crate) retry: Retry,
     pub(crate) user_agent: String,
     pub(crate) trace: Option<Trace>,
     pub(crate) agents: [OnceLock<Agent>; 2],
@@ -104,9 +104,9 @@ impl Http {
             let authorization = if is_home { self.auth.header(call.scopes) } else { None };
             let can_repeat = !matches!(call.payload, Payload::Stream(..));
             let response = match self.once(&place, registry, &mut call, authorization.as_deref()) {
-                Err(error) if can_repeat && attempt < self.retries && error.is_temporary() => {
+                Err(error) if can_repeat && attempt < self.retry.times && error.is_temporary() => {
                     attempt += 1;
-                    std::thread::sleep(retry::wait(attempt, None));
+                    std::thread::sleep(self.retry.wait(attempt));
                     continue;
                 }
                 other => other?,
@@ -124,10 +124,12 @@ impl Http {
                     }
                     call.uri = resolve(&call.uri, location(response.headers())?)?;
                 }
-                status if can_repeat && attempt < self.retries && retry::is_temporary_status(status) => {
+                status if can_repeat && attempt < self.retry.times && retry::is_temporary_status(status) => {
                     attempt += 1;
-                    let asked = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok());
-                    std::thread::sleep(retry::wait(attempt, asked));
+                    match self.retry.wait_as_asked(attempt, response.headers()) {
+                        Some(wait) => std::thread::sleep(wait),
+                        None => return Err(self.failure(response)),
+                    }
                 }
                 404 | 405 | 416 | 200..=299 => return Ok(response),
                 _ => return Err(self.failure(response)),
@@ -189,15 +191,16 @@ impl Http {
         let mut attempt = 0;
         let response = loop {
             let answer = self.once(&request.origin, registry, &mut call, request.authorization.as_deref());
-            let temporary = match &answer {
-                Ok(response) => retry::is_temporary_status(response.status().as_u16()),
-                Err(error) => error.is_temporary(),
+            let wait = match &answer {
+                Ok(response) if retry::is_temporary_status(response.status().as_u16()) => {
+                    self.retry.wait_as_asked(attempt + 1, response.headers())
+                }
+                Err(error) if error.is_temporary() => Some(self.retry.wait(attempt + 1)),
+                _ => None,
             };
-            if !temporary || attempt >= self.retries {
-                break answer?;
-            }
+            let Some(wait) = wait.filter(|_| attempt < self.retry.times) else { break answer? };
             attempt += 1;
-            std::thread::sleep(retry::wait(attempt, None));
+            std::thread::sleep(wait);
         };
         match response.status().as_u16() {
             200..=299 => self.auth.accept(scopes, &read_limited(response, MAX_TOKEN_BYTES, "token")?)?,

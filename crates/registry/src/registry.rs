@@ -10,15 +10,15 @@ use crate::auth::Auth;
 use crate::error::Doing;
 use crate::http::{Call, Http, Payload, Trace, read_limited};
 use crate::url::{Origin, resolve};
-use crate::{BlobReader, Credentials, Error, Result, Tls};
+use crate::{BlobReader, Credentials, Error, Result, Retry, Tls};
 
 /// What manifests are asked for; an index comes first so that a registry does not choose for us.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";
-/// The longest list of tags that is read from one answer, in bytes.
-const MAX_TAGS_BYTES: u64 = 16 << 20;
-/// How many answers a list of tags may come in.
+/// The longest list, of tags or other names, that is read, in bytes.
+const MAX_LIST_BYTES: u64 = 64 << 20;
+/// How many answers a list may come in.
 const MAX_PAGES: usize = 10_000;
 
 /// How to talk to a registry.
@@ -29,8 +29,8 @@ pub struct Options {
     pub credentials: Option<Credentials>,
     /// Whom to trust as the registry.
     pub tls: Tls,
-    /// How many times a request is repeated after a failure that may pass.
-    pub retries: u32,
+    /// What is done about a failure that may pass.
+    pub retry: Retry,
     /// What the program calls itself.
     pub user_agent: String,
     /// Told of every request, without its secrets.
@@ -42,7 +42,7 @@ impl Default for Options {
         Self {
             credentials: None,
             tls: Tls::default(),
-            retries: 3,
+            retry: Retry::default(),
             user_agent: concat!("hoy/", env!("CARGO_PKG_VERSION")).to_owned(),
             trace: None,
         }
@@ -76,6 +76,12 @@ struct Tags {
     tags: Option<Vec<String>>,
 }
 
+#[derive(Deserialize)]
+struct Repositories {
+    #[serde(default)]
+    repositories: Option<Vec<String>>,
+}
+
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Registry").field(&self.host()).finish()
@@ -90,7 +96,7 @@ impl Registry {
             name: host.to_owned(),
             tls: options.tls,
             auth: Auth::new(options.credentials),
-            retries: options.retries,
+            retry: options.retry,
             user_agent: options.user_agent,
             trace: options.trace,
             agents: [OnceLock::new(), OnceLock::new()],
@@ -200,12 +206,12 @@ impl Registry {
         Ok(Fetched { descriptor: Descriptor::new(media_type, actual, bytes.len() as u64), bytes })
     }
 
-    /// A blob's bytes as they come, not yet verified. A broken connection is taken up where it broke.
+    /// A blob's bytes from `offset` on as they come, not yet verified. A broken connection is taken up where it broke.
     ///
     /// # Errors
     /// [`Error::NotFound`] and those of the request.
-    pub fn blob(&self, repository: &str, descriptor: &Descriptor) -> Result<BlobReader> {
-        BlobReader::open(self.clone(), repository, descriptor)
+    pub fn blob(&self, repository: &str, descriptor: &Descriptor, offset: u64) -> Result<BlobReader> {
+        BlobReader::open(self.clone(), repository, descriptor, offset)
     }
 
     /// The length in bytes of a blob the registry has; none when it has it not.
@@ -228,11 +234,18 @@ impl Registry {
         Ok(length)
     }
 
-    /// Puts a manifest or index under a tag or its digest.
+    /// Puts a manifest or index under a tag or its digest. True when the registry says that it has listed the manifest
+    /// among the referrers of its subject (distribution-spec, "Pushing Manifests with Subject").
     ///
     /// # Errors
     /// Those of the request.
-    pub fn put_manifest(&self, repository: &str, reference: &str, media_type: &MediaType, bytes: &[u8]) -> Result<()> {
+    pub fn put_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+        media_type: &MediaType,
+        bytes: &[u8],
+    ) -> Result<bool> {
         let put = || {
             let scopes = [push_scope(repository)];
             let uri = self.uri(&format!("{repository}/manifests/{reference}"))?;
@@ -240,7 +253,8 @@ impl Registry {
                 .with_header(header::CONTENT_TYPE, media_type.as_str())
                 .with_payload(Payload::Bytes(bytes));
             let response = self.http().send(self.origin()?, call)?;
-            if response.status().is_success() { Ok(()) } else { Err(self.http().failure(response)) }
+            let is_listed = response.headers().contains_key("oci-subject");
+            if response.status().is_success() { Ok(is_listed) } else { Err(self.http().failure(response)) }
         };
         put().doing(|| format!("write manifest of \"{}\"", self.full_name(repository, reference)))
     }
@@ -255,24 +269,63 @@ impl Registry {
 
     fn try_tags(&self, repository: &str) -> Result<Vec<String>> {
         let scopes = [pull_scope(repository)];
-        let mut uri = self.uri(&format!("{repository}/tags/list"))?;
-        let mut found = Vec::new();
+        let pages = self.pages(&format!("{repository}/tags/list"), &scopes, None, "list of tags")?;
+        let pages = pages.ok_or(Error::NotFound("repository"))?;
+        let tags = |page: &Vec<u8>| Some(serde_json::from_slice::<Tags>(page).ok()?.tags.unwrap_or_default());
+        let found: Option<Vec<_>> = pages.iter().map(tags).collect();
+        Ok(found.ok_or(Error::Protocol("it is no list of tags"))?.concat())
+    }
+
+    /// All repositories of the registry that it tells of (distribution: "Listing Repositories").
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub fn catalog(&self) -> Result<Vec<String>> {
+        let list = || {
+            let scopes = ["registry:catalog:*".to_owned()];
+            let pages = self.pages("_catalog", &scopes, None, "list of repositories")?;
+            let pages = pages.ok_or(Error::Protocol("it has no list of repositories"))?;
+            let names = |page: &Vec<u8>| {
+                Some(serde_json::from_slice::<Repositories>(page).ok()?.repositories.unwrap_or_default())
+            };
+            let found: Option<Vec<_>> = pages.iter().map(names).collect();
+            Ok(found.ok_or(Error::Protocol("it is no list of repositories"))?.concat())
+        };
+        list().doing(|| format!("list repositories of \"{}\"", self.host()))
+    }
+
+    /// All pages of a list; none when there is no such thing, or it is not of the type asked for.
+    pub(crate) fn pages(
+        &self,
+        path: &str,
+        scopes: &[String],
+        accept: Option<&str>,
+        kind: &'static str,
+    ) -> Result<Option<Vec<Vec<u8>>>> {
+        let mut uri = self.uri(path)?;
+        let (mut found, mut size) = (Vec::new(), 0);
         for _ in 0..MAX_PAGES {
-            let response = self.http().send(self.origin()?, Call::new(Method::GET, uri.clone(), &scopes))?;
-            if !response.status().is_success() {
-                return Err(Error::NotFound("repository"));
+            let mut call = Call::new(Method::GET, uri.clone(), scopes);
+            if let Some(accept) = accept {
+                call = call.with_header(header::ACCEPT, accept);
+            }
+            let response = self.http().send(self.origin()?, call)?;
+            let media_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+            let is_it = accept.is_none_or(|accept| media_type.is_some_and(|text| text.starts_with(accept)));
+            if !response.status().is_success() || !is_it {
+                return Ok(None);
             }
             let link = response.headers().get(header::LINK).and_then(|v| v.to_str().ok()).and_then(next_link);
             let next = link.map(|link| resolve(&uri, link)).transpose()?;
-            let bytes = read_limited(response, MAX_TAGS_BYTES, "list of tags")?;
-            let page: Tags = serde_json::from_slice(&bytes).map_err(|_| Error::Protocol("it is no list of tags"))?;
-            found.extend(page.tags.unwrap_or_default());
+            let page = read_limited(response, MAX_LIST_BYTES - size, kind)?;
+            size += page.len() as u64;
+            found.push(page);
             match next {
                 Some(next) if next != uri => uri = next,
-                _ => return Ok(found),
+                _ => return Ok(Some(found)),
             }
         }
-        Err(Error::Protocol("its list of tags has no end"))
+        Err(Error::Protocol("its list has no end"))
     }
 
     /// Deletes a manifest by its digest, and with it every tag that points to it.

@@ -3,8 +3,56 @@
 use std::io;
 use std::time::Duration;
 
-/// The longest wait between two tries.
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+use ureq::http::{HeaderMap, header};
+
+/// The longest wait that a registry is granted; one that asks for more is taken for one that is down.
+const MAX_ASKED: Duration = Duration::from_secs(300);
+/// The longest wait of our own choice.
 const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// How often to repeat what failed in a way that may pass, and how long to wait before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// How many times.
+    pub times: u32,
+    /// How long each time; none waits 0.2 s, and twice as long after each failure.
+    pub delay: Option<Duration>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { times: 3, delay: None }
+    }
+}
+
+impl Retry {
+    /// How long to wait before try number `attempt` (from 1).
+    pub fn wait(&self, attempt: u32) -> Duration {
+        self.delay.unwrap_or_else(|| Duration::from_millis(100 << attempt.min(16)).min(MAX_WAIT))
+    }
+
+    /// How long to wait before try number `attempt` of what the server said something about; none when it asks for more
+    /// patience than there is.
+    pub(crate) fn wait_as_asked(&self, attempt: u32, headers: &HeaderMap) -> Option<Duration> {
+        match asked(headers) {
+            Some(asked) => (asked <= MAX_ASKED).then_some(asked),
+            None => Some(self.wait(attempt)),
+        }
+    }
+}
+
+/// What `Retry-After` asks for: seconds, or a date, which is compared with the server's own clock (RFC 9110, 10.2.3).
+fn asked(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let after = text(header::RETRY_AFTER)?;
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| OffsetDateTime::parse(text, &Rfc2822).ok();
+    Some((date(after)? - date(text(header::DATE)?)?).try_into().unwrap_or_default())
+}
 
 /// Too many requests, or a server (or what stands before it) that is ill for the moment.
 pub(crate) fn is_temporary_status(status: u16) -> bool {
@@ -27,23 +75,32 @@ pub(crate) fn is_temporary_failure(error: &ureq::Error) -> bool {
     }
 }
 
-/// How long to wait before try number `attempt` (from 1): what the server asks for, else 0.2 s doubled each time.
-pub(crate) fn wait(attempt: u32, retry_after: Option<&str>) -> Duration {
-    let asked = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-    asked.unwrap_or_else(|| Duration::from_millis(100 << attempt.min(16))).min(MAX_WAIT)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn waits_are_bounded() {
-        assert_eq!(wait(1, None), Duration::from_millis(200));
-        assert_eq!(wait(3, None), Duration::from_millis(800));
-        assert_eq!(wait(4_000_000, None), MAX_WAIT);
-        assert_eq!(wait(1, Some("2")), Duration::from_secs(2));
-        assert_eq!(wait(1, Some("86400")), MAX_WAIT);
-        assert_eq!(wait(1, Some("Wed, 21 Oct 2015 07:28:00 GMT")), Duration::from_millis(200));
+        let retry = Retry::default();
+        assert_eq!(retry.wait(1), Duration::from_millis(200));
+        assert_eq!(retry.wait(3), Duration::from_millis(800));
+        assert_eq!(retry.wait(4_000_000), Duration::from_millis(6_553_600).min(MAX_WAIT));
+        assert_eq!(Retry { times: 1, delay: Some(Duration::ZERO) }.wait(9), Duration::ZERO);
+        let answer = |after: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, after.parse().unwrap());
+            headers.insert(header::DATE, "Wed, 21 Oct 2015 07:28:00 GMT".parse().unwrap());
+            retry.wait_as_asked(1, &headers)
+        };
+        for (after, want) in [
+            ("2", Some(2_000)),
+            ("86400", None),
+            ("Wed, 21 Oct 2015 07:28:07 GMT", Some(7_000)),
+            ("Wed, 21 Oct 2015 07:20:00 GMT", Some(0)),
+            ("Thu, 22 Oct 2015 07:28:00 GMT", None),
+            ("soon", Some(200)),
+        ] {
+            assert_eq!(answer(after), want.map(Duration::from_millis), "{after}");
+        }
     }
 }

@@ -11,6 +11,12 @@ use crate::registry::{pull_scope, push_scope};
 use crate::url::{resolve, with_query};
 use crate::{Error, Registry, Result};
 
+/// The largest blob that is sent in the request that ends its upload, in bytes: one that breaks is sent again.
+const ONE_REQUEST_BYTES: u64 = 4 << 20;
+
+/// Gives a blob's bytes from an offset on.
+type Open<'a, 'f> = dyn FnMut(u64) -> io::Result<Box<dyn Read + 'a>> + 'f;
+
 /// Where an upload goes on.
 struct Upload(Uri);
 
@@ -41,28 +47,120 @@ impl Registry {
         mount().doing(|| format!("mount blob {digest} in \"{}/{repository}\"", self.host()))
     }
 
-    /// Sends a blob in one piece. The content is sent as it is read; a wrong digest is refused by the registry.
+    /// Sends a blob, whose bytes from an offset on `open` gives; a wrong digest is refused by the registry.
+    ///
+    /// A large one whose way breaks goes on at the offset that the registry tells.
     ///
     /// # Errors
-    /// Those of the request and of reading `content`.
-    pub fn put_blob(&self, repository: &str, descriptor: &Descriptor, content: &mut dyn Read) -> Result<()> {
-        let digest = descriptor.digest;
+    /// Those of the request and of reading the content.
+    pub fn put_blob<'a>(&self, repository: &str, descriptor: &Descriptor, open: &mut Open<'a, '_>) -> Result<()> {
         let mut put = || {
+            // What cannot be read is found out before anything is begun.
+            let content = open(0).map_err(Error::Read)?;
             let upload = self.begin(repository)?;
-            let uri = with_query(&upload.0, &format!("digest={digest}"))?;
-            let scopes = [push_scope(repository)];
-            let mut content = Outgoing::new(content, None);
-            let call = Call::new(Method::PUT, uri, &scopes)
-                .with_header(header::CONTENT_TYPE, "application/octet-stream")
-                .with_payload(Payload::Stream(&mut content, Some(descriptor.size)));
-            let sent = self.http().send(self.origin()?, call);
-            let response = content.settle(sent)?;
-            if !response.status().is_success() {
-                return Err(self.http().failure(response));
+            if descriptor.size <= ONE_REQUEST_BYTES {
+                return self.put_whole(repository, descriptor, &upload, content);
             }
-            content.finish()
+            let upload = self.send_in_parts(repository, descriptor, upload, content, open)?;
+            let uri = with_query(&upload.0, &format!("digest={}", descriptor.digest))?;
+            let scopes = [push_scope(repository)];
+            let response = self.http().send(self.origin()?, Call::new(Method::PUT, uri, &scopes))?;
+            if response.status().is_success() { Ok(()) } else { Err(self.http().failure(response)) }
         };
-        put().doing(|| format!("write blob {digest} to \"{}/{repository}\"", self.host()))
+        put().doing(|| format!("write blob {} to \"{}/{repository}\"", descriptor.digest, self.host()))
+    }
+
+    fn put_whole(
+        &self,
+        repository: &str,
+        descriptor: &Descriptor,
+        upload: &Upload,
+        mut content: Box<dyn Read + '_>,
+    ) -> Result<()> {
+        let uri = with_query(&upload.0, &format!("digest={}", descriptor.digest))?;
+        let scopes = [push_scope(repository)];
+        let mut content = Outgoing::new(&mut content, None);
+        let call = Call::new(Method::PUT, uri, &scopes)
+            .with_header(header::CONTENT_TYPE, "application/octet-stream")
+            .with_payload(Payload::Stream(&mut content, Some(descriptor.size)));
+        let sent = self.http().send(self.origin()?, call);
+        let response = content.settle(sent)?;
+        if !response.status().is_success() {
+            return Err(self.http().failure(response));
+        }
+        content.finish()
+    }
+
+    /// Sends all of a blob's content, as often as it takes; returns where the upload is to be ended.
+    fn send_in_parts<'a>(
+        &self,
+        repository: &str,
+        descriptor: &Descriptor,
+        mut upload: Upload,
+        mut content: Box<dyn Read + 'a>,
+        open: &mut Open<'a, '_>,
+    ) -> Result<Upload> {
+        let retry = self.http().retry;
+        let (mut offset, mut attempt) = (0, 0);
+        loop {
+            let failure = match self.send_part(repository, descriptor, &upload, offset, &mut content) {
+                Ok(next) => return Ok(next),
+                Err(error) if attempt < retry.times && error.is_temporary() => error,
+                Err(error) => return Err(error),
+            };
+            attempt += 1;
+            std::thread::sleep(retry.wait(attempt));
+            (upload, offset) = match self.progress(repository, &upload) {
+                Ok(Some((upload, reached))) if reached <= descriptor.size => {
+                    // A way that leads on is a good one, however often it breaks.
+                    attempt = if reached > offset { 0 } else { attempt };
+                    (upload, reached)
+                }
+                Ok(_) => (self.begin(repository)?, 0),
+                Err(_) => return Err(failure),
+            };
+            content = open(offset).map_err(Error::Read)?;
+        }
+    }
+
+    /// Sends the content from `offset` on; returns where the upload goes on.
+    fn send_part(
+        &self,
+        repository: &str,
+        descriptor: &Descriptor,
+        upload: &Upload,
+        offset: u64,
+        content: &mut dyn Read,
+    ) -> Result<Upload> {
+        let scopes = [push_scope(repository)];
+        let left = descriptor.size - offset;
+        if left == 0 {
+            return Ok(Upload(upload.0.clone()));
+        }
+        let mut content = Outgoing::new(content, None);
+        let call = Call::new(Method::PATCH, upload.0.clone(), &scopes)
+            .with_header(header::CONTENT_TYPE, "application/octet-stream")
+            .with_header(header::CONTENT_RANGE, format!("{offset}-{}", descriptor.size - 1))
+            .with_payload(Payload::Stream(&mut content, Some(left)));
+        let sent = self.http().send(self.origin()?, call);
+        let response = content.settle(sent)?;
+        if !response.status().is_success() {
+            return Err(self.http().failure(response));
+        }
+        content.finish()?;
+        self.upload_at(&upload.0, &response)
+    }
+
+    /// How far an upload has come, and where it goes on; none when the registry knows nothing of it.
+    fn progress(&self, repository: &str, upload: &Upload) -> Result<Option<(Upload, u64)>> {
+        let scopes = [push_scope(repository)];
+        let response = self.http().send(self.origin()?, Call::new(Method::GET, upload.0.clone(), &scopes))?;
+        let range = response.headers().get(header::RANGE).and_then(|v| v.to_str().ok());
+        let Some(range) = range.filter(|_| response.status().is_success()) else { return Ok(None) };
+        let last = range.trim_start_matches("bytes=").split_once('-').and_then(|(_, last)| last.parse::<u64>().ok());
+        // "0-0" stands for an upload without a byte; that one may have one is not worth telling apart.
+        let reached = last.filter(|last| *last > 0).map_or(0, |last| last.saturating_add(1));
+        Ok(Some((self.upload_at(&upload.0, &response)?, reached)))
     }
 
     /// Sends a blob whose digest is known only when all of it was read.

@@ -13,7 +13,7 @@ use oci_spec::runtime::Process;
 
 use crate::device::DEVPTS_MAGIC;
 use crate::error::Doing;
-use crate::tree::{self, Root};
+use crate::mount::tree::{self, Root};
 use crate::{Error, Result};
 
 /// Both sides of a terminal.

@@ -12,8 +12,9 @@ use hoy_sys::rustix::process::{Gid, Uid};
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 
 use crate::error::Doing;
-use crate::tree::{self, Root};
-use crate::{Error, Result, label};
+use crate::mount::tree::{self, Root};
+use crate::process::label;
+use crate::{Error, Result};
 
 /// What every container has (config-linux.md "Default Devices"): name, major, minor.
 const DEFAULT: &[(&str, u32, u32)] =

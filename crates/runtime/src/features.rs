@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::mount::option;
+use crate::process::{capability, memory_policy};
 use crate::state::OCI_VERSION;
-use crate::{capability, memory_policy, mount_plan};
 
 /// The document of `features`.
 pub fn features() -> Value {
@@ -19,7 +20,7 @@ pub fn features() -> Value {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
         "hooks": hooks,
-        "mountOptions": mount_plan::known_options(),
+        "mountOptions": option::known_options(),
         "linux": {
             "namespaces": namespaces,
             "capabilities": capability::names().collect::<Vec<_>>(),

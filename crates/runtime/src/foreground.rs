@@ -13,9 +13,10 @@ use hoy_sys::rustix::termios::{
     OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
+use crate::Result;
 use crate::error::Doing;
 use crate::notify::Relay;
-use crate::{Result, program};
+use crate::process::program;
 
 const SIGCHLD: u32 = 17;
 const SIGWINCH: u32 = 28;

@@ -4,11 +4,13 @@ use hoy_tests::{broken, cases, damaged, full_config};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::capability::Sets;
 use crate::config::Config;
+use crate::config::validate::check_process;
 use crate::exec::parse_process;
-use crate::validate::check_process;
-use crate::{Error, Result, device, mount_plan, namespace, net_device, notify, resctrl};
+use crate::mount::plan;
+use crate::process::capability::Sets;
+use crate::resources::resctrl;
+use crate::{Error, Result, device, namespace, network, notify};
 
 /// Decides all that a container of this configuration would be.
 fn decide(bytes: Vec<u8>) -> Result<()> {
@@ -17,12 +19,12 @@ fn decide(bytes: Vec<u8>) -> Result<()> {
     let process = config.process()?;
     notify::plan("/c".as_ref(), Some("/s".as_ref()), process.env().as_deref().unwrap_or_default());
     process.capabilities().as_ref().map(Sets::new);
-    mount_plan::plan_all(&config)?;
+    plan::plan_all(&config)?;
     linux.intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, "id")).transpose()?;
     device::plan(linux.devices().as_deref().unwrap_or_default())?;
     linux.seccomp().as_ref().map(|profile| hoy_seccomp::compile(profile, std::env::consts::ARCH)).transpose()?;
     namespace::Namespaces::plan(&config)?;
-    net_device::plan(&config)?;
+    network::plan(&config)?;
     // Neither version of control groups has everything.
     let plan = |v2| linux.resources().as_ref().map_or(Ok(Vec::new()), |resources| hoy_cgroup::plan(resources, v2));
     plan(false).or(plan(true))?;

@@ -17,7 +17,7 @@ use hoy_sys::rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidf
 use oci_spec::runtime::Hook;
 
 use crate::error::Doing;
-use crate::program::warn;
+use crate::process::program::warn;
 use crate::{Error, Result};
 
 /// Runs `hooks` of the host's in order, each with `state` on its standard input; the first failure ends it.

@@ -13,20 +13,23 @@ use hoy_sys::rustix::io::{Errno, read};
 use hoy_sys::rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid, umask};
 use hoy_sys::rustix::system::{setdomainname, sethostname};
 
-use crate::capability::Sets;
 use crate::channel::Channel;
 use crate::config::Config;
 use crate::console::Terminal;
 use crate::device::{self, Device};
 use crate::error::Doing;
 use crate::filter::Filter;
-use crate::mount_plan::MountPlan;
+use crate::mount::plan::MountPlan;
+use crate::mount::source::Sources;
+use crate::mount::tree::Root;
+use crate::mount::{carry_out, rootfs};
+use crate::mount::{no_pivot, shared_mounts};
 use crate::namespace::Namespaces;
-use crate::program::Setting;
-use crate::rootfs::{self, Sources};
+use crate::process::capability::Sets;
+use crate::process::program::Setting;
+use crate::process::{affinity, identity};
 use crate::state::{State, Status};
-use crate::tree::Root;
-use crate::{Error, Result, affinity, hooks, identity, no_pivot, shared_mounts, sysctl};
+use crate::{Error, Result, hooks, sysctl};
 
 /// Everything decided and opened before the process is born.
 pub(crate) struct Job {
@@ -150,7 +153,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
         let place = (!job.no_pivot).then_some(job.rootfs.as_path());
         rootfs::attach_root(root.0, place, propagation, is_joined)?;
     }
-    rootfs::mount_all(&root, &job.mounts, sources, &job.bundle, channel)?;
+    carry_out::mount_all(&root, &job.mounts, sources, &job.bundle, channel)?;
     let opened = (job.in_userns && job.host_devices.is_none()).then(|| device::open_host(&job.devices));
     device::make_all(&root, &job.devices, job.host_devices.as_deref().or(opened.as_deref()))?;
     device::link_all(&root)?;
@@ -177,7 +180,7 @@ fn build_root(job: &Job, sources: &Sources, channel: &Channel) -> Result<Option<
     rootfs::enter(root.0, job.no_pivot || is_shared || is_joined)?;
     device::make_readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
     device::mask(&root, linux, &null)?;
-    rootfs::seal_dev(&root, &job.mounts)?;
+    carry_out::seal_dev(&root, &job.mounts)?;
     rootfs::seal(root.0, job.config.is_readonly(), propagation)?;
     Ok(terminal)
 }

@@ -15,20 +15,22 @@ use oci_spec::runtime::LinuxNamespaceType;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::capability::Sets;
 use crate::channel::{Channel, Message};
 use crate::config::Config;
+use crate::config::validate;
 use crate::error::Doing;
 use crate::filter::Filter;
-use crate::group::{CgroupManager, is_in_user_namespace, make_group, plan_unit, start_unit, stop_unit};
 use crate::init::{self, Job};
+use crate::mount::source::Sources;
+use crate::mount::{plan, shared_mounts};
+use crate::namespace::userns;
 use crate::namespace::{Namespaces, spawn};
-use crate::rootfs::Sources;
+use crate::process::capability::Sets;
+use crate::process::{capability, program};
+use crate::resources::group::{CgroupManager, is_in_user_namespace, make_group, plan_unit, start_unit, stop_unit};
+use crate::resources::resctrl;
 use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
-use crate::{
-    Error, Result, capability, console, device, foreground, hooks, mount_plan, net_device, notify, procfs, program,
-    resctrl, shared_mounts, userns, validate,
-};
+use crate::{Error, Result, console, device, foreground, hooks, network, notify, procfs};
 
 /// What is asked for besides the bundle.
 #[derive(Debug, Clone, Default)]
@@ -174,7 +176,7 @@ fn launch_in(
     begun.child = Some(Child { pid: child.pid, pidfd: child.pidfd.try_clone().doing(|| "duplicate a descriptor")? });
     job.state.pid = pid;
     record(container, &mut job, begun, pid)?;
-    net_device::move_all(&job.config, &job.namespaces, pid)?;
+    network::move_all(&job.config, &job.namespaces, pid)?;
     let rdt = job.config.linux().intel_rdt().as_ref().map(|rdt| resctrl::plan(rdt, &job.state.id)).transpose()?;
     let made = rdt.map(|plan| resctrl::apply(&resctrl::root()?, &plan, pid)).transpose()?;
     outer.say(b'G')?;
@@ -276,7 +278,7 @@ fn prepare(
     in_userns: bool,
 ) -> Result<Job> {
     let rootfs = config.rootfs(bundle);
-    let mut mounts = mount_plan::plan_all(&config)?;
+    let mut mounts = plan::plan_all(&config)?;
     for mount in &mut mounts {
         // A place below the root by its path on the host is one in the root, as runc takes it.
         if let Ok(inner) = mount.destination.strip_prefix(&rootfs) {

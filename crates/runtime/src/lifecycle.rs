@@ -19,9 +19,12 @@ use crate::config::Config;
 use crate::error::Doing;
 use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
+use crate::mount::shared_mounts;
 use crate::notify::Relay;
+use crate::process::program;
+use crate::resources::{group, resctrl};
 use crate::state::{Container, State, Status};
-use crate::{Error, Result, group, hooks, program, resctrl, shared_mounts};
+use crate::{Error, Result, hooks};
 
 const KILL: i32 = 9;
 

@@ -21,10 +21,10 @@ use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::Result;
-use crate::bind_attributes;
 use crate::error::Doing;
-use crate::mount_plan::{Kind, Link, MountPlan};
-use crate::program::warn;
+use crate::mount::bind_attributes;
+use crate::mount::plan::{Kind, Link, MountPlan};
+use crate::process::program::warn;
 
 /// Where the directory is inside the container, as runc has it.
 const INSIDE: &str = "/run/notify";

@@ -10,7 +10,8 @@ use hoy_sys::rustix::fs::{self, Mode, OFlags, ResolveFlags};
 use hoy_sys::rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::error::Doing;
-use crate::{Error, Result, tree};
+use crate::mount::tree;
+use crate::{Error, Result};
 
 /// PROC_SUPER_MAGIC
 const MAGIC: fs::FsWord = 0x9fa0;

@@ -19,7 +19,7 @@ use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::geteuid;
 
 use crate::error::Doing;
-use crate::tree;
+use crate::mount::tree;
 use crate::{Error, Result};
 
 const SELF: &str = "/proc/self/exe";

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use hoy_oci::IdMapping;
 use serde::{Deserialize, Serialize};
 
 /// The version of the runtime specification that is written.
@@ -153,6 +154,12 @@ pub struct Linux {
     pub cgroups_path: Option<String>,
     /// Namespaces of its own.
     pub namespaces: Vec<Namespace>,
+    /// User ids of a user namespace of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uid_mappings: Vec<IdMapping>,
+    /// Group ids of a user namespace of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gid_mappings: Vec<IdMapping>,
     /// Devices beyond those that every container has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,

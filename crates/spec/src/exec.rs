@@ -1,5 +1,7 @@
 //! A further process in a running container.
 
+use hoy_oci::IdMaps;
+
 use crate::generate::{check_cwd, check_mapped, process_user};
 use crate::{CapabilitySets, Config, Error, Host, Options, Process, Result, Users, capability, env};
 
@@ -20,6 +22,10 @@ pub fn exec_process(
     if command.first().is_none_or(String::is_empty) {
         return Err(Error::NoCommand);
     }
+    let linux = &config.linux;
+    let maps = IdMaps { uid_mappings: linux.uid_mappings.clone(), gid_mappings: linux.gid_mappings.clone() };
+    let inside = (!maps.uid_mappings.is_empty()).then(|| host.inside(&maps));
+    let host = inside.as_ref().unwrap_or(host);
     let mut process = config.process.clone();
     process.args = command.to_vec();
     process.terminal = options.tty;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hoy_oci::ContainerConfig;
+use hoy_oci::{ContainerConfig, IdMaps};
 
 use crate::env::{Known, environment};
 use crate::mounts::{self, Shared};
@@ -32,6 +32,10 @@ pub struct Request<'a> {
     pub users: &'a Users,
     /// Where the container will run.
     pub host: &'a Host,
+    /// The ids of its user namespace; none when it has the caller's.
+    pub ids: Option<&'a IdMaps>,
+    /// A user namespace to join, which has those ids.
+    pub user_namespace: Option<&'a str>,
     /// The host name unless an option says.
     pub hostname: &'a str,
     /// Mounts that the caller adds; options for the same place win.
@@ -52,7 +56,10 @@ pub struct Generated {
 /// # Errors
 /// [`Error`] with the option, the image's field or the file at fault.
 pub fn generate(request: &Request<'_>) -> Result<Generated> {
-    let Request { image, options, host, .. } = *request;
+    let inside = request.ids.map(|ids| request.host.inside(ids));
+    let host = inside.as_ref().unwrap_or(request.host);
+    let request = &Request { host, ..*request };
+    let Request { image, options, .. } = *request;
     let mut warnings = Vec::new();
     let shared = shared(options)?;
     let user = user(request)?;
@@ -80,13 +87,17 @@ pub fn generate(request: &Request<'_>) -> Result<Generated> {
         capabilities,
     };
     let mut linux = Linux {
-        sysctl: sysctl(options, shared)?,
+        sysctl: sysctl(options, host, shared)?,
         resources: resources::resources(options, &devices.nodes, host)?,
-        namespaces: namespaces(shared),
+        namespaces: namespaces(shared, request),
         seccomp: security.filter(options, &process.capabilities.bounding, host)?,
         devices: devices.nodes,
         ..Linux::default()
     };
+    if let (Some(ids), None) = (request.ids, request.user_namespace) {
+        linux.uid_mappings.clone_from(&ids.uid_mappings);
+        linux.gid_mappings.clone_from(&ids.gid_mappings);
+    }
     mounts::hide(&mut linux, options, host)?;
     let config = Config {
         oci_version: OCI_VERSION.to_owned(),
@@ -125,7 +136,10 @@ fn args(image: &ContainerConfig, options: &Options, command: &[String]) -> Resul
 
 fn user(request: &Request<'_>) -> Result<User> {
     let Request { image, options, users, host, .. } = request;
-    let text = options.user.as_deref().unwrap_or(&image.user);
+    // Whoever keeps an id in the container wants to be that user there.
+    let kept = request.ids.filter(|_| options.user_namespace_mode().0 == "keep-id");
+    let kept = kept.and_then(|ids| Some(format!("{}:{}", ids.container_uid(0)?, ids.container_gid(0)?)));
+    let text = options.user.as_deref().or(kept.as_deref()).unwrap_or(&image.user);
     let mut user = users.find(text)?;
     for group in &options.group_add {
         user.groups.push(users.find_group(group)?);
@@ -143,7 +157,7 @@ pub(crate) fn check_mapped(text: &str, user: &User, host: &Host) -> Result<()> {
         (false, _) => format!("user id {}", user.uid),
         (true, false) => format!("group id {}", user.gid),
     };
-    let reason = format!("{missing} is not among the ids of this user: /etc/subuid and /etc/subgid give them");
+    let reason = format!("{missing} is not among the ids here: see --userns, /etc/subuid and /etc/subgid");
     Err(Error::User { kind: "user", name: text.to_owned(), reason })
 }
 
@@ -228,8 +242,9 @@ fn shared(options: &Options) -> Result<Shared> {
     })
 }
 
-fn namespaces(shared: Shared) -> Vec<Namespace> {
+fn namespaces(shared: Shared, request: &Request<'_>) -> Vec<Namespace> {
     let own = [
+        ("user", request.ids.is_some() || request.user_namespace.is_some()),
         ("pid", !shared.pid),
         ("network", !shared.network),
         ("ipc", !shared.ipc),
@@ -237,11 +252,13 @@ fn namespaces(shared: Shared) -> Vec<Namespace> {
         ("mount", true),
         ("cgroup", !shared.cgroup),
     ];
-    own.iter().filter(|(_, own)| *own).map(|(kind, _)| Namespace { kind: (*kind).to_owned(), path: None }).collect()
+    let path = |kind: &str| request.user_namespace.filter(|_| kind == "user").map(str::to_owned);
+    let all = own.iter().filter(|(_, own)| *own);
+    all.map(|(kind, _)| Namespace { kind: (*kind).to_owned(), path: path(kind) }).collect()
 }
 
 /// Kernel parameters that belong to a namespace of the container's own: the others are the host's.
-fn sysctl(options: &Options, shared: Shared) -> Result<BTreeMap<String, String>> {
+fn sysctl(options: &Options, host: &Host, shared: Shared) -> Result<BTreeMap<String, String>> {
     const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -254,8 +271,9 @@ fn sysctl(options: &Options, shared: Shared) -> Result<BTreeMap<String, String>>
     ];
     let mut all = BTreeMap::new();
     if !shared.network {
-        // As containers.conf(5) "default_sysctls": ping without CAP_NET_RAW.
-        all.insert("net.ipv4.ping_group_range".to_owned(), "0 0".to_owned());
+        // As containers.conf(5) "default_sysctls": ping without CAP_NET_RAW. The group must be one of the user namespace.
+        let group = host.gids.iter().map(|(first, _)| *first).min().unwrap_or(0);
+        all.insert("net.ipv4.ping_group_range".to_owned(), format!("{group} {group}"));
     }
     for text in &options.sysctl {
         let wrong = |reason: &str| Error::option("--sysctl", text, reason);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use hoy_oci::{IdMapping, IdMaps};
 use hoy_sys::rustix::process::{Resource, getrlimit};
 
 use crate::Rlimit;
@@ -85,6 +86,18 @@ impl Host {
             bounding: bits("CapBnd:"),
             architecture: std::env::consts::ARCH,
             thermal: thermal_directories(),
+        }
+    }
+
+    /// The same machine from inside a user namespace with these maps.
+    pub(crate) fn inside(&self, maps: &IdMaps) -> Self {
+        let ranges = |maps: &[IdMapping]| maps.iter().map(|map| (map.container_id, map.size)).collect();
+        Self {
+            uids: ranges(&maps.uid_mappings),
+            gids: ranges(&maps.gid_mappings),
+            is_initial: false,
+            can_raise_limits: false,
+            ..self.clone()
         }
     }
 

@@ -104,6 +104,21 @@ pub struct Options {
     /// host or private (default private)
     #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
     pub cgroupns: Option<String>,
+    /// The user namespace: auto, keep-id, nomap, host, private, container:ID, ns:PATH (default host)
+    #[arg(long, value_name = "MODE[:OPTIONS]", help_heading = "Namespaces")]
+    pub userns: Option<String>,
+    /// Map user ids into the container
+    #[arg(long, value_name = "CONTAINER:HOST:SIZE", help_heading = "Namespaces")]
+    pub uidmap: Vec<String>,
+    /// Map group ids into the container
+    #[arg(long, value_name = "CONTAINER:HOST:SIZE", help_heading = "Namespaces")]
+    pub gidmap: Vec<String>,
+    /// Map the user ids that /etc/subuid gives to this name
+    #[arg(long, value_name = "NAME", help_heading = "Namespaces")]
+    pub subuidname: Option<String>,
+    /// Map the group ids that /etc/subgid gives to this name
+    #[arg(long, value_name = "NAME", help_heading = "Namespaces")]
+    pub subgidname: Option<String>,
     /// Set a kernel parameter of the container's namespaces
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Namespaces")]
     pub sysctl: Vec<String>,
@@ -144,4 +159,24 @@ pub struct Options {
     /// Add an annotation
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Resources")]
     pub annotation: Vec<String>,
+}
+
+impl Options {
+    /// The options about the ids of the user namespace, as `hoy-storage create` takes them.
+    pub fn id_options(&self) -> Vec<String> {
+        let option = |name: &str, value: &String| format!("--{name}={value}");
+        let mut all: Vec<String> = Vec::new();
+        all.extend(self.userns.iter().map(|value| option("userns", value)));
+        all.extend(self.uidmap.iter().map(|value| option("uidmap", value)));
+        all.extend(self.gidmap.iter().map(|value| option("gidmap", value)));
+        all.extend(self.subuidname.iter().map(|value| option("subuidname", value)));
+        all.extend(self.subgidname.iter().map(|value| option("subgidname", value)));
+        all
+    }
+
+    /// A mode of `--userns` and what follows its colon.
+    pub fn user_namespace_mode(&self) -> (&str, &str) {
+        let mode = self.userns.as_deref().unwrap_or("");
+        mode.split_once(':').unwrap_or((mode, ""))
+    }
 }

@@ -28,7 +28,17 @@ pub(crate) fn host() -> Host {
 fn make(image: &ContainerConfig, options: &Options, command: &[&str], host: &Host) -> Result<Generated, Error> {
     let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
     let users = Users::parse("root:x:0:0::/root:\nbob:x:7:8::/home/bob:\n", "tty:x:5:bob\n");
-    generate(&Request { image, options, command: &command, users: &users, host, hostname: "box", mounts: &[] })
+    generate(&Request {
+        image,
+        options,
+        command: &command,
+        users: &users,
+        host,
+        hostname: "box",
+        mounts: &[],
+        ids: None,
+        user_namespace: None,
+    })
 }
 
 pub(crate) fn default_config() -> Config {

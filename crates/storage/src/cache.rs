@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,10 +13,11 @@ use hoy_layout::{Image, Lock, Store};
 use hoy_oci::{Descriptor, Digest};
 use hoy_sys::path::open_beneath;
 use hoy_sys::rustix::fs::{Mode, OFlags, syncfs};
+use hoy_sys::rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::directory::{TemporaryDirectory, remove_whole, temporary_name};
-use crate::overlay::{Overlay, unmount_at};
+use crate::overlay::{Overlay, Writable, unmount_at};
 use crate::{Error, Result, boot};
 
 /// Written data is on disk after this time by itself (vm.dirty_expire_centisecs), so that waiting for it costs little.
@@ -31,6 +33,9 @@ pub struct LayerRecord {
     pub synced: bool,
     /// The length of the uncompressed layer in bytes.
     pub size: u64,
+    /// Marks of overlayfs are in attributes that begin with `user.`, not `trusted.`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub user_xattrs: bool,
     /// It cannot be unpacked without the layers below it, and there is no directory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub needs_parents: bool,
@@ -121,12 +126,37 @@ impl<'a> Cache<'a> {
         Ok(name)
     }
 
-    /// The record of a layer whose directory can be used.
+    /// The record of a layer whose directory can be used, here or in an additional store.
     pub fn usable(&self, name: &str) -> Option<LayerRecord> {
-        let record: LayerRecord = serde_json::from_slice(&std::fs::read(self.record_path(name)).ok()?).ok()?;
+        self.find(name).map(|(_, record)| record)
+    }
+
+    /// Where a layer is that can be used: its own place when nowhere.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        self.find(name).map_or_else(|| self.path(name), |(place, _)| place)
+    }
+
+    fn find(&self, name: &str) -> Option<(PathBuf, LayerRecord)> {
+        let own = self.usable_in(&self.store.layers(), name);
+        own.or_else(|| self.store.additional_layers().find_map(|layers| self.usable_elsewhere(&layers, name)))
+    }
+
+    fn usable_in(&self, layers: &Path, name: &str) -> Option<(PathBuf, LayerRecord)> {
+        let bytes = std::fs::read(layers.join(format!("{name}.json"))).ok()?;
+        let record: LayerRecord = serde_json::from_slice(&bytes).ok()?;
         let is_believed = record.synced || record.boot_id == self.boot_id;
-        let is_there = record.needs_parents || self.store.layers().join(name).is_dir();
-        (is_believed && is_there).then_some(record)
+        let directory = layers.join(name);
+        let is_there = record.needs_parents || directory.is_dir();
+        (is_believed && is_there).then_some((directory, record))
+    }
+
+    /// A layer of an additional store serves only those for whom its files have the right owners, whom that store
+    /// belongs to, and who keep the marks of overlayfs in the same attributes.
+    fn usable_elsewhere(&self, layers: &Path, name: &str) -> Option<(PathBuf, LayerRecord)> {
+        let owner = std::fs::metadata(layers).ok()?.uid();
+        let (directory, record) = self.usable_in(layers, name)?;
+        let is_alike = record.user_xattrs == (self.xattrs == OverlayXattrs::User);
+        (owner == geteuid().as_raw() && is_alike).then_some((directory, record))
     }
 
     /// The attributes of the overlay mounts.
@@ -219,6 +249,7 @@ impl<'a> Cache<'a> {
             boot_id: self.boot_id.clone(),
             synced: false,
             size: report.map_or(0, |report| report.size),
+            user_xattrs: self.xattrs == OverlayXattrs::User,
             needs_parents: report.is_none(),
             has_root_entry: report.is_some_and(|report| report.has_root_entry),
             hides_all_below: report.is_some_and(|report| report.hides_all_below),
@@ -232,7 +263,7 @@ impl<'a> Cache<'a> {
             return Ok(false);
         }
         for name in below {
-            let path = self.path(name);
+            let path = self.place(name);
             let directory = File::open(&path).map_err(Error::io("open", &path))?;
             let is_there = |implicit: &PathBuf| {
                 let found = open_beneath(&directory, implicit, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty());
@@ -259,12 +290,13 @@ impl<'a> Cache<'a> {
             std::fs::create_dir(&path).map(|()| path.clone()).map_err(Error::io("create", &path))
         };
         let (upper, work, merged, empty) = (part("upper")?, part("work")?, part("merged")?, part("empty")?);
-        let mut lowers: Vec<PathBuf> = below.iter().rev().map(|name| self.path(name)).collect();
+        let mut lowers: Vec<PathBuf> = below.iter().rev().map(|name| self.place(name)).collect();
         if lowers.is_empty() {
             lowers.push(empty);
         }
         self.copy_root(&upper, below)?;
-        Overlay { lowers: &lowers, upper: &upper, work: &work, xattrs: self.xattrs }.mount(&merged)?;
+        let writable = Some(Writable { upper: &upper, work: &work, volatile: true });
+        Overlay { lowers: &lowers, writable, xattrs: self.xattrs, maps: None }.mount(&merged)?;
         let root = File::open(&merged).map_err(Error::io("open", &merged));
         let report = root.and_then(|root| unpack_blob(self.store, layer, root.as_fd(), Flavour::Plain));
         unmount_at(&merged, true).map_err(Error::io("unmount", &merged))?;

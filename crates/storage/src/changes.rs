@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use hoy_layer::{Change, Diff, DiffOptions, OverlayXattrs};
-use hoy_layout::{ContainerDir, Store};
+use hoy_layer::{Change, Diff, DiffOptions, OverlayXattrs, Owners};
+use hoy_layout::{Container, ContainerDir, Store};
 use hoy_sys::rustix::process::geteuid;
 
 use crate::namespace::Standing;
@@ -35,6 +35,7 @@ impl Changes {
     pub fn new(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir, clamp: Option<i64>) -> Result<Self> {
         let _lease = store.lease()?;
         let container = dir.container()?;
+        crate::container::check_survived(&container)?;
         let cache = Cache::new(store, xattrs)?;
         let is_complete = crate::why_copied(&container).is_some();
         if container.layers.iter().any(|name| cache.usable(name).is_none()) {
@@ -46,7 +47,9 @@ impl Changes {
         }
         let path = if is_complete { container.bundle.join("rootfs") } else { dir.upper() };
         let upper = File::open(&path).map_err(Error::io("open", &path))?;
-        let options = DiffOptions { root_is: ordinary_owner(), xattrs, is_complete, clamp, stubs: stubs(dir)? };
+        // On disk an upper directory has the image's ids, whatever the container's are.
+        let owners = if is_complete { owners(&container)? } else { ordinary_owner() };
+        let options = DiffOptions { owners, xattrs, is_complete, clamp, stubs: stubs(dir)? };
         Ok(Self {
             upper,
             cache_lower: cache.lower(&container.layers)?,
@@ -84,29 +87,37 @@ impl Changes {
 /// # Errors
 /// Those of [`crate::mount`]; [`Error::Diff`].
 pub fn export(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir, output: impl Write) -> Result<()> {
-    let was_mounted = crate::is_mounted(&dir.container()?)?;
+    let container = dir.container()?;
+    let was_mounted = crate::is_mounted(&container)?;
     let path = crate::mount(store, xattrs, dir)?;
-    let written = whole(&path, xattrs, stubs(dir)?).and_then(|changes| changes.write(output));
+    let written = whole(&path, xattrs, owners(&container)?, stubs(dir)?).and_then(|changes| changes.write(output));
     // What was written is told first.
     if was_mounted { written } else { written.and(crate::umount(dir, false)) }
 }
 
 /// A tree as what changed since nothing.
-fn whole(path: &Path, xattrs: OverlayXattrs, stubs: BTreeSet<Vec<u8>>) -> Result<Changes> {
+fn whole(path: &Path, xattrs: OverlayXattrs, owners: Owners, stubs: BTreeSet<Vec<u8>>) -> Result<Changes> {
     Ok(Changes {
         upper: File::open(path).map_err(Error::io("open", path))?,
         cache_lower: hoy_layer::Lower::new(Vec::new()),
         // Unlike any root directory, so that the root is written too.
         base: hoy_layer::Entry::new("", hoy_layer::Kind::Directory, 0),
-        options: DiffOptions { root_is: ordinary_owner(), xattrs, is_complete: true, clamp: None, stubs },
+        options: DiffOptions { owners, xattrs, is_complete: true, clamp: None, stubs },
         id: path.display().to_string(),
     })
 }
 
+/// Whom the files of a root file system belong to.
+fn owners(container: &Container) -> Result<Owners> {
+    Ok(crate::shift::maps_of(container)?.map_or_else(ordinary_owner, |maps| Owners::Mapped(maps.clone())))
+}
+
 /// Whom root's files belong to on disk, for a user who can make no other owner.
-fn ordinary_owner() -> Option<(u32, u32)> {
-    (Standing::of_this_process() == Standing::Ordinary)
-        .then(|| (geteuid().as_raw(), hoy_sys::rustix::process::getegid().as_raw()))
+fn ordinary_owner() -> Owners {
+    match Standing::of_this_process() {
+        Standing::Ordinary => Owners::RootIs(geteuid().as_raw(), hoy_sys::rustix::process::getegid().as_raw()),
+        _ => Owners::Same,
+    }
 }
 
 fn stubs(dir: &ContainerDir) -> Result<BTreeSet<Vec<u8>>> {

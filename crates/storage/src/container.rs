@@ -11,12 +11,17 @@ use hoy_oci::Timestamp;
 use hoy_sys::rustix::io::Errno;
 
 use crate::directory::remove_whole;
-use crate::overlay::{MOUNT_OVERLAY, Overlay, is_mount_point, unmount_at, why_impossible};
+use crate::mapped::MAP_IDS;
+use crate::mounts::unmount_all;
+use crate::overlay::{
+    MAX_LAYERS, MOUNT_OVERLAY, Overlay, VOLATILE_MARK, Writable, is_mount_point, unmount_at, why_impossible,
+};
 use crate::unpack::unpack_into;
-use crate::{Cache, Error, Result};
+use crate::userns::{IdOptions, Wanted};
+use crate::{Cache, Error, Result, boot, shift, userns};
 
 /// The record of a container that is being made: it gets its final name as the last step.
-const CREATING: &str = "creating.json";
+pub(crate) const CREATING: &str = "creating.json";
 
 /// The field of a container's record that says why its root file system is a copy.
 const COPIED: &str = "copied";
@@ -32,6 +37,8 @@ pub struct CreateOptions {
     pub name: Option<String>,
     /// It need not survive a power cut.
     pub volatile: bool,
+    /// The ids of its user namespace.
+    pub ids: IdOptions,
     /// JSON files of other programs that are in its directory from the moment it is visible: their names there, and
     /// where they are now.
     pub records: Vec<(String, PathBuf)>,
@@ -49,13 +56,22 @@ pub struct CreateOptions {
 pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> Result<Container> {
     let _lease = store.lease()?;
     let cache = Cache::new(store, xattrs)?;
+    let wanted = userns::wanted(store, &options.ids)?;
     if let Some(errno) = why_impossible() {
-        return create_as(store, &cache, options, Some(words(&errno)));
+        return create_as(store, &cache, options, &wanted, Some(words(&errno)));
     }
-    match create_as(store, &cache, options, None) {
+    match create_as(store, &cache, options, &wanted, None) {
         // Not on every file system can an overlay lie, above all not on another overlay.
         Err(Error::Io { doing: MOUNT_OVERLAY, source, .. }) if is_refusal(&source) => {
-            create_as(store, &cache, options, Some(words(&source)))
+            create_as(store, &cache, options, &wanted, Some(words(&source)))
+        }
+        Err(Error::Io { doing: MAP_IDS, source, .. }) if is_refusal(&source) => {
+            let reason = format!("the kernel maps no ids of mounts here: {}", words(&source));
+            create_as(store, &cache, options, &wanted, Some(reason))
+        }
+        Err(Error::Layers { count }) => {
+            let reason = format!("{count} layers are more than the {MAX_LAYERS} of an overlay");
+            create_as(store, &cache, options, &wanted, Some(reason))
         }
         other => other,
     }
@@ -67,7 +83,13 @@ fn is_refusal(error: &std::io::Error) -> bool {
 }
 
 /// [`create`] with a mount, or with a copy for the reason that `copied` gives.
-fn create_as(store: &Store, cache: &Cache<'_>, options: &CreateOptions, copied: Option<String>) -> Result<Container> {
+fn create_as(
+    store: &Store,
+    cache: &Cache<'_>,
+    options: &CreateOptions,
+    wanted: &Wanted,
+    copied: Option<String>,
+) -> Result<Container> {
     let id = ContainerId::random()?;
     let name = options.name.clone().unwrap_or_else(|| id.short().to_owned());
     check_unused(store, &name)?;
@@ -85,7 +107,7 @@ fn create_as(store: &Store, cache: &Cache<'_>, options: &CreateOptions, copied: 
     let full_name = |(named, image): &(hoy_layout::NamedImage, Image)| {
         named.name.clone().unwrap_or_else(|| image.descriptor.digest.to_string())
     };
-    let container = Container {
+    let mut container = Container {
         id,
         name: name.clone(),
         image: image.as_ref().map(full_name),
@@ -93,10 +115,12 @@ fn create_as(store: &Store, cache: &Cache<'_>, options: &CreateOptions, copied: 
         layers,
         created: options.now.unwrap_or(Timestamp::EPOCH),
         bundle,
+        id_maps: None,
+        volatile: options.volatile.then(boot::id).transpose()?,
         other: copied.map(|reason| (COPIED.to_owned(), reason.into())).into_iter().collect(),
     };
     let unpacked = image.as_ref().map(|(_, image)| image);
-    let made = fill(store, cache, &dir, &container, unpacked, options).and_then(|()| {
+    let made = fill(store, cache, &dir, &mut container, unpacked, options, wanted).and_then(|()| {
         // Names are given one at a time.
         let names = lock_names(store)?;
         check_unused(store, &name)?;
@@ -148,9 +172,10 @@ fn fill(
     store: &Store,
     cache: &Cache<'_>,
     dir: &ContainerDir,
-    container: &Container,
+    container: &mut Container,
     image: Option<&Image>,
     options: &CreateOptions,
+    wanted: &Wanted,
 ) -> Result<()> {
     make_directory(dir.path(), 0o700)?;
     let _lock = dir.lock()?;
@@ -164,18 +189,44 @@ fn fill(
     for (name, file) in &options.records {
         put(dir, name, file)?;
     }
-    match options.volatile {
-        true => dir.write_volatile_json(CREATING, container)?,
-        false => dir.write_json(CREATING, container)?,
-    }
+    claim(store, cache, dir, container, wanted)?;
     if why_copied(container).is_none() {
         return mount_at(cache, dir, container);
     }
     let rootfs = container.bundle.join("rootfs");
     match image {
-        Some(image) => unpack_into(store, image, &rootfs).map(drop),
-        None => make_directory(&rootfs, 0o755),
+        Some(image) => unpack_into(store, image, &rootfs).map(drop)?,
+        None => make_directory(&rootfs, 0o755)?,
     }
+    match shift::maps_of(container)? {
+        Some(maps) => shift::give(&rootfs, maps),
+        None => Ok(()),
+    }
+}
+
+/// Writes the record, and with it takes the ids that the container is to have: they are chosen one at a time.
+fn claim(
+    store: &Store,
+    cache: &Cache<'_>,
+    dir: &ContainerDir,
+    container: &mut Container,
+    wanted: &Wanted,
+) -> Result<()> {
+    let mut choosing = None;
+    container.id_maps = match wanted {
+        Wanted::Callers => None,
+        Wanted::Maps(maps) => Some(maps.clone()),
+        Wanted::Unused(auto) => {
+            choosing = Some(hoy_layout::Lock::exclusive(&store.containers().join(".ids.lock"))?);
+            Some(userns::choose(store, auto, || cache.highest_id(&container.layers))?)
+        }
+    };
+    match container.volatile {
+        Some(_) => dir.write_volatile_json(CREATING, container)?,
+        None => dir.write_json(CREATING, container)?,
+    }
+    drop(choosing);
+    Ok(())
 }
 
 /// Copies another program's record into the container's directory.
@@ -188,7 +239,7 @@ fn put(dir: &ContainerDir, name: &str, file: &Path) -> Result<()> {
 }
 
 /// An error's meaning without its number.
-fn words(error: &impl std::fmt::Display) -> String {
+pub(crate) fn words(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
@@ -211,7 +262,7 @@ fn discard(dir: &ContainerDir, container: &Container) {
     remove_whole(dir.path()).unwrap_or_default();
 }
 
-fn make_directory(path: &Path, mode: u32) -> Result<()> {
+pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<()> {
     DirBuilder::new().mode(mode).recursive(true).create(path).map_err(Error::io("create", path))
 }
 
@@ -221,11 +272,24 @@ fn mount_at(cache: &Cache<'_>, dir: &ContainerDir, container: &Container) -> Res
     if is_mount_point(&rootfs)? {
         return Ok(());
     }
-    let mut lowers: Vec<PathBuf> = container.layers.iter().rev().map(|name| cache.path(name)).collect();
+    let mut lowers: Vec<PathBuf> = container.layers.iter().rev().map(|name| cache.place(name)).collect();
+    if lowers.len() > MAX_LAYERS {
+        return Err(Error::Layers { count: lowers.len() });
+    }
     if lowers.is_empty() {
         lowers.push(dir.path().join("empty"));
     }
-    Overlay { lowers: &lowers, upper: &dir.upper(), work: &dir.work(), xattrs: cache.xattrs() }.mount(&rootfs)
+    let (upper, work) = (dir.upper(), dir.work());
+    let writable = Some(Writable { upper: &upper, work: &work, volatile: container.volatile.is_some() });
+    Overlay { lowers: &lowers, writable, xattrs: cache.xattrs(), maps: shift::maps_of(container)? }.mount(&rootfs)
+}
+
+/// Refuses a container that need not survive a power cut, and did not: the machine was started again since it was made.
+pub(crate) fn check_survived(container: &Container) -> Result<()> {
+    match &container.volatile {
+        Some(boot_id) if *boot_id != boot::id()? => Err(Error::Torn(container.name.clone())),
+        _ => Ok(()),
+    }
 }
 
 /// Mounts a container's root file system unless it is mounted, and returns where.
@@ -242,12 +306,31 @@ pub fn mount(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir) -> Result
     if is_mounted(&container)? {
         return Ok(rootfs);
     }
+    check_survived(&container)?;
+    check_unmounted_elsewhere(dir)?;
+    if container.volatile.is_some() {
+        // Nothing was lost since it was last mounted: that was in this boot.
+        let mark = dir.work().join(VOLATILE_MARK);
+        match std::fs::remove_dir_all(&mark) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &mark)(e)),
+            _ => {}
+        }
+    }
     let cache = Cache::new(store, xattrs)?;
     if container.layers.iter().any(|name| cache.usable(name).is_none()) {
         cache.unpack(&image_of(store, &container)?)?;
     }
     mount_at(&cache, dir, &container)?;
     Ok(rootfs)
+}
+
+/// Refuses a second overlay with the same upper directory, which is not defined (overlayfs.rst "Sharing and copying
+/// layers"): the first may live on in the mount namespace of a process when it is gone from this one.
+fn check_unmounted_elsewhere(dir: &ContainerDir) -> Result<()> {
+    match crate::mounts::rooted_in(&dir.upper()) {
+        Some(pid) => Err(Error::Held { id: dir.id().to_string(), pid }),
+        None => Ok(()),
+    }
 }
 
 /// The image a container was made from, which its own record keeps even when its name went to another.
@@ -281,19 +364,7 @@ pub fn is_mounted(container: &Container) -> Result<bool> {
 pub fn umount(dir: &ContainerDir, force: bool) -> Result<()> {
     let _lock = dir.lock()?;
     let container = dir.container()?;
-    unmount_container(dir, &container.bundle.join("rootfs"), force)
-}
-
-fn unmount_container(dir: &ContainerDir, rootfs: &Path, force: bool) -> Result<()> {
-    // A mount may lie over another of the same container.
-    while is_mount_point(rootfs)? {
-        match unmount_at(rootfs, force) {
-            Ok(()) => {}
-            Err(Errno::BUSY) => return Err(Error::Busy { id: dir.id().to_string(), path: rootfs.to_owned() }),
-            Err(errno) => return Err(Error::io("unmount", rootfs)(errno)),
-        }
-    }
-    Ok(())
+    unmount_all(&container.bundle.join("rootfs"), dir.id().as_str(), force)
 }
 
 /// Removes a container: its mount, what was written in it, and its directory.
@@ -305,7 +376,7 @@ pub fn rm(dir: &ContainerDir, force: bool) -> Result<()> {
     match dir.container() {
         Ok(container) => {
             let rootfs = container.bundle.join("rootfs");
-            unmount_container(dir, &rootfs, force)?;
+            unmount_all(&rootfs, dir.id().as_str(), force)?;
             // Somebody else's bundle directory keeps what else is in it.
             match why_copied(&container) {
                 Some(_) => remove_whole(&rootfs)?,
@@ -317,7 +388,7 @@ pub fn rm(dir: &ContainerDir, force: bool) -> Result<()> {
             let unfinished = dir.read_json::<Container>(CREATING);
             let bundle = unfinished.as_ref().map_or(dir.path(), |container| container.bundle.as_path());
             let rootfs = bundle.join("rootfs");
-            unmount_container(dir, &rootfs, force)?;
+            unmount_all(&rootfs, dir.id().as_str(), force)?;
             if unfinished.as_ref().is_ok_and(|container| why_copied(container).is_some()) {
                 remove_whole(&rootfs)?;
             }

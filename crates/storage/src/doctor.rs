@@ -107,9 +107,9 @@ fn kernel(release: &str) -> Finding {
         (0..=4, _) | (5, 0..=11) => {
             Finding::lack("kernel", Health::Missing, what, "use Linux 5.12 or newer: mounts are made by descriptors")
         }
-        (5, _) | (6, 0..=4) => {
-            let what = format!("{what}: images of more than some two hundred layers cannot be mounted");
-            Finding::lack("kernel", Health::Limited, what, "use Linux 6.5 or newer")
+        (5, ..=18) => {
+            let what = format!("{what}: a container with ids of its own is a copy of its image");
+            Finding::lack("kernel", Health::Limited, what, "use Linux 5.19 or newer: overlays of mapped mounts")
         }
         _ => Finding::good("kernel", what),
     }
@@ -238,7 +238,8 @@ mod tests {
         let cases = [
             ("6.18.5", Health::Good),
             ("6.5.0-1-amd64", Health::Good),
-            ("6.1.0-40-amd64", Health::Limited),
+            ("5.19.0", Health::Good),
+            ("5.15.0-91-generic", Health::Limited),
             ("5.10.0", Health::Missing),
             ("4.18.0-553.el8", Health::Missing),
         ];

@@ -72,13 +72,42 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The container's root file system is in use.
-    #[error("the root file system of container {id} is in use at \"{}\"", path.display())]
+    /// A mounted root file system is in use.
+    #[error("the root file system of {id} is in use at \"{}\"", path.display())]
     Busy {
-        /// The container.
+        /// The container, or the image.
         id: String,
         /// Where it is mounted.
         path: PathBuf,
+    },
+    /// The container's root file system is mounted where only a process sees it.
+    #[error("process {pid} still has the root file system of container {id}")]
+    Held {
+        /// The container.
+        id: String,
+        /// The process.
+        pid: i32,
+    },
+    /// A container that need not survive a power cut.
+    #[error(
+        "container {0} was made with --volatile, and the machine has been started again since: its files may be torn"
+    )]
+    Torn(String),
+    /// More layers than overlayfs stacks.
+    #[error("mount {count} layers: an overlay takes 500")]
+    Layers {
+        /// How many there are.
+        count: usize,
+    },
+    /// A file's owner is not among the ids of the container.
+    #[error("\"{}\" belongs to {uid}:{gid}, which the container's ids do not have", path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Its user.
+        uid: u32,
+        /// Its group.
+        gid: u32,
     },
     /// An image that containers were made from.
     #[error("image {image} is in use by container {container}")]
@@ -87,6 +116,14 @@ pub enum Error {
         image: String,
         /// The first such container.
         container: String,
+    },
+    /// An image that is mounted.
+    #[error("image {image} is mounted at \"{}\"", path.display())]
+    Mounted {
+        /// The image as asked for.
+        image: String,
+        /// Where.
+        path: PathBuf,
     },
     /// Ids for a user namespace could not be had.
     #[error("{what}: {remedy}")]
@@ -127,7 +164,11 @@ impl Error {
             Self::Layout(hoy_layout::Error::Damaged { path, .. }) if path.ends_with("index.json") => {
                 Some("\"hoy-storage check --repair\" brings the last good index back".to_owned())
             }
+            Self::Held { .. } => Some("end it first".to_owned()),
+            Self::Torn(_) => Some("remove the container and make it anew".to_owned()),
+            Self::Owner { .. } => Some("ask for more ids, as --userns=auto:size=65536".to_owned()),
             Self::Busy { .. } => Some("end what uses it, or add --force".to_owned()),
+            Self::Mounted { image, .. } => Some(format!("\"hoy-storage umount --image {image}\" unmounts it")),
             Self::InUse { .. } => {
                 Some("remove the container first, or add --force to keep it without its image".to_owned())
             }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,7 +11,7 @@ use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, boot, mounts};
 
 const RECORD: &str = "holder.json";
 const LOCK: &str = "holder.lock";
@@ -27,6 +26,9 @@ struct Record {
     pid: i32,
     /// In clock ticks since boot: with it a process id is never taken for another's (proc_pid_stat(5)).
     start_time: u64,
+    /// The boot it was started in: RUNROOT need not have vanished since.
+    #[serde(default)]
+    boot_id: String,
 }
 
 /// A holder that is alive.
@@ -68,7 +70,10 @@ impl Holder {
     /// [`Error::Layout`].
     pub fn end_if_unused(self, store: &Store) -> Result<()> {
         let Some(_lock) = Lock::try_exclusive(&store.runroot().join(LOCK))? else { return Ok(()) };
-        let points = mount_points(self.pid);
+        let points = mounts::points_of(self.pid);
+        if points.iter().any(|point| point.starts_with(store.runroot().join("images"))) {
+            return Ok(());
+        }
         for dir in store.all_containers()? {
             if dir.container().is_ok_and(|container| points.contains(&container.bundle.join("rootfs"))) {
                 return Ok(());
@@ -97,7 +102,8 @@ pub fn find(runroot: &Path) -> Option<Holder> {
     let record: Record = serde_json::from_slice(&std::fs::read(runroot.join(RECORD)).ok()?).ok()?;
     let pidfd = pidfd_open(Pid::from_raw(record.pid)?, PidfdFlags::empty()).ok()?;
     // Asked after the descriptor was opened: the descriptor is of a process with this id at this moment.
-    (start_time(record.pid)? == record.start_time).then_some(Holder { pid: record.pid, pidfd })
+    let is_it = start_time(record.pid)? == record.start_time && boot::id().ok()? == record.boot_id;
+    is_it.then_some(Holder { pid: record.pid, pidfd })
 }
 
 /// The user's holder, started with `command` if there is none; `command` calls [`hold`].
@@ -142,7 +148,7 @@ pub fn hold(runroot: &Path) -> Result<()> {
     let pid = hoy_sys::rustix::process::getpid().as_raw_pid();
     let start_time = start_time(pid).ok_or_else(|| failed("read the start time")(Errno::NOENT))?;
     let path = runroot.join(RECORD);
-    let bytes = serde_json::to_vec(&Record { pid, start_time });
+    let bytes = serde_json::to_vec(&Record { pid, start_time, boot_id: boot::id()? });
     write_file(&path, &bytes.map_err(|e| Error::io("write", &path)(std::io::Error::other(e)))?)?;
     let null =
         File::options().read(true).write(true).open("/dev/null").map_err(Error::io("open", Path::new("/dev/null")))?;
@@ -166,44 +172,15 @@ fn start_time(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-fn mount_points(pid: i32) -> Vec<PathBuf> {
-    let text = std::fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    let points = text.split(|&c| c == b'\n').filter_map(|line| line.split(|&c| c == b' ').nth(4));
-    points.map(|point| PathBuf::from(std::ffi::OsString::from_vec(unescape(point)))).collect()
-}
-
-/// Blanks, tabs, newlines and backslashes are written as three octal digits (proc_pid_mountinfo(5)).
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, after)) = rest.split_first() {
-        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let code = digits.filter(|_| first == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        plain.push(code.unwrap_or(first));
-        rest = if code.is_some() { after.get(3..).unwrap_or_default() } else { after };
-    }
-    plain
-}
-
 /// Whether another process is in the mount namespace of `pid`.
 fn has_company(pid: i32) -> bool {
-    let namespace = |name: &str| std::fs::read_link(format!("/proc/{name}/ns/mnt")).ok();
-    let own = pid.to_string();
-    let Some(wanted) = namespace(&own) else { return false };
-    let others = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    others.filter_map(|entry| entry.file_name().into_string().ok()).any(|name| {
-        name != own && name.bytes().all(|c| c.is_ascii_digit()) && namespace(&name).as_ref() == Some(&wanted)
-    })
+    let Some(wanted) = mounts::namespace_of(pid) else { return false };
+    mounts::processes().any(|other| other != pid && mounts::namespace_of(other).as_ref() == Some(&wanted))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_points_are_unescaped() {
-        assert_eq!(unescape(br"/a\040b\134c\9"), br"/a b\c\9");
-    }
 
     #[test]
     fn own_start_time() {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use hoy_oci::IdMapping;
+
 use crate::{Error, Result};
 
 /// A range of ids that a user may map.
@@ -62,6 +64,46 @@ pub fn name_of(passwd: &str, uid: u32) -> Option<&str> {
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
     })
+}
+
+/// `ranges` without the ids of `others`.
+pub(crate) fn subtract(ranges: &[Range], others: &[Range]) -> Vec<Range> {
+    let end = |range: &Range| u64::from(range.start) + u64::from(range.count);
+    let mut left: Vec<(u64, u64)> = ranges.iter().map(|range| (range.start.into(), end(range))).collect();
+    for other in others {
+        let (from, to) = (u64::from(other.start), end(other));
+        let cut = |(start, stop): (u64, u64)| [(start, stop.min(from)), (start.max(to), stop)];
+        left = left.into_iter().flat_map(cut).filter(|(start, stop)| start < stop).collect();
+    }
+    let range = |(start, stop): (u64, u64)| {
+        Some(Range { start: u32::try_from(start).ok()?, count: u32::try_from(stop - start).ok()? })
+    };
+    left.into_iter().filter_map(range).collect()
+}
+
+/// Gives each id below `size` that `extra` does not have one of `free`; none when these are too few.
+pub(crate) fn fill(size: u32, extra: &[IdMapping], free: Vec<Range>) -> Option<Vec<IdMapping>> {
+    let inside: Vec<Range> = extra.iter().map(|map| Range { start: map.container_id, count: map.size }).collect();
+    let mut wanted = subtract(&[Range { start: 0, count: size }], &inside);
+    let total: u64 = wanted.iter().map(|range| u64::from(range.count)).sum();
+    // One piece where there is one, so that a container's ids are easily told.
+    let whole = free.iter().find(|range| u64::from(range.count) >= total).copied();
+    let mut free = whole.map_or(free, |range| vec![range]).into_iter();
+    let mut maps = Vec::new();
+    let mut from = free.next();
+    wanted.reverse();
+    while let Some(Range { start, count }) = wanted.pop() {
+        let range = from?;
+        let size = count.min(range.count);
+        maps.push(IdMapping { container_id: start, host_id: range.start, size });
+        if count > size {
+            wanted.push(Range { start: start + size, count: count - size });
+        }
+        let rest = Range { start: range.start + size, count: range.count - size };
+        from = if rest.count > 0 { Some(rest) } else { free.next() };
+    }
+    maps.extend(extra);
+    Some(maps)
 }
 
 /// Writes the id maps of process `pid`, which has just made its user namespace: 0 is the user, and from 1 on the
@@ -132,6 +174,33 @@ fn run_helper(map: Map, pid: u32, id: u32, ranges: &[Range]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn map(container_id: u32, host_id: u32, size: u32) -> IdMapping {
+        IdMapping { container_id, host_id, size }
+    }
+
+    fn range(start: u32, count: u32) -> Range {
+        Range { start, count }
+    }
+
+    #[test]
+    fn what_is_left() {
+        let all = [range(10, 10), range(100, 5)];
+        assert_eq!(
+            subtract(&all, &[range(12, 3), range(0, 11), range(104, 50)]),
+            [range(11, 1), range(15, 5), range(100, 4)]
+        );
+        assert_eq!(subtract(&[range(0, u32::MAX)], &[range(5, u32::MAX - 5)]), [range(0, 5)]);
+    }
+
+    #[test]
+    fn ids_are_filled_in_one_piece_where_there_is_one() {
+        let free = || vec![range(1, 4), range(50, 10), range(90, 90)];
+        assert_eq!(fill(10, &[], free()), Some(vec![map(0, 50, 10)]));
+        assert_eq!(fill(10, &[map(3, 7, 1)], free()), Some(vec![map(0, 50, 3), map(4, 53, 6), map(3, 7, 1)]));
+        assert_eq!(fill(100, &[], free()), Some(vec![map(0, 1, 4), map(4, 50, 10), map(14, 90, 86)]));
+        assert_eq!(fill(105, &[], free()), None);
+    }
 
     #[test]
     fn own_ranges() {

@@ -1,6 +1,7 @@
 //! Images as people see them: lists, names, removal, history.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use hoy_layout::{Image, NamedImage, Store};
 use hoy_oci::{Descriptor, Digest, Platform, Reference};
@@ -19,6 +20,8 @@ pub struct ImageSummary {
     pub image: Option<Image>,
     /// The bytes of its blobs in the store.
     pub size: u64,
+    /// The additional store that it is in, where it cannot be changed; none for the store itself.
+    pub additional: Option<PathBuf>,
 }
 
 /// What removing an image did.
@@ -36,8 +39,10 @@ pub struct Removed {
 /// [`Error::Layout`] when the index cannot be read; an image that cannot be read is listed without details.
 pub fn list_images(store: &Store) -> Result<Vec<ImageSummary>> {
     let mut all: Vec<ImageSummary> = Vec::new();
-    for NamedImage { name, descriptor } in store.layout().images()? {
-        if let Some(known) = all.iter_mut().find(|known| known.descriptor.digest == descriptor.digest) {
+    for NamedImage { name, descriptor, additional } in store.images()? {
+        let is_same =
+            |known: &&mut ImageSummary| known.descriptor.digest == descriptor.digest && known.additional == additional;
+        if let Some(known) = all.iter_mut().find(is_same) {
             known.names.extend(name);
             continue;
         }
@@ -45,7 +50,7 @@ pub fn list_images(store: &Store) -> Result<Vec<ImageSummary>> {
         let mut reachable = Reachable::default();
         reachable.follow(store, [&descriptor]).unwrap_or_default();
         let sizes = reachable.blobs.iter().filter_map(|digest| store.layout().blob_size(digest).ok().flatten());
-        all.push(ImageSummary { names: name.into_iter().collect(), size: sizes.sum(), descriptor, image });
+        all.push(ImageSummary { names: name.into_iter().collect(), size: sizes.sum(), descriptor, image, additional });
     }
     Ok(all)
 }
@@ -74,10 +79,10 @@ pub fn tag(store: &Store, image: &str, name: &str) -> Result<String> {
 /// # Errors
 /// [`hoy_layout::Error::NoImage`].
 pub fn untag(store: &Store, image: &str, names: &[String]) -> Result<Vec<String>> {
-    let found = store.find_image(image)?;
+    let found = store.find_own_image(image)?;
     let mut remove = Vec::new();
     for name in names {
-        remove.extend(store.find_image(name)?.name);
+        remove.extend(store.find_own_image(name)?.name);
     }
     store.layout().edit_index(|index| {
         let mut removed = Vec::new();
@@ -101,7 +106,7 @@ pub fn untag(store: &Store, image: &str, names: &[String]) -> Result<Vec<String>
 /// # Errors
 /// [`Error::InUse`] by a container unless `force`, [`hoy_layout::Error::NoImage`].
 pub fn remove_image(store: &Store, text: &str, force: bool) -> Result<Removed> {
-    let found = store.find_image(text)?;
+    let found = store.find_own_image(text)?;
     let is_by_name = found.name.as_deref().is_some_and(|name| {
         let candidates = Reference::candidates(text).unwrap_or_default();
         name == text || candidates.iter().any(|candidate| candidate.to_string() == name)
@@ -114,7 +119,18 @@ pub fn remove_image(store: &Store, text: &str, force: bool) -> Result<Removed> {
     };
     let is_last = same.filter_map(|other| other.name.as_ref()).all(|name| names.contains(name));
     let image = store.layout().image(&found.descriptor, &Platform::host()).ok();
-    if is_last && !force {
+    // What an additional store has stays for whoever uses it.
+    let is_elsewhere = store
+        .images()?
+        .iter()
+        .any(|other| other.additional.is_some() && other.descriptor.digest == found.descriptor.digest);
+    let is_needed = is_last && !is_elsewhere;
+    let manifest = image.as_ref().map(|image| image.descriptor.digest);
+    let mounted = crate::mounted_images(store).into_iter().find(|mounted| Some(mounted.manifest) == manifest);
+    if let Some(mounted) = mounted.filter(|_| is_needed) {
+        return Err(Error::Mounted { image: text.to_owned(), path: mounted.path(store) });
+    }
+    if is_needed && !force {
         let user = user_of(store, &found.descriptor, image.as_ref())?;
         if let Some(container) = user {
             return Err(Error::InUse { image: text.to_owned(), container });

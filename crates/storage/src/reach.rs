@@ -67,6 +67,7 @@ impl Reachable {
 
     /// What containers need, even when no name leads there any more.
     pub(crate) fn add_containers(&mut self, store: &Store) -> Result<()> {
+        self.layers.extend(crate::image_mount::layers(store));
         for dir in store.all_containers()? {
             let container = dir.container()?;
             self.layers.extend(container.layers.iter().cloned());

@@ -11,7 +11,7 @@ use hoy_storage::{OverlayXattrs, PruneOptions, check, list_images, prune, remove
 
 fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let roots = Roots { root: dir.path().join("root"), runroot: dir.path().join("run") };
+    let roots = Roots { root: dir.path().join("root"), runroot: dir.path().join("run"), additional: Vec::new() };
     let store = Store::open_or_create(&roots).unwrap();
     (dir, store)
 }

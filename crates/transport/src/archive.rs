@@ -52,38 +52,18 @@ impl Archive {
     /// The archive at `path`, or on standard input for `-`. What cannot be read twice, a pipe or a compressed archive, is
     /// kept in a nameless file in `spool` meanwhile.
     pub(crate) fn open(path: &Path, spool: &Path) -> Result<Self> {
-        let mut file = if path == Path::new("-") {
-            File::from(io::stdin().as_fd().try_clone_to_owned().map_err(Error::io("open", path))?)
-        } else {
-            File::open(path).map_err(Error::io("open", path))?
-        };
-        let is_file = file.metadata().map_err(Error::io("look at", path))?.is_file();
-        let mut magic = [0; 4];
-        let is_plain = is_file && file.stream_position().is_ok_and(|at| at == 0) && {
-            let count = file.read_at(&mut magic, 0).map_err(Error::io("read", path))?;
-            !matches!(magic.get(..count), Some([0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]))
-        };
-        if !is_plain {
-            file = Self::spool(file, path, spool)?;
-        }
+        Self::scanned(open_plain(path, spool)?, path)
+    }
+
+    /// The archive that `input` gives, which is kept in `spool`; errors call it `path`.
+    pub(crate) fn receive(input: impl Read, path: &Path, spool: &Path) -> Result<Self> {
+        Self::scanned(spooled(input, path, spool)?, path)
+    }
+
+    fn scanned(file: File, path: &Path) -> Result<Self> {
         let members =
             scan(&file).map_err(|reason| Error::Archive { path: path.to_owned(), reason: reason.to_owned() })?;
         Ok(Self { file, path: path.to_owned(), members })
-    }
-
-    fn spool(input: File, path: &Path, spool: &Path) -> Result<File> {
-        let mut output = tempfile::tempfile_in(spool).map_err(Error::io("make a temporary file in", spool))?;
-        let mut plain = Decompressor::detect(input).map_err(Error::io("read", path))?;
-        let mut buffer = vec![0; 128 << 10];
-        loop {
-            let count = plain.read(&mut buffer).map_err(Error::io("read", path))?;
-            if count == 0 {
-                output.rewind().map_err(Error::io("read a temporary file in", spool))?;
-                return Ok(output);
-            }
-            io::Write::write_all(&mut output, buffer.get(..count).unwrap_or_default())
-                .map_err(Error::io("write a temporary file in", spool))?;
-        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -117,6 +97,15 @@ impl Archive {
         Ok((Section { file: &self.file, offset, left: size }, size))
     }
 
+    /// A member's bytes from `offset` on.
+    pub(crate) fn section_from(&self, name: &str, offset: u64) -> Result<Section<'_>> {
+        let (mut section, size) = self.section(name)?;
+        let skipped = offset.min(size);
+        section.offset += skipped;
+        section.left -= skipped;
+        Ok(section)
+    }
+
     /// All of a small member.
     pub(crate) fn document(&self, name: &str) -> Result<Vec<u8>> {
         let (mut section, size) = self.section(name)?;
@@ -129,6 +118,43 @@ impl Archive {
             return Err(self.wrong(format!("it ends within its member \"{name}\"")));
         }
         Ok(bytes)
+    }
+}
+
+/// The file at `path`, uncompressed and ready to be read by position; `-` is standard input. What cannot be read twice, a
+/// pipe or a compressed file, is kept in a nameless file in `spool`.
+pub(crate) fn open_plain(path: &Path, spool: &Path) -> Result<File> {
+    let mut file = open_input(path)?;
+    let is_file = file.metadata().map_err(Error::io("look at", path))?.is_file();
+    let mut magic = [0; 4];
+    let is_plain = is_file && file.stream_position().is_ok_and(|at| at == 0) && {
+        let count = file.read_at(&mut magic, 0).map_err(Error::io("read", path))?;
+        !matches!(magic.get(..count), Some([0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]))
+    };
+    if is_plain { Ok(file) } else { spooled(file, path, spool) }
+}
+
+/// The file at `path`; `-` is standard input.
+pub(crate) fn open_input(path: &Path) -> Result<File> {
+    if path == Path::new("-") {
+        return Ok(File::from(io::stdin().as_fd().try_clone_to_owned().map_err(Error::io("open", path))?));
+    }
+    File::open(path).map_err(Error::io("open", path))
+}
+
+/// `input`, uncompressed, in a nameless file in `spool`.
+fn spooled(input: impl Read, path: &Path, spool: &Path) -> Result<File> {
+    let mut output = tempfile::tempfile_in(spool).map_err(Error::io("make a temporary file in", spool))?;
+    let mut plain = Decompressor::detect(input).map_err(Error::io("read", path))?;
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let count = plain.read(&mut buffer).map_err(Error::io("read", path))?;
+        if count == 0 {
+            output.rewind().map_err(Error::io("read a temporary file in", spool))?;
+            return Ok(output);
+        }
+        io::Write::write_all(&mut output, buffer.get(..count).unwrap_or_default())
+            .map_err(Error::io("write a temporary file in", spool))?;
     }
 }
 

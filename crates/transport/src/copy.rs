@@ -3,13 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use hoy_oci::{Descriptor, Digest, Document as Parsed, Index, LayerCompression, Manifest, Platform, VerifyingReader};
+use hoy_oci::{Descriptor, Digest, Document as Parsed, Index, LayerCompression, Manifest, Platform};
+use hoy_registry::Retry;
 
 use crate::convert::convert;
 use crate::recompress::Recompressed;
 use crate::work::in_parallel;
-use crate::{Destination, Document, Error, Format, Observer, Outcome, Result, Source};
+use crate::{Destination, Document, Error, Format, Incoming, Observer, Outcome, Result, Source, referrers};
 
 /// Indexes within indexes: more levels than anybody has.
 const MAX_DEPTH: usize = 4;
@@ -17,13 +19,20 @@ const MAX_DEPTH: usize = 4;
 const PRESERVE: &str = "its digest would change, which --preserve-digests forbids";
 
 /// What to do about an image index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum MultiArch {
     /// Take the one image for the platform.
     #[default]
     System,
     /// Take the index and all its images.
     All,
+    /// Take the index and its images for these platforms.
+    Platforms {
+        /// Which images; each must be there.
+        wanted: Vec<Platform>,
+        /// Take the others out of the index, whose digest changes; else it still lists them (a sparse index).
+        strip: bool,
+    },
     /// Take the index alone.
     IndexOnly,
 }
@@ -34,6 +43,8 @@ pub enum LayerPolicy {
     /// Leave each as it is; a destination that has no choice changes them all the same.
     #[default]
     Keep,
+    /// Leave each as it is, even a plain one of an image that has no manifest of its own.
+    Leave,
     /// Compress those that are plain.
     CompressPlain(LayerCompression),
     /// Bring all into this compression, or into none.
@@ -51,10 +62,16 @@ pub struct CopyOptions {
     pub format: Option<Format>,
     /// The layers' compression at the destination.
     pub layers: LayerPolicy,
+    /// How hard layers are compressed, in the compressor's own numbers.
+    pub level: Option<i32>,
+    /// Copy what refers to the image too: signatures, lists of contents and the like.
+    pub with_referrers: bool,
     /// Fail rather than change a digest.
     pub preserve_digests: bool,
-    /// How many times a blob is begun again after a failure that may pass.
-    pub retries: u32,
+    /// What is done about a blob that fails in a way that may pass.
+    pub retry: Retry,
+    /// How many blobs are on their way at once, where the destination can take so many.
+    pub lanes: Option<usize>,
 }
 
 impl Default for CopyOptions {
@@ -64,8 +81,11 @@ impl Default for CopyOptions {
             multi_arch: MultiArch::System,
             format: None,
             layers: LayerPolicy::Keep,
+            level: None,
+            with_referrers: false,
             preserve_digests: false,
-            retries: 3,
+            retry: Retry::default(),
+            lanes: None,
         }
     }
 }
@@ -87,13 +107,34 @@ pub fn copy(
     options: &CopyOptions,
     observer: &dyn Observer,
 ) -> Result<Copied> {
-    let job = Job { source, destination, options, observer };
+    let job = Job { source, destination, options, observer, moved: Mutex::default() };
     let root = match options.multi_arch {
         MultiArch::System => select(source, &options.platform)?,
-        MultiArch::All | MultiArch::IndexOnly => source.root()?,
+        _ => source.root()?,
     };
     let root = job.copy(root, 0)?;
+    if options.with_referrers {
+        job.copy_referrers(0)?;
+    }
     destination.finish(&root)?;
+    observer.manifest(&root.descriptor);
+    Ok(Copied { descriptor: root.descriptor })
+}
+
+/// Copies an artifact that refers to `subject`, an image that the destination has.
+///
+/// # Errors
+/// Those of the two ends.
+pub fn attach(
+    source: &dyn Source,
+    destination: &dyn Destination,
+    subject: &Digest,
+    options: &CopyOptions,
+    observer: &dyn Observer,
+) -> Result<Copied> {
+    let job = Job { source, destination, options, observer, moved: Mutex::default() };
+    let root = job.copy(source.root()?, 0)?;
+    destination.put_referrer(&root, subject)?;
     observer.manifest(&root.descriptor);
     Ok(Copied { descriptor: root.descriptor })
 }
@@ -150,22 +191,76 @@ struct Job<'a> {
     destination: &'a dyn Destination,
     options: &'a CopyOptions,
     observer: &'a dyn Observer,
+    /// What each manifest was called at the source, and is at the destination.
+    moved: Mutex<Vec<(Digest, Digest)>>,
 }
 
 impl Job<'_> {
     /// Copies what `document` refers to; returns it as it is to be written.
     fn copy(&self, document: Document, depth: usize) -> Result<Document> {
-        match parse(self.source, &document)? {
+        let before = document.descriptor.digest;
+        let written = match parse(self.source, &document)? {
             Parsed::Manifest(manifest) => self.copy_image(document, manifest),
             Parsed::Index(_) if self.options.multi_arch == MultiArch::IndexOnly => Ok(document),
             Parsed::Index(_) if depth >= MAX_DEPTH => Err(self.cannot("it has indexes within indexes without end")),
             Parsed::Index(index) => self.copy_index(document, index, depth),
+        }?;
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).push((before, written.descriptor.digest));
+        Ok(written)
+    }
+
+    /// Copies what refers to all manifests that were copied, and what refers to that.
+    fn copy_referrers(&self, depth: usize) -> Result<()> {
+        let moved = std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner));
+        // An artifact is copied as it is: it has no platform and no layers to be converted.
+        let options =
+            CopyOptions { multi_arch: MultiArch::All, format: None, layers: LayerPolicy::Keep, ..self.options.clone() };
+        let job = Job { options: &options, moved: Mutex::default(), ..*self };
+        for (before, after) in moved {
+            for referrer in self.source.referrers(&before)? {
+                if before != after {
+                    return Err(
+                        self.cannot("what refers to it names a digest that changes: leave out --with-referrers")
+                    );
+                }
+                let bytes = read_manifest(self.source, &referrer)?;
+                if referrers::subject(&bytes).is_none_or(|subject| subject.digest != before) {
+                    return Err(self.cannot(format!("{} is listed as its referrer and is not", referrer.digest)));
+                }
+                let written = job.copy(Document { descriptor: referrer, bytes }, 0)?;
+                self.destination.put_referrer(&written, &after)?;
+                self.observer.manifest(&written.descriptor);
+            }
+        }
+        let is_done = job.moved.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        match depth {
+            _ if is_done => Ok(()),
+            MAX_DEPTH.. => Err(self.cannot("it has referrers of referrers without end")),
+            depth => job.copy_referrers(depth + 1),
         }
     }
 
+    /// Whether a member of an index is to be copied, and whether the index is to list those that are not.
+    fn chosen(&self, index: &Index) -> Result<(Vec<Digest>, bool)> {
+        let MultiArch::Platforms { wanted, strip } = &self.options.multi_arch else {
+            return Ok((index.manifests.iter().map(|m| m.digest).collect(), false));
+        };
+        let one = |platform: &Platform| {
+            let member = index.select(platform).map(|m| m.digest);
+            member.ok_or_else(|| no_platform(self.source, index, platform))
+        };
+        Ok((wanted.iter().map(one).collect::<Result<_>>()?, *strip))
+    }
+
     fn copy_index(&self, document: Document, mut index: Index, depth: usize) -> Result<Document> {
+        let (chosen, strip) = self.chosen(&index)?;
         let mut changed = false;
-        for member in &mut index.manifests {
+        if strip {
+            let before = index.manifests.len();
+            index.manifests.retain(|m| chosen.contains(&m.digest));
+            changed = before != index.manifests.len();
+        }
+        for member in index.manifests.iter_mut().filter(|m| chosen.contains(&m.digest)) {
             let bytes = read_manifest(self.source, member)?;
             let written = self.copy(Document { descriptor: member.clone(), bytes }, depth + 1)?;
             self.destination.put_manifest(&written)?;
@@ -204,7 +299,8 @@ impl Job<'_> {
         let all = manifest.layers.iter().chain([&manifest.config]);
         let blobs: Vec<&Descriptor> = all.filter(|blob| seen.insert(blob.digest)).collect();
         // Compressing is parallel in itself and needs memory for it.
-        let lanes = if changes.is_empty() { self.destination.lanes() } else { self.destination.lanes().min(2) };
+        let lanes = self.options.lanes.unwrap_or(usize::MAX).clamp(1, self.destination.lanes());
+        let lanes = if changes.is_empty() { lanes } else { lanes.min(2) };
         let written =
             in_parallel(&blobs, lanes, |blob, stop| self.copy_blob(blob, changes.get(&blob.digest).copied(), stop))?;
         if planned == manifest {
@@ -231,7 +327,7 @@ impl Job<'_> {
             LayerPolicy::Keep if self.source.is_synthetic() && self.destination.wants_compressed_layers() => {
                 compress_plain(LayerCompression::Gzip)
             }
-            LayerPolicy::Keep => None,
+            LayerPolicy::Keep | LayerPolicy::Leave => None,
         };
         wanted.filter(|to| *to != have)
     }
@@ -275,7 +371,7 @@ impl Job<'_> {
                 Err(error) => error,
             };
             attempt += 1;
-            if attempt > self.options.retries || !failure.is_temporary() || stop.load(Ordering::Relaxed) {
+            if attempt > self.options.retry.times || !failure.is_temporary() || stop.load(Ordering::Relaxed) {
                 // A registry's error names the blob and where it is.
                 if matches!(&failure, Error::Registry(error) if !error.is_about_content()) {
                     return Err(failure);
@@ -283,15 +379,13 @@ impl Job<'_> {
                 let (digest, from) = (blob.digest, self.source.name());
                 return Err(Error::Blob { digest, from, source: Box::new(failure) });
             }
-            std::thread::sleep(std::time::Duration::from_millis(200 << attempt.min(6)));
+            std::thread::sleep(self.options.retry.wait(attempt));
         }
     }
 
     fn try_change(&self, blob: &Descriptor, to: LayerCompression, stop: &AtomicBool) -> Result<(Digest, u64)> {
-        self.observer.begin(blob);
-        let watched = Watched { content: self.source.blob(blob)?, blob, stop, observer: self.observer };
-        let content = VerifyingReader::new(watched, blob);
-        let mut content = Recompressed::new(content, to).map_err(Error::Read)?;
+        let arriving = Arriving { job: self, blob, stop };
+        let mut content = Recompressed::new(arriving.verified()?, to, self.options.level).map_err(Error::Read)?;
         self.destination.put_new_blob(&mut content)
     }
 
@@ -304,17 +398,36 @@ impl Job<'_> {
         {
             return Ok(Outcome::Mounted);
         }
-        self.observer.begin(blob);
-        let content = match self.source.blob(blob) {
+        match self.destination.put_blob(&Arriving { job: self, blob, stop }) {
+            Ok(true) => Ok(Outcome::Copied),
+            Ok(false) => Ok(Outcome::Present),
             // The addresses in `urls` are for whoever runs the image; this program does not go there (CVE-2020-15157).
             Err(e) if e.is_not_found() && !blob.urls.is_empty() && self.destination.may_lack_foreign_layers() => {
-                return Ok(Outcome::Foreign);
+                Ok(Outcome::Foreign)
             }
-            other => other?,
-        };
-        let watched = Watched { content, blob, stop, observer: self.observer };
-        self.destination.put_blob(blob, &mut VerifyingReader::new(watched, blob))?;
-        Ok(Outcome::Copied)
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A blob of the source, watched as it is read.
+struct Arriving<'a> {
+    job: &'a Job<'a>,
+    blob: &'a Descriptor,
+    stop: &'a AtomicBool,
+}
+
+impl Incoming for Arriving<'_> {
+    fn descriptor(&self) -> &Descriptor {
+        self.blob
+    }
+
+    fn open(&self, offset: u64) -> Result<Box<dyn Read + '_>> {
+        let observer = self.job.observer;
+        observer.begin(self.blob);
+        observer.advance(self.blob, offset);
+        let content = self.job.source.blob(self.blob, offset)?;
+        Ok(Box::new(Watched { content, blob: self.blob, stop: self.stop, observer }))
     }
 }
 

@@ -1,14 +1,16 @@
 //! `dir:` — one file for each thing, for looking at (containers-transports(5)).
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use hoy_layout::{BlobWriter, write_file};
+use hoy_layout::write_file;
 use hoy_oci::{Descriptor, Digest, Document as Parsed, MAX_DOCUMENT_BYTES};
 
-use crate::layout::pump;
-use crate::{Destination, Document, Error, Result, Source};
+use crate::layout::{open_at, receive, receive_new};
+use crate::{Destination, Document, Error, Incoming, Result, Source};
 
 const VERSION_FILE: &str = "version";
 const VERSION: &[u8] = b"Directory Transport Version: 1.1\n";
@@ -19,8 +21,12 @@ const MANIFEST_FILE: &str = "manifest.json";
 pub struct DirSource(PathBuf);
 
 /// An image to be in a plain directory, which holds no other.
-#[derive(Debug, Clone)]
-pub struct DirDestination(PathBuf);
+#[derive(Debug)]
+pub struct DirDestination {
+    directory: PathBuf,
+    /// The names of the files that belong to the image.
+    files: Mutex<HashSet<String>>,
+}
 
 impl DirSource {
     /// The image in `directory`.
@@ -55,9 +61,9 @@ impl Source for DirSource {
         read_document(&self.0.join(format!("{}.{MANIFEST_FILE}", descriptor.digest.hex())))
     }
 
-    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
         let path = self.0.join(descriptor.digest.hex());
-        Ok(Box::new(File::open(&path).map_err(Error::io("open", &path))?))
+        open_at(&path, offset).map_err(Error::io("open", &path))
     }
 }
 
@@ -74,34 +80,65 @@ impl DirDestination {
             return Err(Error::Archive { path: directory, reason });
         }
         write_file(&directory.join(VERSION_FILE), VERSION)?;
-        Ok(Self(directory))
+        let files = [VERSION_FILE, MANIFEST_FILE].map(str::to_owned).into();
+        Ok(Self { directory, files: Mutex::new(files) })
+    }
+
+    fn belongs(&self, name: String) {
+        // Each change of the set is one insertion: a thread that died left it whole.
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+    }
+
+    /// Removes what an earlier image left. What is no file of an image stays.
+    fn tidy(&self) -> Result<()> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in std::fs::read_dir(&self.directory).map_err(Error::io("read", &self.directory))? {
+            let entry = entry.map_err(Error::io("read", &self.directory))?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let hex = name.strip_suffix(&format!(".{MANIFEST_FILE}")).unwrap_or(&name);
+            if !files.contains(&name) && Digest::from_hex(hex).is_ok() {
+                std::fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Destination for DirDestination {
     fn name(&self) -> String {
-        format!("\"dir:{}\"", self.0.display())
+        format!("\"dir:{}\"", self.directory.display())
     }
 
     fn has_blob(&self, descriptor: &Descriptor) -> Result<bool> {
-        let path = self.0.join(descriptor.digest.hex());
-        Ok(std::fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.len() == descriptor.size))
+        let name = descriptor.digest.hex();
+        let metadata = std::fs::symlink_metadata(self.directory.join(&name));
+        let is_there = metadata.is_ok_and(|m| m.is_file() && m.len() == descriptor.size);
+        if is_there {
+            self.belongs(name);
+        }
+        Ok(is_there)
     }
 
-    fn put_blob(&self, descriptor: &Descriptor, content: &mut dyn Read) -> Result<()> {
-        Ok(pump(content, BlobWriter::create_in(self.0.clone())?, &self.0)?.finish_as(descriptor)?)
+    fn put_blob(&self, blob: &dyn Incoming) -> Result<bool> {
+        self.belongs(blob.descriptor().digest.hex());
+        receive(blob, self.directory.clone())
     }
 
     fn put_new_blob(&self, content: &mut dyn Read) -> Result<(Digest, u64)> {
-        Ok(pump(content, BlobWriter::create_in(self.0.clone())?, &self.0)?.finish()?)
+        let new = receive_new(content, self.directory.clone())?;
+        self.belongs(new.0.hex());
+        Ok(new)
     }
 
     fn put_manifest(&self, document: &Document) -> Result<()> {
         let name = format!("{}.{MANIFEST_FILE}", document.descriptor.digest.hex());
-        Ok(write_file(&self.0.join(name), &document.bytes)?)
+        write_file(&self.directory.join(&name), &document.bytes)?;
+        self.belongs(name);
+        Ok(())
     }
 
     fn finish(&self, root: &Document) -> Result<()> {
-        Ok(write_file(&self.0.join(MANIFEST_FILE), &root.bytes)?)
+        write_file(&self.directory.join(MANIFEST_FILE), &root.bytes)?;
+        self.tidy()
     }
 }

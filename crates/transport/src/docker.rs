@@ -1,17 +1,22 @@
-//! `docker:` — a registry.
+//! `docker:` — a registry, and the mirrors that may have the image too.
 
-use std::io::Read;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hoy_oci::{Descriptor, Digest, Reference};
+use hoy_oci::{Descriptor, Digest, Hasher, MediaType, Reference};
 use hoy_registry::Registry;
 
-use crate::{Destination, Document, Repository, Result, Source};
+use crate::{Destination, Document, Error, Incoming, Repository, Result, Source};
 
 /// An image at a registry.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DockerSource {
-    registry: Registry,
     reference: Reference,
+    /// Where it may be had, in the order in which they are asked.
+    places: Vec<(Registry, Reference)>,
+    /// The place that was the last to have what was asked for.
+    best: AtomicUsize,
 }
 
 /// An image to be at a registry.
@@ -19,6 +24,9 @@ pub struct DockerSource {
 pub struct DockerDestination {
     registry: Registry,
     reference: Reference,
+    tags: Vec<String>,
+    /// Where a blob of unknown digest is kept until it is known whether it must be sent.
+    spool: Option<PathBuf>,
 }
 
 /// What a manifest is asked for by: the digest if there is one, which pins it.
@@ -30,7 +38,36 @@ fn key(reference: &Reference) -> String {
 impl DockerSource {
     /// The image `reference` at its registry.
     pub fn new(registry: Registry, reference: Reference) -> Self {
-        Self { registry, reference }
+        Self { places: vec![(registry, reference.clone())], reference, best: AtomicUsize::new(0) }
+    }
+
+    /// The image `reference`, which is asked of each of `places` in this order, every manifest and every blob of it; each
+    /// is a registry and the image's name there. The last one is where it belongs.
+    pub fn at(reference: Reference, places: Vec<(Registry, Reference)>) -> Self {
+        Self { reference, places, best: AtomicUsize::new(0) }
+    }
+
+    /// The places, the one that had the last thing first.
+    fn places(&self) -> impl Iterator<Item = (usize, &(Registry, Reference))> {
+        let best = self.best.load(Ordering::Relaxed);
+        let first = self.places.get(best).map(|place| (best, place));
+        first.into_iter().chain(self.places.iter().enumerate().filter(move |(at, _)| *at != best))
+    }
+
+    /// What the first place gives that has it; the error is that of the registry itself.
+    fn first<T>(&self, ask: impl Fn(&Registry, &Reference) -> hoy_registry::Result<T>) -> Result<T> {
+        let mut failure = None;
+        for (at, (registry, reference)) in self.places() {
+            match ask(registry, reference) {
+                Ok(found) => {
+                    self.best.store(at, Ordering::Relaxed);
+                    return Ok(found);
+                }
+                Err(error) if at + 1 == self.places.len() => failure = Some(error),
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        Err(failure.map_or(Error::Stopped, Error::Registry))
     }
 }
 
@@ -40,16 +77,26 @@ impl Source for DockerSource {
     }
 
     fn root(&self) -> Result<Document> {
-        let fetched = self.registry.manifest(self.reference.repository(), &key(&self.reference))?;
+        let fetched = self.first(|registry, reference| registry.manifest(reference.repository(), &key(reference)))?;
         Ok(Document { descriptor: fetched.descriptor, bytes: fetched.bytes })
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        Ok(self.registry.manifest(self.reference.repository(), &descriptor.digest.to_string())?.bytes)
+        let digest = descriptor.digest.to_string();
+        Ok(self.first(|registry, reference| registry.manifest(reference.repository(), &digest))?.bytes)
     }
 
-    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
-        Ok(Box::new(self.registry.blob(self.reference.repository(), descriptor)?))
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
+        let body = self.first(|registry, reference| registry.blob(reference.repository(), descriptor, offset))?;
+        if self.places.len() == 1 {
+            return Ok(Box::new(body));
+        }
+        let reader = Box::new(body);
+        Ok(Box::new(AnyPlace { source: self, descriptor: descriptor.clone(), reader, offset, left: self.places.len() }))
+    }
+
+    fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.first(|registry, reference| registry.referrers(reference.repository(), subject))
     }
 
     fn repository(&self) -> Option<Repository> {
@@ -58,10 +105,57 @@ impl Source for DockerSource {
     }
 }
 
+/// A blob that goes on at another place where one breaks down.
+struct AnyPlace<'a> {
+    source: &'a DockerSource,
+    descriptor: Descriptor,
+    reader: Box<dyn Read + Send + 'a>,
+    offset: u64,
+    /// How many more breakdowns there may be.
+    left: usize,
+}
+
+impl Read for AnyPlace<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let failure = match self.reader.read(buffer) {
+                Ok(0) if self.offset < self.descriptor.size && !buffer.is_empty() => None,
+                Ok(count) => {
+                    self.offset += count as u64;
+                    return Ok(count);
+                }
+                Err(error) => Some(error),
+            };
+            self.left = self.left.saturating_sub(1);
+            let best = self.source.best.load(Ordering::Relaxed);
+            let mut others = self.source.places.iter().enumerate().filter(|(at, _)| *at != best);
+            let next = others.find_map(|(at, (registry, reference))| {
+                let reader = registry.blob(reference.repository(), &self.descriptor, self.offset).ok()?;
+                Some((at, reader))
+            });
+            match (next, failure) {
+                (Some((at, reader)), _) if self.left > 0 => {
+                    self.source.best.store(at, Ordering::Relaxed);
+                    self.reader = Box::new(reader);
+                }
+                (_, Some(error)) => return Err(error),
+                // Whoever verifies has the better words for a blob that is short.
+                (_, None) => return Ok(0),
+            }
+        }
+    }
+}
+
 impl DockerDestination {
-    /// The image `reference` at its registry.
-    pub fn new(registry: Registry, reference: Reference) -> Self {
-        Self { registry, reference }
+    /// The image `reference` at its registry, which gets the further `tags` too.
+    pub fn new(registry: Registry, reference: Reference, tags: Vec<String>) -> Self {
+        Self { registry, reference, tags, spool: None }
+    }
+
+    /// Keeps what is compressed on the way in `spool` first, and sends it only if the registry lacks it.
+    #[must_use]
+    pub fn with_spool(self, spool: PathBuf) -> Self {
+        Self { spool: Some(spool), ..self }
     }
 }
 
@@ -91,32 +185,82 @@ impl Destination for DockerDestination {
         Ok(self.registry.mount_blob(here, &descriptor.digest, &from.name)?)
     }
 
-    fn put_blob(&self, descriptor: &Descriptor, content: &mut dyn Read) -> Result<()> {
-        Ok(self.registry.put_blob(self.reference.repository(), descriptor, content)?)
+    fn put_blob(&self, blob: &dyn Incoming) -> Result<bool> {
+        // The source's own error says more than that of the request that lacked its content.
+        let mut failure = None;
+        let mut open = |offset| {
+            let content = match offset {
+                0 => blob.verified().map(|content| Box::new(content) as Box<dyn Read>),
+                offset => blob.open(offset),
+            };
+            content.map_err(|error| {
+                failure = Some(error);
+                io::Error::other("the source does not give it")
+            })
+        };
+        let sent = self.registry.put_blob(self.reference.repository(), blob.descriptor(), &mut open);
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(sent.map(|()| true)?),
+        }
     }
 
     fn put_new_blob(&self, content: &mut dyn Read) -> Result<(Digest, u64)> {
-        Ok(self.registry.put_new_blob(self.reference.repository(), content)?)
+        let repository = self.reference.repository();
+        let Some(spool) = &self.spool else { return Ok(self.registry.put_new_blob(repository, content)?) };
+        let mut file = tempfile::tempfile_in(spool).map_err(Error::io("make a temporary file in", spool))?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let count = content.read(&mut buffer).map_err(Error::Read)?;
+            let bytes = buffer.get(..count).unwrap_or_default();
+            if bytes.is_empty() {
+                break;
+            }
+            hasher.update(bytes);
+            io::Write::write_all(&mut file, bytes).map_err(Error::io("write a temporary file in", spool))?;
+        }
+        let size = file.stream_position().map_err(Error::io("write a temporary file in", spool))?;
+        let descriptor = Descriptor::new(MediaType::from(MediaType::LAYER), hasher.finish(), size);
+        if !self.has_blob(&descriptor)? {
+            let mut open = |offset| {
+                let mut again = file.try_clone()?;
+                again.seek(SeekFrom::Start(offset))?;
+                Ok(Box::new(again) as Box<dyn Read>)
+            };
+            self.registry.put_blob(repository, &descriptor, &mut open)?;
+        }
+        Ok((descriptor.digest, size))
     }
 
     fn put_manifest(&self, document: &Document) -> Result<()> {
         let digest = document.descriptor.digest.to_string();
-        self.put(&digest, document)
+        self.put(&digest, document).map(drop)
+    }
+
+    fn put_referrer(&self, document: &Document, subject: &Digest) -> Result<()> {
+        let is_listed = self.put(&document.descriptor.digest.to_string(), document)?;
+        if !is_listed {
+            self.registry.list_referrer_by_tag(self.reference.repository(), subject, &document.descriptor)?;
+        }
+        Ok(())
     }
 
     fn finish(&self, root: &Document) -> Result<()> {
         let pinned = self.reference.digest().filter(|digest| **digest != root.descriptor.digest);
         if let Some(expected) = pinned {
             let source = hoy_oci::Error::DigestMismatch { expected: *expected, actual: root.descriptor.digest };
-            return Err(crate::Error::Content { doing: format!("write {}", self.name()), source });
+            return Err(Error::Content { doing: format!("write {}", self.name()), source });
         }
         let key = self.reference.tag().map_or_else(|| root.descriptor.digest.to_string(), str::to_owned);
-        self.put(&key, root)
+        self.put(&key, root)?;
+        self.tags.iter().try_for_each(|tag| self.put(tag, root).map(drop))
     }
 }
 
 impl DockerDestination {
-    fn put(&self, key: &str, document: &Document) -> Result<()> {
+    /// True when the registry has listed it as a referrer.
+    fn put(&self, key: &str, document: &Document) -> Result<bool> {
         let media_type = &document.descriptor.media_type;
         Ok(self.registry.put_manifest(self.reference.repository(), key, media_type, &document.bytes)?)
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
 use crate::archive_writer::ArchiveWriter;
-use crate::{Destination, Document, Error, Format, Result, Source};
+use crate::{Destination, Document, Error, Format, Incoming, Result, Source};
 
 const LIST: &str = "manifest.json";
 
@@ -60,10 +60,14 @@ impl DockerArchiveSource {
     /// # Errors
     /// When it is no such archive, or has no such image.
     pub fn open(file: &Path, reference: Option<&Reference>, index: Option<usize>, spool: &Path) -> Result<Self> {
-        let archive = Archive::open(file, spool)?;
+        Self::of(Archive::open(file, spool)?, reference, index)
+    }
+
+    pub(crate) fn of(archive: Archive, reference: Option<&Reference>, index: Option<usize>) -> Result<Self> {
         let item = choose(&archive, reference, index)?;
         let config = archive.document(&item.config)?;
-        let diff_ids = ImageConfig::parse(&config).map_err(Error::content(file.display()))?.rootfs.diff_ids;
+        let wrong = |e| Error::content(archive.path().display())(e);
+        let diff_ids = ImageConfig::parse(&config).map_err(wrong)?.rootfs.diff_ids;
         if diff_ids.len() != item.layers.len() {
             let (have, want) = (item.layers.len(), diff_ids.len());
             return Err(archive.wrong(format!("it has {have} layers where its configuration names {want}")));
@@ -140,10 +144,10 @@ impl Source for DockerArchiveSource {
         Err(self.archive.wrong(format!("it has no manifest {}", descriptor.digest)))
     }
 
-    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
         let missing = || self.archive.wrong(format!("it has no blob {}", descriptor.digest));
         let name = self.members.get(&descriptor.digest).ok_or_else(missing)?;
-        Ok(Box::new(self.archive.section(name)?.0))
+        Ok(Box::new(self.archive.section_from(name, offset)?))
     }
 
     fn is_synthetic(&self) -> bool {
@@ -209,8 +213,10 @@ impl Destination for DockerArchiveDestination {
         Ok(self.writer().size(&member_name(descriptor)) == Some(descriptor.size))
     }
 
-    fn put_blob(&self, descriptor: &Descriptor, content: &mut dyn Read) -> Result<()> {
-        self.writer().put(&member_name(descriptor), descriptor.size, content)
+    fn put_blob(&self, blob: &dyn Incoming) -> Result<bool> {
+        let descriptor = blob.descriptor();
+        self.writer().put(&member_name(descriptor), descriptor.size, &mut blob.verified()?)?;
+        Ok(true)
     }
 
     fn put_new_blob(&self, content: &mut dyn Read) -> Result<(Digest, u64)> {

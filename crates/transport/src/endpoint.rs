@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use hoy_oci::{Descriptor, Digest};
+use hoy_oci::{Descriptor, Digest, VerifyingReader};
 
 use crate::{Format, Result};
 
@@ -41,11 +41,19 @@ pub trait Source: Send + Sync {
     /// When there is none, or it is damaged.
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>>;
 
-    /// A blob's bytes as they come; callers verify them.
+    /// A blob's bytes from `offset` on as they come; callers verify them.
     ///
     /// # Errors
     /// When there is none.
-    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>>;
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>>;
+
+    /// The manifests that name the one of this digest as their subject: signatures, lists of contents and the like.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn referrers(&self, _subject: &Digest) -> Result<Vec<Descriptor>> {
+        Ok(Vec::new())
+    }
 
     /// The repository it is, where a registry may mount blobs from it.
     fn repository(&self) -> Option<Repository> {
@@ -55,6 +63,26 @@ pub trait Source: Send + Sync {
     /// Whether the manifest was made up here, so that no digest is lost when layers are compressed.
     fn is_synthetic(&self) -> bool {
         false
+    }
+}
+
+/// A blob on its way. The destination opens it, and where it needs it to begin.
+pub trait Incoming {
+    /// What it is.
+    fn descriptor(&self) -> &Descriptor;
+
+    /// Its bytes from `offset` on as they come, not verified.
+    ///
+    /// # Errors
+    /// When the source has it not.
+    fn open(&self, offset: u64) -> Result<Box<dyn Read + '_>>;
+
+    /// All its bytes; reading fails at their end when they are not the descriptor's.
+    ///
+    /// # Errors
+    /// When the source has it not.
+    fn verified(&self) -> Result<VerifyingReader<Box<dyn Read + '_>>> {
+        Ok(VerifyingReader::new(self.open(0)?, self.descriptor()))
     }
 }
 
@@ -107,11 +135,11 @@ pub trait Destination: Send + Sync {
         Ok(false)
     }
 
-    /// Writes a blob; the content fails at its end when it is not the descriptor's.
+    /// Writes a blob, after checking that it is what its descriptor says; false when somebody else has meanwhile.
     ///
     /// # Errors
     /// When reading or writing fails; the blob is then not there.
-    fn put_blob(&self, descriptor: &Descriptor, content: &mut dyn Read) -> Result<()>;
+    fn put_blob(&self, blob: &dyn Incoming) -> Result<bool>;
 
     /// Writes a blob whose digest is not known before.
     ///
@@ -124,6 +152,15 @@ pub trait Destination: Send + Sync {
     /// # Errors
     /// When writing fails.
     fn put_manifest(&self, document: &Document) -> Result<()>;
+
+    /// Writes a manifest that refers to `subject`, which is there, so that it is found as one that does.
+    ///
+    /// # Errors
+    /// When writing fails, or there is no place for such.
+    fn put_referrer(&self, document: &Document, _subject: &Digest) -> Result<()> {
+        let (name, reason) = (self.name(), format!("it has no place for the referrer {}", document.descriptor.digest));
+        Err(crate::Error::Convert { name, reason })
+    }
 
     /// Writes the root and gives it the name.
     ///

@@ -81,6 +81,22 @@ pub enum Error {
         /// What stands against it.
         reason: String,
     },
+    /// A layer that cannot be read as a tar.
+    #[error("read a layer of {name}")]
+    Layer {
+        /// The image.
+        name: String,
+        /// What is wrong with it.
+        source: hoy_layer::Error,
+    },
+    /// A daemon that speaks Docker's API.
+    #[error("use the daemon at \"{host}\": {reason}")]
+    Daemon {
+        /// Its address.
+        host: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// Another thread failed first.
     #[error("stopped")]
     Stopped,

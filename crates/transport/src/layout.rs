@@ -1,13 +1,13 @@
 //! `oci:` and `store:` — an OCI layout on disk.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use hoy_layout::{BlobWriter, ImageLayout, Lock, Store};
-use hoy_oci::{Descriptor, Digest};
+use hoy_oci::{Descriptor, Digest, MAX_DOCUMENT_BYTES, VerifyingReader};
 
-use crate::{Destination, Document, Error, Format, Result, Source};
+use crate::{Destination, Document, Error, Format, Incoming, Pick, Result, Source};
 
 /// How much is read and written at once, in bytes.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -18,6 +18,7 @@ pub struct LayoutSource {
     layout: ImageLayout,
     descriptor: Descriptor,
     name: String,
+    shared: Option<PathBuf>,
 }
 
 /// An image to be in a layout.
@@ -26,6 +27,7 @@ pub struct LayoutDestination {
     layout: ImageLayout,
     reference: Option<String>,
     name: String,
+    shared: Option<PathBuf>,
 }
 
 /// An image to be in the store. While it exists, the store's garbage is not collected.
@@ -36,17 +38,20 @@ pub struct StoreDestination {
 }
 
 impl LayoutSource {
-    /// The image that `reference` names exactly, or the only one.
+    /// The image that `pick` names exactly, or the only one. Blobs are looked for in `shared` too, a directory with
+    /// another one for each algorithm.
     ///
     /// # Errors
     /// When there is no layout, or no such image in it.
-    pub fn open(directory: PathBuf, reference: Option<&str>) -> Result<Self> {
+    pub fn open(directory: PathBuf, pick: &Pick, shared: Option<PathBuf>) -> Result<Self> {
         let layout = ImageLayout::open(directory)?;
-        let descriptor = layout.resolve(reference)?;
-        let mut name = format!("\"oci:{}", layout.path().display());
-        name.extend(reference.iter().flat_map(|reference| [":", reference]));
-        name.push('"');
-        Ok(Self { layout, descriptor, name })
+        let descriptor = match pick {
+            Pick::Only => layout.resolve(None)?,
+            Pick::Named(name) => layout.resolve(Some(name))?,
+            Pick::At(at) => layout.entry(*at)?,
+        };
+        let name = format!("\"oci:{}{pick}\"", layout.path().display());
+        Ok(Self { layout, descriptor, name, shared })
     }
 
     /// The image that a person calls `text` in the store.
@@ -55,7 +60,7 @@ impl LayoutSource {
     /// When there is none.
     pub fn in_store(store: &Store, text: &str) -> Result<Self> {
         let descriptor = store.find_image(text)?.descriptor;
-        Ok(Self { layout: store.layout().clone(), descriptor, name: format!("\"{text}\"") })
+        Ok(Self { layout: store.layout().clone(), descriptor, name: format!("\"{text}\""), shared: None })
     }
 }
 
@@ -66,63 +71,143 @@ impl Source for LayoutSource {
 
     fn root(&self) -> Result<Document> {
         let mut descriptor = self.descriptor.clone();
-        let bytes = self.layout.read_document(&descriptor)?;
+        let bytes = self.manifest(&descriptor)?;
         descriptor.annotations.clear();
         descriptor.platform = None;
         Ok(Document { descriptor, bytes })
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        Ok(self.layout.read_document(descriptor)?)
+        if self.shared.is_none() || descriptor.size > MAX_DOCUMENT_BYTES {
+            return Ok(self.layout.read_document(descriptor)?);
+        }
+        let mut bytes = Vec::new();
+        VerifyingReader::new(self.blob(descriptor, 0)?, descriptor).read_to_end(&mut bytes).map_err(Error::Read)?;
+        Ok(bytes)
     }
 
-    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
-        let path = self.layout.blob_path(&descriptor.digest);
-        match File::open(&path) {
-            Ok(file) => Ok(Box::new(file)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
+        if let Some(shared) = &self.shared {
+            let path = shared.join("sha256").join(descriptor.digest.hex());
+            if path.is_file() {
+                return open_at(&path, offset).map_err(Error::io("open", &path));
+            }
+        }
+        let path = self.layout.blob_file(&descriptor.digest);
+        match open_at(&path, offset) {
+            Ok(file) => Ok(file),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let layout = self.layout.path().to_owned();
                 Err(hoy_layout::Error::NoBlob { digest: descriptor.digest, layout }.into())
             }
             Err(e) => Err(Error::io("open", &path)(e)),
         }
     }
+
+    fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let mut found: Vec<Descriptor> = Vec::new();
+        for mut descriptor in self.layout.index()?.manifests {
+            let is_new = found.iter().all(|other| other.digest != descriptor.digest);
+            // What the index lists may be missing, and is then nobody's referrer.
+            let Ok(bytes) = self.layout.read_document(&descriptor) else { continue };
+            if is_new && crate::referrers::subject(&bytes).is_some_and(|own| own.digest == *subject) {
+                descriptor.annotations.remove(hoy_oci::REF_NAME);
+                found.push(descriptor);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The file at `path` from `offset` on.
+pub(crate) fn open_at(path: &Path, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    Ok(Box::new(file))
 }
 
 impl LayoutDestination {
-    /// The image `reference` of the layout at `directory`, which is made if there is none.
+    /// The image `reference` of the layout at `directory`, which is made if there is none. With `shared`, all blobs
+    /// go to that directory, which has another one for each algorithm.
     ///
     /// # Errors
     /// When the directory is something else.
-    pub fn create(directory: PathBuf, reference: Option<&str>) -> Result<Self> {
+    pub fn create(directory: PathBuf, reference: Option<&str>, shared: Option<PathBuf>) -> Result<Self> {
         let layout = ImageLayout::open_or_create(directory)?;
         let name = format!("\"oci:{}\"", layout.path().display());
-        Ok(Self { layout, reference: reference.map(str::to_owned), name })
+        let shared = shared.map(|shared| shared.join("sha256"));
+        if let Some(shared) = &shared {
+            std::fs::create_dir_all(shared).map_err(Error::io("create", shared))?;
+        }
+        Ok(Self { layout, reference: reference.map(str::to_owned), name, shared })
     }
 
-    fn write(&self, content: &mut dyn Read) -> Result<BlobWriter> {
-        pump(content, self.layout.blob_writer()?, self.layout.path())
+    fn blobs(&self) -> PathBuf {
+        self.shared.clone().unwrap_or_else(|| self.layout.path().join("blobs/sha256"))
+    }
+
+    /// Has the index list a manifest without a name, unless it does already.
+    fn list(&self, descriptor: &Descriptor) -> Result<()> {
+        self.layout.edit_index(|index| {
+            if index.member(&descriptor.digest).is_none() {
+                index.manifests.push(descriptor.clone());
+            }
+            Ok(())
+        })
     }
 
     fn put(&self, document: &Document) -> Result<()> {
-        self.layout.put(document.descriptor.media_type.as_str(), &document.bytes)?;
+        if self.shared.is_none() {
+            self.layout.put(document.descriptor.media_type.as_str(), &document.bytes)?;
+        } else if !self.has_blob(&document.descriptor)? {
+            receive_new(&mut document.bytes.as_slice(), self.blobs())?;
+        }
         Ok(())
     }
 }
 
-/// Moves content into a blob of `directory`.
-pub(crate) fn pump(content: &mut dyn Read, mut writer: BlobWriter, directory: &Path) -> Result<BlobWriter> {
+/// Writes a blob into `directory` under its digest, taking up what an earlier process left of it; false when another
+/// process has written it meanwhile.
+pub(crate) fn receive(blob: &dyn Incoming, directory: PathBuf) -> Result<bool> {
+    let wanted = blob.descriptor();
+    let Some(mut writer) = BlobWriter::resume_in(directory.clone(), wanted)? else { return Ok(false) };
+    if writer.size() == wanted.size && !writer.is(wanted) {
+        writer.begin_anew()?;
+    }
+    let resumed_at = writer.size();
+    if !writer.is(wanted) {
+        pump(blob.open(resumed_at)?, &mut writer, &directory, wanted.size)?;
+    }
+    if resumed_at > 0 && writer.size() == wanted.size && !writer.is(wanted) {
+        // A power cut, or a source that lied, has spoilt what was there before.
+        writer.begin_anew()?;
+        pump(blob.open(0)?, &mut writer, &directory, wanted.size)?;
+    }
+    writer.finish_as(wanted)?;
+    Ok(true)
+}
+
+/// Writes a blob of unknown digest into `directory`.
+pub(crate) fn receive_new(content: &mut dyn Read, directory: PathBuf) -> Result<(Digest, u64)> {
+    let mut writer = BlobWriter::create_in(directory.clone())?;
+    pump(content, &mut writer, &directory, u64::MAX)?;
+    Ok(writer.finish()?)
+}
+
+/// Moves content into a blob of `directory`, until it ends or there is more than `limit`.
+fn pump(mut content: impl Read, writer: &mut BlobWriter, directory: &Path, limit: u64) -> Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
+    while writer.size() <= limit {
         let count = match content.read(&mut buffer) {
-            Ok(0) => return Ok(writer),
+            Ok(0) => return Ok(()),
             Ok(count) => count,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(Error::Read(e)),
         };
         let bytes = buffer.get(..count).unwrap_or_default();
         writer.write_all(bytes).map_err(Error::io("write a blob into", directory))?;
     }
+    Ok(())
 }
 
 impl Destination for LayoutDestination {
@@ -139,31 +224,32 @@ impl Destination for LayoutDestination {
     }
 
     fn has_blob(&self, descriptor: &Descriptor) -> Result<bool> {
-        Ok(self.layout.blob_size(&descriptor.digest)? == Some(descriptor.size))
+        let path = self.blobs().join(descriptor.digest.hex());
+        Ok(std::fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.len() == descriptor.size))
     }
 
-    fn put_blob(&self, descriptor: &Descriptor, content: &mut dyn Read) -> Result<()> {
-        Ok(self.write(content)?.finish_as(descriptor)?)
+    fn put_blob(&self, blob: &dyn Incoming) -> Result<bool> {
+        receive(blob, self.blobs())
     }
 
     fn put_new_blob(&self, content: &mut dyn Read) -> Result<(Digest, u64)> {
-        Ok(self.write(content)?.finish()?)
+        receive_new(content, self.blobs())
     }
 
     fn put_manifest(&self, document: &Document) -> Result<()> {
         self.put(document)
     }
 
+    fn put_referrer(&self, document: &Document, _: &Digest) -> Result<()> {
+        self.put(document)?;
+        self.list(&document.descriptor)
+    }
+
     fn finish(&self, root: &Document) -> Result<()> {
         self.put(root)?;
         match &self.reference {
             Some(reference) => Ok(self.layout.set_name(reference, &root.descriptor)?),
-            None => self.layout.edit_index(|index| {
-                if index.member(&root.descriptor.digest).is_none() {
-                    index.manifests.push(root.descriptor.clone());
-                }
-                Ok(())
-            }),
+            None => self.list(&root.descriptor),
         }
     }
 }
@@ -179,6 +265,7 @@ impl StoreDestination {
             layout: store.layout().clone(),
             reference: Some(name.to_owned()),
             name: format!("\"{name}\""),
+            shared: None,
         };
         Ok(Self { inner, _lease: lease })
     }
@@ -201,8 +288,8 @@ impl Destination for StoreDestination {
         self.inner.has_blob(descriptor)
     }
 
-    fn put_blob(&self, descriptor: &Descriptor, content: &mut dyn Read) -> Result<()> {
-        self.inner.put_blob(descriptor, content)
+    fn put_blob(&self, blob: &dyn Incoming) -> Result<bool> {
+        self.inner.put_blob(blob)
     }
 
     fn put_new_blob(&self, content: &mut dyn Read) -> Result<(Digest, u64)> {
@@ -211,6 +298,10 @@ impl Destination for StoreDestination {
 
     fn put_manifest(&self, document: &Document) -> Result<()> {
         self.inner.put_manifest(document)
+    }
+
+    fn put_referrer(&self, document: &Document, subject: &Digest) -> Result<()> {
+        self.inner.put_referrer(document, subject)
     }
 
     fn finish(&self, root: &Document) -> Result<()> {

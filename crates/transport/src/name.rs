@@ -14,19 +14,19 @@ use crate::{Error, Result};
 pub enum ImageName {
     /// `docker://NAME`: at a registry.
     Docker(Reference),
-    /// `oci:DIRECTORY[:REFERENCE]`: in an OCI layout.
+    /// `oci:DIRECTORY[:REFERENCE|:@NUMBER]`: in an OCI layout.
     Oci {
         /// The layout.
         directory: PathBuf,
-        /// Its name there.
-        reference: Option<String>,
+        /// Which image of it.
+        pick: Pick,
     },
-    /// `oci-archive:FILE[:REFERENCE]`: in a tar of an OCI layout; `-` is standard input or output.
+    /// `oci-archive:FILE[:REFERENCE|:@NUMBER]`: in a tar of an OCI layout; `-` is standard input or output.
     OciArchive {
         /// The archive.
         file: PathBuf,
-        /// Its name there.
-        reference: Option<String>,
+        /// Which image of it.
+        pick: Pick,
     },
     /// `docker-archive:FILE[:NAME|:@NUMBER]`: in an archive of docker save(1); `-` is standard input or output.
     DockerArchive {
@@ -39,16 +39,78 @@ pub enum ImageName {
     },
     /// `dir:DIRECTORY`: one file each, for looking at.
     Dir(PathBuf),
-    /// `store:NAME`: in the store.
-    Store(String),
+    /// `store:NAME` or `containers-storage:[ROOT+RUNROOT]NAME`: in the store.
+    Store {
+        /// Its name there.
+        name: String,
+        /// The store's root, where it is not the usual one.
+        root: Option<PathBuf>,
+        /// The store's volatile state, where it is not the usual one.
+        runroot: Option<PathBuf>,
+    },
+    /// `docker-daemon:NAME:TAG` or `docker-daemon:sha256:ID`: with a Docker daemon.
+    DockerDaemon(String),
+    /// `tarball:FILE[:FILE…]`: tars as the layers of a new image; `-` is standard input.
+    Tarball(Vec<PathBuf>),
 }
+
+/// Which image of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pick {
+    /// The only one there is; of one that is written, it gets no name.
+    Only,
+    /// The one of this name.
+    Named(String),
+    /// The one at this place, from 0.
+    At(usize),
+}
+
+impl Pick {
+    fn parse(text: Option<&str>) -> std::result::Result<Self, &'static str> {
+        match text.filter(|text| !text.is_empty()) {
+            None => Ok(Self::Only),
+            Some(text) => match text.strip_prefix('@') {
+                Some(number) => number.parse().map(Self::At).map_err(|_| "after @ comes a number"),
+                None => Ok(Self::Named(text.to_owned())),
+            },
+        }
+    }
+
+    /// The name, if it is one.
+    pub fn name(&self) -> Option<&str> {
+        if let Self::Named(name) = self { Some(name) } else { None }
+    }
+}
+
+impl fmt::Display for Pick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Only => Ok(()),
+            Self::Named(name) => write!(f, ":{name}"),
+            Self::At(at) => write!(f, ":@{at}"),
+        }
+    }
+}
+
+/// Every transport, as an image name begins.
+pub const TRANSPORTS: [&str; 9] = [
+    "docker://",
+    "oci:",
+    "oci-archive:",
+    "docker-archive:",
+    "dir:",
+    "store:",
+    "containers-storage:",
+    "docker-daemon:",
+    "tarball:",
+];
 
 impl FromStr for ImageName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |reason: &str| Error::Name { text: text.to_owned(), reason: reason.to_owned() };
-        let transports = "docker://, oci:, oci-archive:, docker-archive:, dir:, store:";
+        let transports = TRANSPORTS.join(", ");
         let (transport, rest) = text
             .split_once(':')
             .ok_or_else(|| wrong(&format!("it begins with no transport; the transports are {transports}")))?;
@@ -67,12 +129,12 @@ impl FromStr for ImageName {
                 Ok(Self::Docker(reference(name)?.or_latest()))
             }
             "oci" => {
-                let (directory, reference) = split();
-                Ok(Self::Oci { directory: path(directory)?, reference: reference.map(str::to_owned) })
+                let (directory, name) = split();
+                Ok(Self::Oci { directory: path(directory)?, pick: Pick::parse(name).map_err(wrong)? })
             }
             "oci-archive" => {
-                let (file, reference) = split();
-                Ok(Self::OciArchive { file: path(file)?, reference: reference.map(str::to_owned) })
+                let (file, name) = split();
+                Ok(Self::OciArchive { file: path(file)?, pick: Pick::parse(name).map_err(wrong)? })
             }
             "docker-archive" => {
                 let (file, name) = split();
@@ -93,11 +155,33 @@ impl FromStr for ImageName {
                 }
             }
             "dir" => Ok(Self::Dir(path(rest)?)),
-            "store" | "containers-storage" if rest.is_empty() => Err(wrong("the name is empty")),
-            "store" | "containers-storage" => Ok(Self::Store(rest.to_owned())),
+            "store" | "containers-storage" => store(rest).map_err(wrong),
+            "docker-daemon" if rest.contains(':') => Ok(Self::DockerDaemon(rest.to_owned())),
+            "docker-daemon" => Err(wrong("the daemon wants a name with a tag, or an id as sha256:…")),
+            "tarball" => Ok(Self::Tarball(rest.split(':').map(path).collect::<Result<_>>()?)),
             other => Err(wrong(&format!("there is no transport \"{other}\"; the transports are {transports}"))),
         }
     }
+}
+
+/// A store's image, with the place of the store before it in brackets, as containers-storage has it.
+fn store(text: &str) -> std::result::Result<ImageName, &'static str> {
+    let (place, name) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or("a '[' is not closed")?,
+        None => ("", text),
+    };
+    if name.is_empty() {
+        return Err("the name is empty");
+    }
+    let place = place.strip_prefix("overlay@").unwrap_or(place);
+    if place.contains(['@', ':']) {
+        return Err("between the brackets stand the store's directories alone, as ROOT+RUNROOT");
+    }
+    let (root, runroot) = place.split_once('+').unwrap_or((place, ""));
+    let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+    // An id may follow the name, or stand alone: "name@id", "@id".
+    let name = name.strip_prefix('@').unwrap_or(name).to_owned();
+    Ok(ImageName::Store { name, root: path(root), runroot: path(runroot) })
 }
 
 impl fmt::Display for ImageName {
@@ -108,14 +192,24 @@ impl fmt::Display for ImageName {
         };
         match self {
             Self::Docker(reference) => write!(f, "docker://{reference}"),
-            Self::Oci { directory, reference } => with(f, "oci", directory, reference.as_deref()),
-            Self::OciArchive { file, reference } => with(f, "oci-archive", file, reference.as_deref()),
+            Self::Oci { directory, pick } => write!(f, "oci:{}{pick}", directory.display()),
+            Self::OciArchive { file, pick } => write!(f, "oci-archive:{}{pick}", file.display()),
             Self::DockerArchive { file, reference, index } => {
                 let name = reference.as_ref().map(Reference::to_string).or(index.map(|index| format!("@{index}")));
                 with(f, "docker-archive", file, name.as_deref())
             }
             Self::Dir(directory) => write!(f, "dir:{}", directory.display()),
-            Self::Store(name) => write!(f, "store:{name}"),
+            Self::Store { name, root: None, runroot: None } => write!(f, "store:{name}"),
+            Self::Store { name, root, runroot } => {
+                let show = |path: &Option<PathBuf>| path.as_ref().map_or(String::new(), |p| p.display().to_string());
+                let separator = if runroot.is_some() { "+" } else { "" };
+                write!(f, "store:[{}{separator}{}]{name}", show(root), show(runroot))
+            }
+            Self::DockerDaemon(name) => write!(f, "docker-daemon:{name}"),
+            Self::Tarball(files) => {
+                let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+                write!(f, "tarball:{}", files.join(":"))
+            }
         }
     }
 }
@@ -126,7 +220,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_read_is_written(transport in "(docker|oci|oci-archive|docker-archive|dir|store)", rest in "[/:@.a-zA-Z0-9-]{0,40}") {
+        fn what_is_read_is_written(transport in "(docker|oci|oci-archive|docker-archive|dir|store|docker-daemon|tarball)", rest in "[/:@.+\\[\\]a-zA-Z0-9-]{0,40}") {
             if let Ok(name) = format!("{transport}:{rest}").parse::<ImageName>() {
                 proptest::prop_assert_eq!(name.to_string().parse::<ImageName>().unwrap(), name);
             }
@@ -149,12 +243,34 @@ mod tests {
             ("dir:a:b", "dir:a:b"),
             ("store:debian:12", "store:debian:12"),
             ("containers-storage:debian:12", "store:debian:12"),
+            ("containers-storage:[overlay@/a+/b]debian", "store:[/a+/b]debian"),
+            ("store:[/a]debian", "store:[/a]debian"),
+            ("containers-storage:@abc", "store:abc"),
+            ("oci:a:@1", "oci:a:@1"),
+            ("oci-archive:a.tar:@0", "oci-archive:a.tar:@0"),
+            ("docker-daemon:a:1", "docker-daemon:a:1"),
+            ("tarball:a.tar:b.tar", "tarball:a.tar:b.tar"),
         ] {
             assert_eq!(text.parse::<ImageName>().unwrap().to_string(), want, "{text}");
         }
-        for wrong in
-            ["", "debian", "docker:debian", "docker://", "docker://A", "oci:", "dir:", "store:", "docker-archive:a:@x"]
-        {
+        for wrong in [
+            "",
+            "debian",
+            "docker:debian",
+            "docker://",
+            "docker://A",
+            "oci:",
+            "dir:",
+            "store:",
+            "docker-archive:a:@x",
+            "oci:a:@x",
+            "store:[/a",
+            "store:[vfs@/a]x",
+            "store:[/a]",
+            "docker-daemon:a",
+            "tarball:",
+            "tarball:a::b",
+        ] {
             assert!(wrong.parse::<ImageName>().is_err(), "{wrong}");
         }
     }

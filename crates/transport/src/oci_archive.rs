@@ -8,13 +8,14 @@ use hoy_oci::{Descriptor, Digest, Index, REF_NAME};
 
 use crate::archive::Archive;
 use crate::archive_writer::ArchiveWriter;
-use crate::{Destination, Document, Error, Format, Result, Source};
+use crate::{Destination, Document, Error, Format, Incoming, Pick, Result, Source};
 
 /// An image in a tar of an OCI layout.
 #[derive(Debug)]
 pub struct OciArchiveSource {
     archive: Archive,
     descriptor: Descriptor,
+    listed: Vec<Descriptor>,
 }
 
 /// An image to be in a tar of an OCI layout, which holds no other.
@@ -23,6 +24,8 @@ pub struct OciArchiveDestination {
     writer: Mutex<ArchiveWriter>,
     reference: Option<String>,
     name: String,
+    /// What the index lists beside the image.
+    referrers: Mutex<Vec<Descriptor>>,
 }
 
 fn blob_name(digest: &Digest) -> String {
@@ -34,26 +37,27 @@ impl OciArchiveSource {
     ///
     /// # Errors
     /// When it is no such archive, or has no such image.
-    pub fn open(file: &Path, reference: Option<&str>, spool: &Path) -> Result<Self> {
+    pub fn open(file: &Path, pick: &Pick, spool: &Path) -> Result<Self> {
         let archive = Archive::open(file, spool)?;
         let index: Index = serde_json::from_slice(&archive.document("index.json")?)
             .map_err(|e| archive.wrong(format!("its index.json: {e}")))?;
-        let mut found: Vec<Descriptor> = index.manifests;
-        if let Some(reference) = reference {
-            found.retain(|m| m.ref_name() == Some(reference));
-        }
-        let descriptor = match <[Descriptor; 1]>::try_from(found) {
-            Ok([only]) => only,
-            Err(found) => {
-                let reason = match (reference, found.len()) {
-                    (Some(reference), 0) => format!("it has no image named \"{reference}\""),
-                    (None, 0) => "it has no image".to_owned(),
-                    (_, count) => format!("it has {count} images: add the name of one"),
-                };
-                return Err(archive.wrong(reason));
+        let count = index.manifests.len();
+        let mut all = index.manifests.iter();
+        let found = match pick {
+            Pick::Only if count > 1 => {
+                return Err(archive.wrong(format!("it has {count} images: add the name of one, or its place as @N")));
             }
+            Pick::Only => all.next(),
+            Pick::Named(name) => all.find(|m| m.ref_name() == Some(name)),
+            Pick::At(at) => all.nth(*at),
         };
-        Ok(Self { archive, descriptor })
+        let missing = || match pick {
+            Pick::Only => "it has no image".to_owned(),
+            Pick::Named(name) => format!("it has no image named \"{name}\""),
+            Pick::At(at) => format!("it has no image number {at}"),
+        };
+        let descriptor = found.ok_or_else(|| archive.wrong(missing()))?.clone();
+        Ok(Self { archive, descriptor, listed: index.manifests })
     }
 }
 
@@ -79,8 +83,16 @@ impl Source for OciArchiveSource {
         self.archive.document(&blob_name(&descriptor.digest))
     }
 
-    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
-        Ok(Box::new(self.archive.section(&blob_name(&descriptor.digest))?.0))
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
+        Ok(Box::new(self.archive.section_from(&blob_name(&descriptor.digest), offset)?))
+    }
+
+    fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let refers = |m: &&Descriptor| {
+            let bytes = self.archive.document(&blob_name(&m.digest));
+            bytes.is_ok_and(|bytes| crate::referrers::subject(&bytes).is_some_and(|own| own.digest == *subject))
+        };
+        Ok(self.listed.iter().filter(refers).cloned().collect())
     }
 }
 
@@ -97,7 +109,7 @@ impl OciArchiveDestination {
         }
         let writer = Mutex::new(writer);
         let name = format!("\"oci-archive:{}\"", file.display());
-        Ok(Self { writer, reference: reference.map(str::to_owned), name })
+        Ok(Self { writer, reference: reference.map(str::to_owned), name, referrers: Mutex::default() })
     }
 
     fn writer(&self) -> MutexGuard<'_, ArchiveWriter> {
@@ -127,8 +139,10 @@ impl Destination for OciArchiveDestination {
         Ok(self.writer().size(&blob_name(&descriptor.digest)) == Some(descriptor.size))
     }
 
-    fn put_blob(&self, descriptor: &Descriptor, content: &mut dyn Read) -> Result<()> {
-        self.writer().put(&blob_name(&descriptor.digest), descriptor.size, content)
+    fn put_blob(&self, blob: &dyn Incoming) -> Result<bool> {
+        let descriptor = blob.descriptor();
+        self.writer().put(&blob_name(&descriptor.digest), descriptor.size, &mut blob.verified()?)?;
+        Ok(true)
     }
 
     fn put_new_blob(&self, content: &mut dyn Read) -> Result<(Digest, u64)> {
@@ -142,11 +156,19 @@ impl Destination for OciArchiveDestination {
         self.writer().put_bytes(&blob_name(&document.descriptor.digest), &document.bytes)
     }
 
+    fn put_referrer(&self, document: &Document, _: &Digest) -> Result<()> {
+        self.put_manifest(document)?;
+        self.referrers.lock().unwrap_or_else(PoisonError::into_inner).push(document.descriptor.clone());
+        Ok(())
+    }
+
     fn finish(&self, root: &Document) -> Result<()> {
         self.put_manifest(root)?;
         let mut descriptor = root.descriptor.clone();
         descriptor.annotations.extend(self.reference.clone().map(|name| (REF_NAME.to_owned(), name)));
-        let index = serde_json::to_vec(&Index::new(vec![descriptor]));
+        let mut listed = vec![descriptor];
+        listed.append(&mut self.referrers.lock().unwrap_or_else(PoisonError::into_inner));
+        let index = serde_json::to_vec(&Index::new(listed));
         let index = index.map_err(|e| Error::Convert { name: self.name(), reason: e.to_string() })?;
         let mut writer = self.writer();
         writer.put_bytes("index.json", &index)?;

@@ -16,12 +16,12 @@ pub(crate) enum Recompressed<R: Read> {
 }
 
 impl<R: Read> Recompressed<R> {
-    /// The layer `input` in compression `to`.
-    pub(crate) fn new(input: R, to: LayerCompression) -> io::Result<Self> {
+    /// The layer `input` in compression `to`, compressed as hard as `level` says.
+    pub(crate) fn new(input: R, to: LayerCompression, level: Option<i32>) -> io::Result<Self> {
         let plain = Decompressor::detect(input)?;
         Ok(match to {
             LayerCompression::None => Self::Plain(plain),
-            to => Self::Compressed(Box::new(Compressing::new(plain, to)?)),
+            to => Self::Compressed(Box::new(Compressing::new(plain, to, level)?)),
         })
     }
 }
@@ -66,9 +66,9 @@ impl Write for Shared {
 }
 
 impl<R: Read> Compressing<R> {
-    fn new(input: R, to: LayerCompression) -> io::Result<Self> {
+    fn new(input: R, to: LayerCompression, level: Option<i32>) -> io::Result<Self> {
         let written = Shared::default();
-        let compressor = Some(Compressor::new(to, written.clone())?);
+        let compressor = Some(Compressor::with_level(to, level, written.clone())?);
         Ok(Self { input, compressor, written, ready: io::Cursor::default(), buffer: vec![0; BUFFER_BYTES] })
     }
 }
@@ -105,7 +105,7 @@ mod tests {
         let tar: Vec<u8> = (0..3_000_000u32).map(|i| (i / 7 % 251) as u8).collect();
         let to = |input: &[u8], to| {
             let mut output = Vec::new();
-            Recompressed::new(input, to).unwrap().read_to_end(&mut output).unwrap();
+            Recompressed::new(input, to, None).unwrap().read_to_end(&mut output).unwrap();
             output
         };
         for first in [LayerCompression::None, LayerCompression::Gzip, LayerCompression::Zstd] {
@@ -115,7 +115,7 @@ mod tests {
             }
         }
         assert!(
-            Recompressed::new(&[0x1f, 0x8b, 8, 9][..], LayerCompression::None)
+            Recompressed::new(&[0x1f, 0x8b, 8, 9][..], LayerCompression::None, None)
                 .unwrap()
                 .read_to_end(&mut vec![])
                 .is_err()

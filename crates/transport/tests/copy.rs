@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hoy_oci::{Descriptor, Digest, ImageConfig, Manifest, MediaType};
 use hoy_transport::{
-    CopyOptions, Destination, Document, Error, NoObserver, Observer, Outcome, Repository, Result, Source, copy,
+    CopyOptions, Destination, Document, Error, Incoming, NoObserver, Observer, Outcome, Repository, Result, Source,
+    copy,
 };
 
 const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
@@ -58,9 +59,10 @@ impl Source for Memory {
         Err(missing(descriptor.digest))
     }
 
-    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
         let bytes = self.blobs.lock().unwrap().get(&descriptor.digest).cloned();
-        Ok(Box::new(std::io::Cursor::new(bytes.ok_or_else(|| missing(descriptor.digest))?)))
+        let mut bytes = bytes.ok_or_else(|| missing(descriptor.digest))?;
+        Ok(Box::new(std::io::Cursor::new(bytes.split_off(offset as usize))))
     }
 
     fn repository(&self) -> Option<Repository> {
@@ -87,11 +89,12 @@ impl Destination for Memory {
         Ok(self.mounts)
     }
 
-    fn put_blob(&self, descriptor: &Descriptor, content: &mut dyn Read) -> Result<()> {
+    fn put_blob(&self, blob: &dyn Incoming) -> Result<bool> {
         let mut bytes = Vec::new();
-        content.read_to_end(&mut bytes).map_err(|source| Error::Io { doing: "read", path: "x".into(), source })?;
-        self.blobs.lock().unwrap().insert(descriptor.digest, bytes);
-        Ok(())
+        let read = blob.verified()?.read_to_end(&mut bytes);
+        read.map_err(|source| Error::Io { doing: "read", path: "x".into(), source })?;
+        self.blobs.lock().unwrap().insert(blob.descriptor().digest, bytes);
+        Ok(true)
     }
 
     fn put_new_blob(&self, _: &mut dyn Read) -> Result<(Digest, u64)> {

@@ -5,9 +5,10 @@
 mod server;
 
 use std::io::Read;
+use std::sync::{Arc, Mutex};
 
 use hoy_oci::{Descriptor, Digest, MediaType, VerifyingReader};
-use hoy_registry::{Credentials, Error, Options, Registry, Tls};
+use hoy_registry::{Credentials, Error, Options, Registry, Retry, Tls};
 use server::{Request, Server, answer};
 
 const BASIC: &str = "WWW-Authenticate: Basic realm=\"x\"";
@@ -16,7 +17,7 @@ fn registry(server: &Server) -> Registry {
     let mut options = Options::default();
     options.credentials = Some(Credentials::Password { user: "ann".to_owned(), password: "s3cret".to_owned() });
     options.tls = Tls { verify: false, ..Tls::default() };
-    options.retries = 2;
+    options.retry = Retry { times: 2, delay: Some(std::time::Duration::from_millis(10)) };
     Registry::new(&server.address, options)
 }
 
@@ -33,7 +34,7 @@ fn blob(bytes: &[u8]) -> Descriptor {
 }
 
 fn read(registry: &Registry, wanted: &Descriptor) -> Result<Vec<u8>, String> {
-    let reader = registry.blob("a", wanted).map_err(|e| format!("{e:?}"))?;
+    let reader = registry.blob("a", wanted, 0).map_err(|e| format!("{e:?}"))?;
     let mut bytes = Vec::new();
     VerifyingReader::new(reader, wanted).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     Ok(bytes)
@@ -103,7 +104,7 @@ fn an_upload_elsewhere_has_no_credentials() {
     let location = format!("Location: http://{}/upload?state=1", other.address);
     let home = behind_basic(move |_| answer("202 Accepted", &[&location], b""));
     let content = b"cargo";
-    registry(&home).put_blob("a", &blob(content), &mut &content[..]).unwrap();
+    registry(&home).put_blob("a", &blob(content), &mut |_| Ok(Box::new(&content[..]))).unwrap();
     let put = other.requests();
     assert_eq!(put.len(), 1);
     assert!(put[0].line.starts_with("PUT /upload?state=1&digest=sha256:"), "{}", put[0].line);
@@ -211,6 +212,119 @@ fn a_broken_download_is_taken_up_where_it_broke() {
     });
     assert!(read(&registry(&home), &blob(&content)).unwrap() == content);
     assert_eq!(home.requests().iter().filter(|r| r.header("range").is_some()).count(), 1);
+}
+
+#[test]
+fn a_broken_upload_goes_on_at_the_offset_that_the_registry_tells() {
+    let content: Vec<u8> = (0..10_000_000u32).map(|i| (i / 3) as u8).collect();
+    // What has arrived, and for which offset each part was meant.
+    let arrived: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let log = arrived.clone();
+    let seen: Arc<Mutex<usize>> = Arc::default();
+    let home = Server::cutting("127.0.0.1", 4 << 20, move |request, _| {
+        let mut arrived = log.lock().unwrap();
+        let mut seen = seen.lock().unwrap();
+        match request.line.split(' ').next().unwrap() {
+            "POST" => answer("202 Accepted", &["Location: /v2/a/blobs/uploads/1"], b""),
+            "GET" if request.line.contains("/uploads/1") => {
+                // Each cut part has brought 4 MiB, of which this registry has lost the last one.
+                *seen += (4 << 20) - 1;
+                let range = format!("Range: 0-{}", *seen - 1);
+                answer("204 No Content", &[&range, "Location: /v2/a/blobs/uploads/1"], b"")
+            }
+            "PATCH" => {
+                arrived.extend_from_slice(&request.body);
+                let first: usize = request.header("content-range").unwrap().split('-').next().unwrap().parse().unwrap();
+                assert_eq!(first, *seen);
+                answer("202 Accepted", &["Location: /v2/a/blobs/uploads/2"], b"")
+            }
+            "PUT" => {
+                assert!(request.line.contains("/uploads/2?digest=sha256:"), "{}", request.line);
+                answer("201 Created", &[], b"")
+            }
+            _ => answer("200 OK", &[], b""),
+        }
+    });
+    let (bytes, mut opened) = (content.clone(), Vec::new());
+    let mut open = |offset: u64| {
+        opened.push(offset);
+        Ok(Box::new(std::io::Cursor::new(bytes[offset as usize..].to_vec())) as Box<dyn Read>)
+    };
+    registry(&home).put_blob("a", &blob(&content), &mut open).unwrap();
+    assert_eq!(opened, [0, (4 << 20) - 1, 2 * ((4 << 20) - 1)]);
+    assert!(*arrived.lock().unwrap() == content[2 * ((4 << 20) - 1)..], "the last part came whole");
+}
+
+#[test]
+fn an_upload_that_the_registry_says_is_longer_than_the_blob_is_begun_anew() {
+    let content = vec![7; 5 << 20];
+    let home = Server::cutting("127.0.0.1", 1 << 20, move |request, _| match request.line.split(' ').next().unwrap() {
+        "POST" => answer("202 Accepted", &["Location: /v2/a/blobs/uploads/1"], b""),
+        "GET" => answer("204 No Content", &["Range: 0-18446744073709551614", "Location: /x"], b""),
+        _ => answer("200 OK", &[], b""),
+    });
+    let mut offsets = Vec::new();
+    let sent = registry(&home).put_blob("a", &blob(&content), &mut |offset| {
+        offsets.push(offset);
+        Ok(Box::new(std::io::repeat(7).take(5 << 20)))
+    });
+    assert!(sent.is_err() && offsets.iter().all(|offset| *offset == 0), "{offsets:?}");
+}
+
+#[test]
+fn a_download_goes_on_at_an_offset_and_lies_about_it_are_seen() {
+    let home = Server::start("127.0.0.1", |request, _| match request.header("range") {
+        Some("bytes=4-") if request.line.contains("/b/") => {
+            answer("206 Partial Content", &["Content-Range: bytes 0-8/9"], b"the cargo")
+        }
+        Some("bytes=4-") if request.line.contains("/c/") => answer("200 OK", &[], b"the cargo"),
+        Some("bytes=4-") => answer("206 Partial Content", &["Content-Range: bytes 4-8/9"], b"cargo"),
+        _ => answer("404 Not Found", &[], b""),
+    });
+    let wanted = blob(b"the cargo");
+    let registry = registry(&home);
+    let read = |repository: &str| {
+        let mut bytes = Vec::new();
+        registry.blob(repository, &wanted, 4).map(|mut reader| reader.read_to_end(&mut bytes).unwrap()).map(|_| bytes)
+    };
+    assert_eq!(read("a").unwrap(), b"cargo");
+    assert_eq!(read("c").unwrap(), b"cargo", "a server without ranges sends all");
+    assert!(format!("{:?}", read("b").unwrap_err()).contains("another part"));
+}
+
+#[test]
+fn a_cut_every_few_bytes_is_borne_and_no_progress_is_not() {
+    let content: Vec<u8> = (0..9_000_000u32).map(|i| (i / 5) as u8).collect();
+    let whole = content.clone();
+    let home = Server::start("127.0.0.1", move |request, _| {
+        let range = request.header("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+        let from: usize = range.unwrap_or(0);
+        let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
+        let mut cut = answer(status, &[], &whole[from..]);
+        // Headers and a little more than a MiB; nothing at all near the end of another repository's.
+        let stuck = request.line.contains("/stuck/") && from > 4_000_000;
+        cut.truncate(if stuck { 90 } else { 1_100_000 });
+        cut
+    });
+    assert!(read(&registry(&home), &blob(&content)).unwrap() == content, "eight cuts with two tries each");
+    let reader = registry(&home).blob("stuck", &blob(&content), 0).unwrap();
+    let mut bytes = Vec::new();
+    assert!(VerifyingReader::new(reader, &blob(&content)).read_to_end(&mut bytes).is_err());
+    assert!(home.requests().iter().filter(|r| r.line.contains("/stuck/")).count() < 12);
+}
+
+#[test]
+fn patience_has_a_limit() {
+    let home = Server::start("127.0.0.1", |request, _| {
+        if request.line.contains("/v2/ ") {
+            return answer("200 OK", &[], b"");
+        }
+        answer("503 Down", &["Retry-After: 86400"], b"")
+    });
+    let start = std::time::Instant::now();
+    assert!(registry(&home).manifest("a", "1").unwrap_err().is_temporary());
+    assert_eq!(home.requests().iter().filter(|r| r.line.contains("manifests")).count(), 1, "asked again never");
+    assert!(start.elapsed() < std::time::Duration::from_secs(3600));
 }
 
 #[test]

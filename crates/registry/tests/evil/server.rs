@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 pub(crate) struct Request {
     pub(crate) line: String,
     headers: Vec<(String, String)>,
+    /// As much of it as came before the connection was cut.
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
@@ -36,6 +38,15 @@ pub(crate) fn answer(status: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
 impl Server {
     /// Answers each request by `act`, which is given the request and how many came before it.
     pub(crate) fn start(ip: &str, act: impl Fn(&Request, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::cutting(ip, u64::MAX, act)
+    }
+
+    /// The same, which hangs up on whoever sends a body of more than `cut` bytes once it has that many.
+    pub(crate) fn cutting(
+        ip: &str,
+        cut: u64,
+        act: impl Fn(&Request, usize) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
@@ -43,7 +54,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (shared, act) = (shared.clone(), act.clone());
-                std::thread::spawn(move || serve(stream.unwrap(), &shared, &*act));
+                std::thread::spawn(move || serve(stream.unwrap(), cut, &shared, &*act));
             }
         });
         Self { address, seen }
@@ -54,7 +65,7 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, seen: &Mutex<Vec<Request>>, act: &dyn Fn(&Request, usize) -> Vec<u8>) {
+fn serve(stream: TcpStream, cut: u64, seen: &Mutex<Vec<Request>>, act: &dyn Fn(&Request, usize) -> Vec<u8>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut out = stream;
     let first = reader.fill_buf().ok().and_then(|bytes| bytes.first().copied());
@@ -73,13 +84,17 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Request>>, act: &dyn Fn(&Request, u
     }
     let Some((line, headers)) = lines.split_first() else { return };
     let split = |h: &String| h.split_once(':').map(|(n, v)| (n.to_owned(), v.trim().to_owned()));
-    let request = Request { line: line.clone(), headers: headers.iter().filter_map(split).collect() };
+    let headers = headers.iter().filter_map(split).collect();
+    let mut request = Request { line: line.clone(), headers, body: Vec::new() };
     let length = request.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
-    std::io::copy(&mut reader.take(length), &mut std::io::sink()).unwrap_or_default();
+    reader.take(u64::min(length, cut)).read_to_end(&mut request.body).unwrap_or_default();
     let count = {
         let mut seen = seen.lock().unwrap();
         seen.push(request.clone());
         seen.len() - 1
     };
+    if length > cut {
+        return;
+    }
     out.write_all(&act(&request, count)).unwrap_or_default();
 }
