@@ -5,6 +5,7 @@
 
 mod broken;
 mod bundle;
+mod calls;
 mod debian;
 mod images;
 mod leftovers;
@@ -17,10 +18,12 @@ mod skip;
 mod socket;
 mod traced;
 mod user;
+mod victim;
 mod vm;
 
 pub use broken::{broken, cases, damaged, full_config};
 pub use bundle::{Bundle, cannot, runtime_under_test};
+pub use calls::Call;
 pub use debian::{debian_layout, listing};
 pub use images::{busybox_layout, busybox_root, busybox_store, many_files, many_layers};
 pub use leftovers::Machine;
@@ -31,6 +34,7 @@ pub use run::{Out, Run};
 pub use sandbox::Sandbox;
 pub use skip::{has, need, need_root, need_shared, skip};
 pub use socket::receive_at;
-pub use traced::{At, Seen, traced};
+pub use traced::{At, Deed, Plan, Seen, traced, traced_by};
 pub use user::User;
+pub use victim::{Disturbed, Trial, Victim};
 pub use vm::{in_user_unit, need_vm};

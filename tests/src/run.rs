@@ -132,6 +132,12 @@ impl Run {
         self.command.spawn().unwrap_or_else(|e| panic!("start {}: {e}", self.shown))
     }
 
+    /// Starts it and leaves it running; what it says goes to these files.
+    pub(crate) fn spawn_to(mut self, stdout: std::fs::File, stderr: std::fs::File) -> Child {
+        self.command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        self.command.spawn().unwrap_or_else(|e| panic!("start {}: {e}", self.shown))
+    }
+
     /// Runs it to its end: its exit code, or 128 and the signal's number. What it and those it leaves behind say on
     /// standard error is added to the file `stderr`.
     ///

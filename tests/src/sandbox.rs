@@ -69,6 +69,14 @@ impl Sandbox {
         out.stdout.split_whitespace().next().and_then(|n| n.parse().ok()).expect("du prints a number")
     }
 
+    /// Ends what its programs left running, and unmounts what is mounted below it.
+    pub fn quiet(&self) {
+        let path = self.path("");
+        let path = path.components().as_path();
+        Self::end_holders(path, self.user);
+        Self::unmount_all(path);
+    }
+
     /// Ends what the sandbox's programs left running: the process that keeps an ordinary user's mounts, and containers,
     /// which have their root file system below the sandbox. Any other process of the tests may have a copy of a mount.
     fn end_holders(path: &Path, user: User) {

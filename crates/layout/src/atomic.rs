@@ -1,9 +1,9 @@
 //! Files that appear whole or not at all.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use hoy_sys::rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, flock, fsync, linkat};
@@ -144,9 +144,29 @@ pub(crate) fn keep_old(path: &Path, backup: &Path) -> Result<()> {
 }
 
 fn sync_directory_of(path: &Path) -> Result<()> {
-    let directory = parent(path);
-    let opened = File::open(directory).map_err(Error::io("open", directory))?;
-    fsync(&opened).map_err(Error::io("sync", directory))
+    sync(parent(path))
+}
+
+/// Makes what a file holds, or which names a directory has, durable.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sync(path: &Path) -> Result<()> {
+    let opened = File::open(path).map_err(Error::io("open", path))?;
+    fsync(&opened).map_err(Error::io("sync", path))
+}
+
+/// Makes the directory at `path`, and those above it, where they are missing.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    // mkdir(2) says of everything that stands there already that it exists, and of a disk that fails too.
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("look at", path)(e)),
+        _ => DirBuilder::new().recursive(true).mode(mode).create(path).map_err(Error::io("create", path)),
+    }
 }
 
 fn parent(path: &Path) -> &Path {

@@ -120,8 +120,16 @@ impl ContainerDir {
     }
 
     /// Its creation was finished. A power cut leaves the record of a container that need not survive one empty.
-    pub fn is_whole(&self) -> bool {
-        std::fs::metadata(self.path.join("storage.json")).is_ok_and(|metadata| metadata.len() > 0)
+    ///
+    /// # Errors
+    /// [`Error::Io`] when that cannot be found out: what may be a container is not garbage.
+    pub fn is_whole(&self) -> Result<bool> {
+        let path = self.path.join("storage.json");
+        match std::fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.len() > 0),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(false),
+            Err(e) => Err(Error::io("look at", &path)(e)),
+        }
     }
 
     /// The overlay's upper directory: everything that changed since the image.

@@ -1,8 +1,7 @@
 //! The OCI image layout (image-spec image-layout.md).
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use hoy_oci::{
@@ -11,7 +10,7 @@ use hoy_oci::{
 };
 
 use crate::atomic::keep_old;
-use crate::{BlobWriter, Error, Lock, Result, write_file};
+use crate::{BlobWriter, Error, Lock, Result, make_directory, write_file};
 
 const LAYOUT_FILE: &str = "oci-layout";
 const INDEX_FILE: &str = "index.json";
@@ -83,10 +82,12 @@ impl ImageLayout {
 
     fn create(path: PathBuf) -> Result<Self> {
         let blobs = path.join("blobs/sha256");
-        DirBuilder::new().recursive(true).mode(0o755).create(&blobs).map_err(Error::io("create", &blobs))?;
+        make_directory(&blobs, 0o755)?;
         let layout = Self { path, alternates: Vec::new() };
         let lock = layout.lock_index()?;
-        if !layout.path.join(INDEX_FILE).exists() {
+        let index = layout.path.join(INDEX_FILE);
+        // One that cannot be looked at is there.
+        if !index.try_exists().map_err(Error::io("look at", &index))? {
             layout.write_index(&Index::new(Vec::new()))?;
         }
         // The marker comes last: a directory that has it is whole.

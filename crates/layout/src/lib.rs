@@ -13,7 +13,7 @@ mod lock;
 mod roots;
 mod store;
 
-pub use atomic::{TEMPORARY_PREFIX, write_file, write_volatile_file};
+pub use atomic::{TEMPORARY_PREFIX, make_directory, sync, write_file, write_volatile_file};
 pub use blob::BlobWriter;
 pub use container::{Container, ContainerDir, ContainerId};
 pub use error::{Error, Result};

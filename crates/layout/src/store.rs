@@ -1,13 +1,11 @@
 //! The store: an OCI layout with a layer cache and containers beside the blobs.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use hoy_oci::{Digest, Platform, Reference};
 
 use crate::additional::Additional;
-use crate::{ContainerDir, ContainerId, Error, Image, ImageLayout, Lock, NamedImage, Result, Roots};
+use crate::{ContainerDir, ContainerId, Error, Image, ImageLayout, Lock, NamedImage, Result, Roots, make_directory};
 
 /// The store on disk (hoy-layout(5)).
 #[derive(Debug, Clone)]
@@ -33,7 +31,7 @@ impl Store {
         let store = Self { layout, runroot: roots.runroot.clone(), additional };
         // Setuid files of images are nobody else's to run, even when ROOT was made by somebody who let others in.
         for dir in [store.layers(), store.containers()] {
-            DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(Error::io("create", &dir))?;
+            make_directory(&dir, 0o700)?;
         }
         Ok(store)
     }
@@ -141,8 +139,11 @@ impl Store {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&path).map_err(Error::io("read", &path))? {
             let name = entry.map_err(Error::io("read", &path))?.file_name();
-            let id = name.to_str().and_then(|text| text.parse::<ContainerId>().ok());
-            found.extend(id.map(|id| self.container_dir(id)).filter(ContainerDir::is_whole));
+            let Some(id) = name.to_str().and_then(|text| text.parse::<ContainerId>().ok()) else { continue };
+            let dir = self.container_dir(id);
+            if dir.is_whole()? {
+                found.push(dir);
+            }
         }
         found.sort_by(|a, b| a.id().cmp(b.id()));
         Ok(found)
@@ -223,7 +224,7 @@ impl Store {
 
 /// Makes a directory that only its owner can enter; refuses one that somebody else owns.
 fn make_private(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io("create", path))?;
+    make_directory(path, 0o700)?;
     let metadata = std::fs::symlink_metadata(path).map_err(Error::io("look at", path))?;
     let owner = std::os::unix::fs::MetadataExt::uid(&metadata);
     let me = hoy_sys::rustix::process::geteuid().as_raw();

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use hoy_layout::{Lock, Store, write_file};
+use hoy_layout::{Lock, Store, write_volatile_file};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -115,7 +115,7 @@ pub fn find_or_start(runroot: &Path, mut command: Command) -> Result<Holder> {
     if let Some(holder) = find(runroot) {
         return Ok(holder);
     }
-    let failed = |source| Error::Namespace { call: "start the process that keeps mounts", source };
+    let failed = |error: std::io::Error| Error::Holder(error.to_string());
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(failed)?;
     let mut said = String::new();
@@ -128,7 +128,8 @@ pub fn find_or_start(runroot: &Path, mut command: Command) -> Result<Holder> {
             let status = child.wait().map_err(failed)?;
             let said = said.trim().to_owned();
             match status.code() == Some(IMPOSSIBLE.into()) {
-                true => Err(failed(std::io::Error::other(said))),
+                true => Err(Error::Namespace { call: "keep mounts", source: std::io::Error::other(said) }),
+                false if said.is_empty() => Err(Error::Holder(format!("the process for it ended with {status}"))),
                 false => Err(Error::Holder(said)),
             }
         }
@@ -149,7 +150,8 @@ pub fn hold(runroot: &Path) -> Result<()> {
     let start_time = start_time(pid).ok_or_else(|| failed("read the start time")(Errno::NOENT))?;
     let path = runroot.join(RECORD);
     let bytes = serde_json::to_vec(&Record { pid, start_time, boot_id: boot::id()? });
-    write_file(&path, &bytes.map_err(|e| Error::io("write", &path)(std::io::Error::other(e)))?)?;
+    // The process does not live longer than what is in memory.
+    write_volatile_file(&path, &bytes.map_err(|e| Error::io("write", &path)(std::io::Error::other(e)))?)?;
     let null =
         File::options().read(true).write(true).open("/dev/null").map_err(Error::io("open", Path::new("/dev/null")))?;
     std::io::stdout().flush().unwrap_or_default();

@@ -165,6 +165,7 @@ fn run_helper(map: Map, pid: u32, id: u32, ranges: &[Range]) -> Result<()> {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', ", ");
+            let said = if said.is_empty() { format!("it ended with {}", output.status) } else { said };
             let remedy = format!("{helper} must be setuid root or have CAP_SETUID, and the range be the user's own");
             Err(Error::Ids { what: format!("{what}: {said}"), remedy })
         }

@@ -38,7 +38,11 @@ impl Standing {
 /// # Errors
 /// [`Error::Namespace`] where user namespaces are not allowed; [`Error::Ids`].
 pub fn create(mut mapper: Command) -> Result<()> {
-    let lost = |source| Error::Namespace { call: "start the process that maps ids", source };
+    // That one was killed says nothing about what is allowed here.
+    let lost = |error: std::io::Error| Error::Ids {
+        what: format!("ask the process that maps ids: {error}"),
+        remedy: "try again".to_owned(),
+    };
     let mut mapper = mapper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(lost)?;
     let unshared = hoy_sys::userns::unshare_user_and_mounts();
     let mut said = String::new();

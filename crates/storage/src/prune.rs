@@ -147,7 +147,7 @@ fn containers(store: &Store, pruned: &mut Pruned) -> Result<()> {
     for name in names(&store.containers())? {
         let Ok(id) = name.parse() else { continue };
         let dir = store.container_dir(id);
-        if dir.is_whole() {
+        if dir.is_whole()? {
             continue;
         }
         match dir.try_lock()? {
