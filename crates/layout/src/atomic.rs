@@ -25,18 +25,27 @@ pub(crate) struct Temporary {
 
 impl Temporary {
     pub(crate) fn create_in(directory: &Path, mode: u32) -> Result<Self> {
-        let path = directory.join(format!("{TEMPORARY_PREFIX}{}", random_hex(8)?));
-        let file = OpenOptions::new()
-            .write(true)
-            .read(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&path)
-            .map_err(Error::io("create", &path))?;
-        let temporary = Self { file, path, done: false, keep_from: None };
-        flock(temporary.file.as_fd(), FlockOperation::NonBlockingLockExclusive)
-            .map_err(Error::io("lock", &temporary.path))?;
-        Ok(temporary)
+        loop {
+            let path = directory.join(format!("{TEMPORARY_PREFIX}{}", random_hex(8)?));
+            let mut options = OpenOptions::new();
+            let options = options.write(true).read(true).create_new(true).mode(mode);
+            let file = options.open(&path).map_err(Error::io("create", &path))?;
+            let temporary = Self { file, path, done: false, keep_from: None };
+            temporary.lock()?;
+            // Whoever tidies up may have found it before it was locked.
+            if temporary.file.metadata().map_err(Error::io("look at", &temporary.path))?.nlink() > 0 {
+                return Ok(temporary);
+            }
+        }
+    }
+
+    fn lock(&self) -> Result<()> {
+        while let Err(errno) = flock(self.file.as_fd(), FlockOperation::LockExclusive) {
+            if errno != hoy_sys::rustix::io::Errno::INTR {
+                return Err(Error::io("lock", &self.path)(errno));
+            }
+        }
+        Ok(())
     }
 
     /// The temporary of this name, with what an earlier process left in it; waits while another one writes it.
@@ -53,17 +62,16 @@ impl Temporary {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .map_err(Error::io("create", &path))?;
-        while let Err(errno) = flock(file.as_fd(), FlockOperation::LockExclusive) {
-            if errno != hoy_sys::rustix::io::Errno::INTR {
-                return Err(Error::io("lock", &path)(errno));
-            }
-        }
-        let opened = file.metadata().map_err(Error::io("look at", &path))?;
+        // Nothing is lost by leaving it where it is when something goes wrong before it is ours.
+        let mut temporary = Self { file, path, done: false, keep_from: Some(0) };
+        temporary.lock()?;
+        let opened = temporary.file.metadata().map_err(Error::io("look at", &temporary.path))?;
         let is_same = |named: std::fs::Metadata| (named.dev(), named.ino()) == (opened.dev(), opened.ino());
-        if !std::fs::symlink_metadata(&path).is_ok_and(is_same) {
+        if !std::fs::symlink_metadata(&temporary.path).is_ok_and(is_same) {
             return Ok(None);
         }
-        Ok(Some(Self { file, path, done: false, keep_from: None }))
+        temporary.keep_from(None);
+        Ok(Some(temporary))
     }
 
     /// Leaves the file where it is for a later [`Temporary::reopen`] when it is dropped with this many bytes or more.

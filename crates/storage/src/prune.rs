@@ -11,6 +11,12 @@ use crate::directory::{remove_tree, remove_whole, space};
 use crate::reach::Reachable;
 use crate::{Error, Result};
 
+/// A temporary that is so old, and that nobody holds a lock on, is of no use to anybody.
+const LONG_AGO: Duration = Duration::from_secs(3600);
+
+/// How the names of records begin that one program makes for another, which nobody holds a lock on.
+const HANDED_OVER: &str = ".tmp-run-";
+
 /// What is pruned beside garbage.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PruneOptions {
@@ -97,9 +103,10 @@ pub(crate) fn remove_layer(store: &Store, id: &str) -> Result<()> {
     remove_whole(&store.layers().join(id))
 }
 
-/// A temporary that nobody holds a lock on is garbage. Its writers hold a lease, the index's lock, or the file's own.
+/// A temporary that nobody holds a lock on is garbage.
 fn temporaries(store: &Store, pruned: &mut Pruned) -> Result<()> {
-    for directory in [store.layers(), store.containers(), store.root().join("blobs/sha256")] {
+    let runroot = store.runroot().to_owned();
+    for directory in [store.layers(), store.containers(), store.root().join("blobs/sha256"), runroot] {
         temporaries_in(&directory, Duration::ZERO, pruned)?;
     }
     for container in store.all_containers()? {
@@ -111,7 +118,7 @@ fn temporaries(store: &Store, pruned: &mut Pruned) -> Result<()> {
 
 /// Removes what killed commands left in the layer cache long ago; for whoever is about to need the space.
 pub(crate) fn old_temporaries(layers: &Path) -> Result<()> {
-    temporaries_in(layers, Duration::from_secs(3600), &mut Pruned::default())
+    temporaries_in(layers, LONG_AGO, &mut Pruned::default())
 }
 
 fn temporaries_in(directory: &Path, older_than: Duration, pruned: &mut Pruned) -> Result<()> {
@@ -124,7 +131,8 @@ fn temporaries_in(directory: &Path, older_than: Duration, pruned: &mut Pruned) -
         // Two that tidy up may meet.
         let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
         let age = metadata.modified().ok().and_then(|time| time.elapsed().ok()).unwrap_or_default();
-        if age < older_than {
+        let is_handed_over = name.starts_with(HANDED_OVER);
+        if age < if is_handed_over { LONG_AGO } else { older_than } {
             continue;
         }
         pruned.add(&path);
