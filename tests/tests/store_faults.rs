@@ -22,7 +22,10 @@ fn fail_everywhere(victim: &Victim, name: &str, command: &dyn Fn() -> Run, repea
                 *unheeded.entry(at.to_owned()).or_default() += 1;
                 Ok(())
             }
-            1 if run.stderr.contains(words) && (run.stderr.contains('"') || run.stderr.contains("sha256:")) => Ok(()),
+            // 125 is what buildah fails with.
+            1 | 125 if run.stderr.contains(words) && (run.stderr.contains('"') || run.stderr.contains("sha256:")) => {
+                Ok(())
+            }
             status => Err(format!("exit code {status}, and it says not what failed")),
         };
         let (done, all) = trial.everywhere(&counts, Deed::Fail(errno), &mut look);

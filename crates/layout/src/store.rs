@@ -152,18 +152,27 @@ impl Store {
     /// The container with this id, unique id prefix, or name.
     ///
     /// # Errors
-    /// [`Error::NoContainer`], [`Error::WhichContainer`], [`Error::Io`].
+    /// [`Error::NoContainer`], [`Error::WhichContainer`], [`Error::Io`], also when none has the name and
+    /// the disk did not give all records.
     pub fn find_container(&self, text: &str) -> Result<ContainerDir> {
         let all = self.all_containers()?;
-        let named = |dir: &&ContainerDir| dir.container().is_ok_and(|c| c.name == text);
-        if let Some(dir) = all.iter().find(|dir| dir.id().as_str() == text).or_else(|| all.iter().find(named)) {
+        if let Some(dir) = all.iter().find(|dir| dir.id().as_str() == text) {
             return Ok(dir.clone());
         }
-        let mut matching = all.into_iter().filter(|dir| !text.is_empty() && dir.id().as_str().starts_with(text));
+        let mut unreadable = None;
+        for dir in &all {
+            match dir.container() {
+                Ok(container) if container.name == text => return Ok(dir.clone()),
+                // One that was removed meanwhile is not it.
+                Err(error @ Error::Io { .. }) if !error.is_not_found() => unreadable = Some(error),
+                _ => {}
+            }
+        }
+        let mut matching = all.iter().filter(|dir| !text.is_empty() && dir.id().as_str().starts_with(text));
         match (matching.next(), matching.next()) {
-            (Some(only), None) => Ok(only),
+            (Some(only), None) => Ok(only.clone()),
             (Some(_), Some(_)) => Err(Error::WhichContainer(text.to_owned())),
-            (None, _) => Err(Error::NoContainer(text.to_owned())),
+            (None, _) => Err(unreadable.unwrap_or_else(|| Error::NoContainer(text.to_owned()))),
         }
     }
 

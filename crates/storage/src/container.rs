@@ -1,8 +1,7 @@
 //! Containers of the store: an upper directory each, mounted over the layers of an image.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use hoy_layer::OverlayXattrs;
@@ -322,7 +321,7 @@ fn discard(dir: &ContainerDir, container: &Container) {
 }
 
 pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<()> {
-    DirBuilder::new().mode(mode).recursive(true).create(path).map_err(Error::io("create", path))
+    Ok(hoy_layout::make_directory(path, mode)?)
 }
 
 fn mount_at(cache: &Cache<'_>, dir: &ContainerDir, container: &Container) -> Result<()> {

@@ -1,8 +1,7 @@
 //! An image as a plain directory tree, without mounts.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use hoy_layer::{Entry, Kind};
@@ -25,8 +24,9 @@ pub fn unpack_image(store: &Store, image: &Image, directory: &Path) -> Result<u6
 /// [`unpack_image`] for a caller that holds a lease.
 pub(crate) fn unpack_into(store: &Store, image: &Image, directory: &Path) -> Result<u64> {
     let layers = layers_of(image)?;
-    DirBuilder::new().mode(0o755).recursive(true).create(directory).map_err(Error::io("create", directory))?;
-    if std::fs::read_dir(directory).map_err(Error::io("read", directory))?.next().is_some() {
+    hoy_layout::make_directory(directory, 0o755)?;
+    let mut entries = std::fs::read_dir(directory).map_err(Error::io("read", directory))?;
+    if entries.next().transpose().map_err(Error::io("read", directory))?.is_some() {
         return Err(Error::NotEmpty(directory.to_owned()));
     }
     let root = File::open(directory).map_err(Error::io("open", directory))?;
