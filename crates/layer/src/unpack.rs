@@ -292,18 +292,24 @@ impl<'a> Unpacker<'a> {
         if target == entry.path {
             return Ok(());
         }
-        let missing = || match self.flavour {
+        let flavour = self.flavour;
+        let missing = || match flavour {
             Flavour::Overlay(_) => {
                 Error::parents(&entry.path, "its hard link leads to a file that is not in this layer")
             }
             Flavour::Plain => Error::refused(&entry.path, "its hard link leads to a file that does not exist"),
         };
+        // A disk that fails says nothing about what is there.
+        let unseen = |errno| match errno {
+            Errno::IO => Error::io("look at", &target)(errno),
+            _ => missing(),
+        };
         let (target_parent, target_name) = split(&target);
         if target_name.is_empty() {
             return Err(Error::refused(&entry.path, "it is a hard link to a directory"));
         }
-        let target_parent = self.places.existing(target_parent).map_err(|_| missing())?;
-        let stat = statat(&target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| missing())?;
+        let target_parent = self.places.existing(target_parent).map_err(unseen)?;
+        let stat = statat(&target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW).map_err(unseen)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => return Err(Error::refused(&entry.path, "it is a hard link to a directory")),
             FileType::CharacterDevice if is_whiteout(&stat) => return Err(missing()),
