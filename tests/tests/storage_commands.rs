@@ -1,9 +1,11 @@
 //! Commands about a store as a whole: doctor, export, tree, reset.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
 use hoy_tests::{Run, Sandbox, User, busybox_store, need_root};
+use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
 fn findings(sandbox: &Sandbox, code: i32) -> Vec<(String, String)> {
@@ -123,4 +125,17 @@ fn reset_as_root() {
 #[test]
 fn reset_as_user() {
     is_reset(User::Sub);
+}
+
+/// Programs that write into one pipe at once do not mix their lines: this pipe gives back what was written at once.
+#[test]
+fn a_line_is_written_whole() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let (ours, theirs) = pipe_with(PipeFlags::DIRECT).unwrap();
+    let mut run = sandbox.run("hoy-storage").args(["create", "busybox"]);
+    run.command().stdout(theirs);
+    assert_eq!(run.output().status, 0);
+    let mut written = [0; 100];
+    let len = File::from(ours).read(&mut written).unwrap();
+    assert_eq!((len, written[len - 1]), (65, b'\n'), "{}", String::from_utf8_lossy(&written));
 }

@@ -37,6 +37,12 @@ impl Write for Stdout {
         self.0.write(bytes).map_err(closed)
     }
 
+    /// A line goes out whole, also where several programs write to one file: a mere `write` of its end comes after what was
+    /// kept of its beginning.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes).map_err(closed)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush().map_err(closed)
     }
