@@ -74,8 +74,8 @@ fn twenty_power_cuts() {
     make_disk(&sandbox, &disk);
 
     let mut states: BTreeMap<String, String> = BTreeMap::new();
-    let mut changes = 0;
-    for cut in 0..=CUTS {
+    let (mut changes, mut cut, mut broken) = (0, 0, 0);
+    while cut <= CUTS {
         let lines: Vec<String> = states.iter().map(|(name, state)| format!("{state} {name}\n")).collect();
         fs::write(&known, lines.concat()).unwrap();
         let (mut machine, mut said) = start(&disk, cut, &known);
@@ -97,8 +97,14 @@ fn twenty_power_cuts() {
                 });
             }
         }
-        machine.wait().unwrap();
-        assert!(is_ready, "after {cut} power cuts");
-        eprintln!("{cut} power cuts survived, {changes} changes acknowledged");
+        let status = machine.wait().unwrap();
+        if is_ready {
+            eprintln!("{cut} power cuts survived, {changes} changes acknowledged");
+            cut += 1;
+        } else {
+            // The emulator itself breaks now and then.
+            broken += 1;
+            assert!(status.code() == Some(125) && broken < 5, "after {cut} power cuts: {status}");
+        }
     }
 }
