@@ -64,12 +64,20 @@ impl Check<'_> {
             if !path.is_dir() {
                 continue;
             }
+            let mut damage = Damage::new(DamageKind::Altered, &path, "");
+            (damage.images, damage.containers) = users.of_layer(&name);
+            if let Recipe::On(_, below) = &recipe
+                && let Some(lower) = below.iter().find(|lower| self.is_altered(&cache.path(lower)))
+            {
+                damage.problem = format!("it lies on layer {lower}, which is altered");
+                damage.remedy = Some("repair again when that one is mended".to_owned());
+                self.found.push(damage);
+                continue;
+            }
             let made = make(&cache, &recipe).and_then(|(temporary, tree)| {
                 let found = differences(&tree, &path, record.has_root_entry)?;
                 Ok((temporary, tree, found))
             });
-            let mut damage = Damage::new(DamageKind::Altered, &path, "");
-            (damage.images, damage.containers) = users.of_layer(&name);
             match made {
                 Ok((_, _, found)) if found.is_empty() => {}
                 Ok((temporary, tree, found)) => {
@@ -93,6 +101,12 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Whether a layer was found to be altered, and still is.
+    fn is_altered(&self, layer: &Path) -> bool {
+        let of_it = |damage: &&Damage| damage.kind == DamageKind::Altered && damage.path.starts_with(layer);
+        self.found.iter().filter(of_it).any(Damage::is_left)
+    }
+
     /// Why an unpacked layer cannot be replaced: a mount that shows it.
     fn user_of(&self, name: &str) -> Result<Option<String>> {
         for mounted in crate::mounted_images(self.store) {
@@ -113,8 +127,8 @@ impl Check<'_> {
         Ok(None)
     }
 
-    /// The directories that images and containers have in the cache, and how each is made.
-    fn recipes(&self, cache: &Cache<'_>, users: &Users) -> BTreeMap<String, Recipe> {
+    /// The directories that images and containers have in the cache, and how each is made; those first that others lie on.
+    fn recipes(&self, cache: &Cache<'_>, users: &Users) -> Vec<(String, Recipe)> {
         let mut recipes = BTreeMap::new();
         let platform = Platform::host();
         let of_names = users.images.iter().filter_map(|(_, entry, _)| self.store.layout().image(entry, &platform).ok());
@@ -127,26 +141,34 @@ impl Check<'_> {
                 add(cache, &image, maps, &mut recipes);
             }
         }
-        recipes
+        let mut all: Vec<(String, (usize, Recipe))> = recipes.into_iter().collect();
+        all.sort_by_key(|(_, (height, _))| *height);
+        all.into_iter().map(|(name, (_, recipe))| (name, recipe)).collect()
     }
 }
 
-fn add(cache: &Cache<'_>, image: &Image, maps: Option<&hoy_oci::IdMaps>, recipes: &mut BTreeMap<String, Recipe>) {
+/// Adds the directories of an image, each with how many layers must be right before it can be made.
+fn add(
+    cache: &Cache<'_>,
+    image: &Image,
+    maps: Option<&hoy_oci::IdMaps>,
+    recipes: &mut BTreeMap<String, (usize, Recipe)>,
+) {
     let Ok(layers) = layers_of(image) else { return };
     for maps in [None, maps] {
-        recipes.insert(flat_name(&layers, maps), Recipe::Flat(layers.clone(), maps.cloned()));
+        recipes.insert(flat_name(&layers, maps), (0, Recipe::Flat(layers.clone(), maps.cloned())));
     }
     let mut below: Option<Vec<String>> = Some(Vec::new());
     let mut chain = None;
     for layer in layers {
         let (diff_id, id) = (layer.diff_id.hex(), chain_id(chain.as_ref(), &layer.diff_id));
         chain = Some(id);
-        recipes.entry(diff_id.clone()).or_insert_with(|| Recipe::Alone(layer.clone()));
+        recipes.entry(diff_id.clone()).or_insert_with(|| (0, Recipe::Alone(layer.clone())));
         // What lies below it is known as long as the records are there.
         let Some(stack) = &mut below else { continue };
         match cache.usable(&diff_id).map(|record| cache.stands_on(&record, stack).map(|on| (record, on))) {
             Some(Ok((_, true))) => {
-                recipes.entry(id.hex()).or_insert_with(|| Recipe::On(layer, stack.clone()));
+                recipes.entry(id.hex()).or_insert_with(|| (stack.len(), Recipe::On(layer, stack.clone())));
                 stack.push(id.hex());
             }
             Some(Ok((record, false))) => {

@@ -177,14 +177,15 @@ impl Check<'_> {
         }
         let is_hex = |name: &str| name.len() == 64 && hoy_oci::Digest::from_hex(name).is_ok();
         let is_layer = |name: &str| is_hex(name.strip_suffix(".json").unwrap_or(name)) || name.starts_with("flat-");
-        let blobs = store.root().join("blobs/sha256");
-        let places: [(&Path, &dyn Fn(&str) -> bool); 3] =
-            [(&blobs, &is_hex), (&store.layers(), &is_layer), (&store.containers(), &is_hex)];
-        for (directory, is_ours) in places {
-            for name in names(directory)?.iter().filter(|name| !name.starts_with('.') && !is_ours(name)) {
-                let problem = "nothing of a store has such a name; it is left alone";
-                self.found.push(Damage::new(DamageKind::Foreign, &directory.join(name), problem));
-            }
+        self.foreign(&store.root().join("blobs/sha256"), is_hex)?;
+        self.foreign(&store.layers(), is_layer)?;
+        self.foreign(&store.containers(), is_hex)
+    }
+
+    fn foreign(&mut self, directory: &Path, is_ours: impl Fn(&str) -> bool) -> Result<()> {
+        for name in names(directory)?.iter().filter(|name| !name.starts_with('.') && !is_ours(name)) {
+            let problem = "nothing of a store has such a name; it is left alone";
+            self.found.push(Damage::new(DamageKind::Foreign, &directory.join(name), problem));
         }
         Ok(())
     }
