@@ -19,7 +19,7 @@ fn size(bytes: u64) -> String {
 }
 
 fn row(kind: &str, usage: &Usage) -> Value {
-    let percent = if usage.bytes == 0 { 0 } else { (usage.reclaimable * 100 + usage.bytes / 2) / usage.bytes };
+    let percent = (usage.reclaimable * 100 + usage.bytes / 2).checked_div(usage.bytes).unwrap_or(0);
     json!({
         "Type": kind,
         "Total": usage.total,
