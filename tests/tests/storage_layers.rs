@@ -118,6 +118,46 @@ fn layers_with_one_id() {
     layered(User::One);
 }
 
+/// A layer that was altered after it was unpacked is found, and made again once nothing shows it.
+fn altered(user: User) {
+    let Some(sandbox) = with_layers(user) else { return };
+    let id = sandbox.ok("hoy-storage", &["create", "--name", "c", "multi"]);
+    assert_eq!(sandbox.run("hoy-storage").args(["check", "--deep"]).fails(0, &[]), "");
+    let layers = sandbox.path("root/layers");
+    let list = "find . -type f -size -9c ! -name '*.json' | sort";
+    let inside = |script: &str| sandbox.ok("hoy-storage", &["unshare", "--", "sh", "-euc", script]);
+    let files = inside(&format!("cd {} && {list}", layers.display()));
+    // Some of them are in layers that can only be unpacked over others.
+    assert!(files.lines().count() > 10, "{files}");
+    inside(&format!("cd {} && {list} | xargs -n1 sh -c 'echo changed >\"$0\"'", layers.display()));
+    let found =
+        sandbox.run("hoy-storage").args(["check", "--deep"]).fails(1, &["image localhost/multi:latest", "container c"]);
+    let mut parts = files.lines().filter_map(|file| file.trim_start_matches("./").split_once('/'));
+    assert!(parts.all(|(layer, _)| found.contains(&format!("/{layer}"))), "{files}{found}");
+    assert!(found.contains("\"usr/lib/foo\" has 8 bytes, not 3") || found.contains("it lies on layer"), "{found}");
+    sandbox.run("hoy-storage").args(["check", "--deep", "--repair"]).fails(1, &["hoy-storage umount c"]);
+    sandbox.ok("hoy-storage", &["umount", "c"]);
+    sandbox.ok("hoy-storage", &["check", "--deep", "--repair"]);
+    assert_eq!(sandbox.run("hoy-storage").args(["check", "--deep"]).fails(0, &[]), "");
+    sandbox.ok("hoy-storage", &["mount", "c"]);
+    assert_eq!(sandbox.ok("hoy-storage", &["diff", &id]), "");
+}
+
+#[test]
+fn altered_layers_as_root() {
+    altered(User::Root);
+}
+
+#[test]
+fn altered_layers_as_user() {
+    altered(User::Sub);
+}
+
+#[test]
+fn altered_layers_with_one_id() {
+    altered(User::One);
+}
+
 /// A layer that is unpacked over others is mounted meanwhile; killed there, nothing stays that prune does not remove.
 #[test]
 fn killed_while_layers_are_mounted() {

@@ -309,6 +309,12 @@ pub(crate) struct Prune {
     /// Remove also images that no container was made from
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// Only images that this is true of: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+    /// Remove images that no container was made from, those not used for longest first, until no more disk space is taken
+    #[arg(long, value_name = "SIZE", value_parser = crate::words::size, conflicts_with = "all")]
+    pub(crate) max_size: Option<u64>,
     /// Remove also unpacked layers that no container has; they are unpacked again when needed
     #[arg(long)]
     pub(crate) all_layers: bool,
@@ -319,13 +325,22 @@ pub(crate) struct Prune {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
-    /// Bring a damaged index back, remove damaged blobs
+    /// Unpack every layer again and compare
+    #[arg(long)]
+    pub(crate) deep: bool,
+    /// Mend what can be mended: index, records, unpacked layers; remove damaged blobs
     #[arg(long)]
     pub(crate) repair: bool,
+    /// Write JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Df {
+    /// Each image and container
+    #[arg(short, long, conflicts_with = "format")]
+    pub(crate) verbose: bool,
     /// "json", "table TEMPLATE" or a Go template
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,

@@ -9,13 +9,13 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use hoy_cli::{Context, Error, Result, Stdout, human, print_line, table};
-use hoy_layout::{ContainerDir, Store};
+use hoy_layout::{Container, ContainerDir, Store};
 use hoy_oci::Timestamp;
 use hoy_storage::{ChangeKind, Changes, CreateOptions};
 use serde_json::{Value, json};
 
 use crate::args;
-use crate::open::{Place, explain, explain_layout, for_each, say};
+use crate::open::{Place, explain, explain_layout, for_each, say, warn_of};
 
 const DONE: Result<ExitCode> = Ok(ExitCode::SUCCESS);
 
@@ -49,7 +49,7 @@ pub(crate) fn mount(place: &Place, args: args::Mount) -> Result<ExitCode> {
     let store = place.store()?;
     if args.names.is_empty() {
         for dir in store.all_containers()? {
-            let container = dir.container()?;
+            let Some(container) = readable(&dir) else { continue };
             if hoy_storage::is_mounted(&container).map_err(explain)? {
                 print_line(format_args!("{} {}", container.id, container.bundle.join("rootfs").display()))?;
             }
@@ -61,6 +61,19 @@ pub(crate) fn mount(place: &Place, args: args::Mount) -> Result<ExitCode> {
         print_path(&hoy_storage::mount(&store, place.xattrs, &dir).map_err(explain)?)
     })?;
     DONE
+}
+
+/// A container's record; whoever looks is told of one that is damaged. One that is being removed by somebody else is gone.
+fn readable(dir: &ContainerDir) -> Option<Container> {
+    match dir.container() {
+        Ok(container) => Some(container),
+        Err(error) => {
+            if dir.path().exists() {
+                warn_of(&error);
+            }
+            None
+        }
+    }
 }
 
 /// A path is bytes; it goes out as it is.
@@ -179,8 +192,7 @@ pub(crate) fn list(place: &Place, args: &args::Containers) -> Result<ExitCode> {
     let now = Timestamp::from(SystemTime::now()).unix_seconds();
     let mut rows: Vec<Value> = Vec::new();
     for dir in store.all_containers()? {
-        // One that is being removed by somebody else is gone.
-        let Ok(container) = dir.container() else { continue };
+        let Some(container) = readable(&dir) else { continue };
         let is_full = args.no_trunc || args.json || args.format.as_deref() == Some("json");
         rows.push(json!({
             "Id": if is_full { container.id.as_str() } else { container.id.short() },

@@ -36,6 +36,8 @@ fn needs(command: &Command) -> Needs {
         Command::Mount(_) => Needs::Holder,
         Command::Containers(list) if list.quiet => Needs::Nothing,
         Command::Containers(_) => Needs::Mounts,
+        // It reads, and makes again, files of all ids.
+        Command::Check(check) if check.deep || check.repair => Needs::Ids,
         Command::Umount(_)
         | Command::Rm(_)
         | Command::Rename(_)

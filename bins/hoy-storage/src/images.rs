@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::args;
 use crate::containers::print_path;
-use crate::open::{Place, explain, explain_layout, for_each, say};
+use crate::open::{Place, explain, explain_layout, for_each, say, warn_of};
 
 const DONE: Result<ExitCode> = Ok(ExitCode::SUCCESS);
-const NONE: &str = "<none>";
+pub(crate) const NONE: &str = "<none>";
 
 pub(crate) fn unpack(place: &Place, args: &args::Unpack) -> Result<ExitCode> {
     let store = place.store()?;
@@ -57,7 +57,7 @@ pub(crate) fn umount(place: &Place, args: &args::Umount) -> Result<ExitCode> {
 }
 
 /// Repository and tag of a name, which another tool may have given any form.
-fn parts(name: Option<&String>) -> (String, String) {
+pub(crate) fn parts(name: Option<&String>) -> (String, String) {
     let Some(name) = name else { return (NONE.to_owned(), NONE.to_owned()) };
     match name.parse::<Reference>() {
         Ok(reference) => (reference.name(), reference.tag().unwrap_or(NONE).to_owned()),
@@ -105,6 +105,13 @@ fn object(summary: &ImageSummary) -> Value {
 pub(crate) fn list(place: &Place, args: &args::Images) -> Result<ExitCode> {
     let store = place.store()?;
     let mut images = hoy_storage::list_images(&store).map_err(explain)?;
+    for image in &images {
+        if let Some(problem) = &image.problem {
+            let name = image.names.first().cloned().unwrap_or_else(|| image.descriptor.digest.to_string());
+            say(format_args!("warning: image \"{name}\" is damaged"));
+            warn_of(problem);
+        }
+    }
     // Podman shows the newest first.
     images.sort_by_key(|image| std::cmp::Reverse(image.image.as_ref().and_then(|image| image.config.created)));
     let mut only_name = None;
@@ -186,6 +193,12 @@ pub(crate) fn rmi(place: &Place, args: &args::Rmi) -> Result<ExitCode> {
         };
         for name in removed.untagged {
             print_line(format_args!("Untagged: {name}"))?;
+        }
+        if let Some(error) = &removed.kept {
+            say(format_args!(
+                "warning: \"{image}\" has lost its names only, as it is not known what others need of it"
+            ));
+            warn_of(error);
         }
         removed.deleted.map_or(Ok(()), |id| print_line(format_args!("Deleted: {}", id.hex())))
     })?;

@@ -2,11 +2,14 @@
 
 mod args;
 mod containers;
+mod df;
 mod doctor;
 mod enter;
+mod filter;
 mod images;
 mod maintenance;
 mod open;
+mod words;
 
 use std::process::ExitCode;
 
@@ -42,7 +45,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Tree(command) => images::tree(&place, &command),
         Command::Prune(command) => maintenance::prune(&place, &command),
         Command::Check(command) => maintenance::check(&place, &command),
-        Command::Df(command) => maintenance::df(&place, &command),
+        Command::Df(command) => df::df(&place, &command),
         Command::Doctor(command) => doctor::doctor(&place, &command),
         Command::Reset(command) => maintenance::reset(&place, &command),
         Command::Unshare(command) => enter::unshare(&place, command),

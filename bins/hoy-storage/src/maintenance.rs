@@ -3,28 +3,42 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
-use hoy_cli::{Error, Result, Stdout, human, print_line, table};
-use hoy_storage::PruneOptions;
-use serde_json::json;
+use hoy_cli::{Context, Error, Result, human, print_line, table};
+use hoy_storage::{CheckOptions, Damage, PruneOptions};
+use serde_json::{Value, json};
 
-use crate::args;
 use crate::open::{Place, explain, say};
+use crate::{args, filter};
 
 const DONE: Result<ExitCode> = Ok(ExitCode::SUCCESS);
 
 pub(crate) fn prune(place: &Place, args: &args::Prune) -> Result<ExitCode> {
-    let what = match (args.all, args.all_layers) {
-        (false, false) => "what nothing needs",
-        (true, _) => "what nothing needs, and all images that no container was made from",
-        (false, true) => "what nothing needs, and unpacked layers that no container has",
+    let mut what = "what nothing needs".to_owned();
+    what += if args.all { ", all images that no container was made from" } else { ", images without a name" };
+    if args.all_layers {
+        what += ", unpacked layers that no container has";
+    }
+    if let Some(size) = args.max_size {
+        what += &format!(", images that were not used for longest until {} are taken", human::size(size));
+    }
+    let options = PruneOptions {
+        unused_images: args.all,
+        unused_layers: args.all_layers,
+        filter: filter::of_images(&args.filter)?,
+        max_bytes: args.max_size,
+        waiting: Some(|| say("waiting for commands that add to the store")),
     };
-    if !args.force && !confirmed("prune", what)? {
+    if !args.force && !confirmed("prune", &what)? {
         return DONE;
     }
-    let options = PruneOptions { unused_images: args.all, unused_layers: args.all_layers };
-    let pruned = hoy_storage::prune(&place.store()?, options).map_err(explain)?;
+    let mut pruned = hoy_storage::prune(&place.store()?, &options).map_err(explain)?;
+    pruned.untagged.iter().try_for_each(|name| print_line(format_args!("Untagged: {name}")))?;
+    pruned.deleted.iter().try_for_each(|id| print_line(format_args!("Deleted: {}", id.hex())))?;
     print_line(format_args!("Total reclaimed space: {}", human::size(pruned.bytes)))?;
-    DONE
+    match pruned.unread.pop() {
+        None => DONE,
+        Some(error) => Err(explain(error)).context(|| "keep images, blobs and layers"),
+    }
 }
 
 pub(crate) fn reset(place: &Place, args: &args::Reset) -> Result<ExitCode> {
@@ -47,28 +61,40 @@ fn confirmed(command: &str, what: &str) -> Result<bool> {
 }
 
 pub(crate) fn check(place: &Place, args: &args::Check) -> Result<ExitCode> {
-    let store = place.store()?;
-    let damages = hoy_storage::check(&store, place.xattrs, args.repair).map_err(explain)?;
-    let mut is_whole = true;
-    for damage in &damages {
-        match &damage.repair {
-            Some(repair) => say(format_args!("{}: {repair}", damage.what)),
-            None => say(format_args!("{}", damage.what)),
-        }
-        is_whole &= damage.repair.is_some();
+    let options = CheckOptions { deep: args.deep, repair: args.repair };
+    let damages = hoy_storage::check(&place.quiet_store()?, place.xattrs, options).map_err(explain)?;
+    if args.json {
+        let rows: Vec<Value> = damages.iter().map(damage_object).collect();
+        print_line(table::json(&Value::from(rows))?)?;
+    } else {
+        damages.iter().for_each(|damage| say(damage_text(damage)));
     }
+    let is_whole = !damages.iter().any(Damage::is_left);
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-pub(crate) fn df(place: &Place, args: &args::Df) -> Result<ExitCode> {
-    let usage = hoy_storage::disk_usage(&place.store()?).map_err(explain)?;
-    let row = |kind: &str, count: usize, bytes: u64| json!({ "Type": kind, "Total": count, "Size": human::size(bytes), "RawSize": bytes });
-    let rows = [
-        row("Images", usage.images.0, usage.images.1),
-        row("Layers", usage.layers.0, usage.layers.1),
-        row("Containers", usage.containers.0, usage.containers.1),
-    ];
-    let columns = [("Type", "TYPE"), ("Total", "TOTAL"), ("Size", "SIZE")];
-    Stdout::new().write_all(table::list(args.format.as_deref(), false, &columns, &rows)?.as_bytes())?;
-    DONE
+fn damage_object(damage: &Damage) -> Value {
+    json!({
+        "Kind": damage.kind.as_str(),
+        "Path": damage.path.to_string_lossy(),
+        "Problem": damage.problem,
+        "Images": damage.images,
+        "Containers": damage.containers,
+        "Repair": damage.repair,
+        "Remedy": damage.remedy,
+    })
+}
+
+/// `"PATH" is torn: PROBLEM; touches image A, container B; REPAIR`.
+fn damage_text(damage: &Damage) -> String {
+    let mut text = format!("\"{}\" is {}: {}", damage.path.display(), damage.kind.as_str(), damage.problem);
+    let images = damage.images.iter().map(|name| format!("image {name}"));
+    let touched: Vec<String> = images.chain(damage.containers.iter().map(|name| format!("container {name}"))).collect();
+    if !touched.is_empty() {
+        text += &format!("; touches {}", touched.join(", "));
+    }
+    for end in [&damage.repair, &damage.remedy].into_iter().flatten().take(1) {
+        text += &format!("; {end}");
+    }
+    text
 }

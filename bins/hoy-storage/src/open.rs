@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Once;
 
 use hoy_cli::{Error, Result};
 use hoy_layout::{Roots, Store};
@@ -36,9 +37,34 @@ impl Place {
         }
     }
 
+    /// The store; whoever looks is told of what is damaged and gone on without.
     pub(crate) fn store(&self) -> Result<Store> {
+        Ok(self.quiet_store()?.telling(tell_once))
+    }
+
+    /// The store, for a command that looks for damage itself.
+    pub(crate) fn quiet_store(&self) -> Result<Store> {
         Ok(Store::open_or_create(&self.roots)?)
     }
+}
+
+fn tell_once(error: &hoy_layout::Error) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| warn_of(error));
+}
+
+/// Warns of damage, with its causes and what to do.
+pub(crate) fn warn_of(error: &(dyn std::error::Error + 'static)) {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text += &format!(": {cause_text}");
+        }
+        next = cause.source();
+    }
+    say(format_args!("warning: {text}; see \"hoy-storage check\""));
 }
 
 /// An error of the store's work, with what can be done about it.

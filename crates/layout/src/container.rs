@@ -97,6 +97,11 @@ pub struct Container {
     pub other: Map<String, Value>,
 }
 
+/// The record; once more, for when that is damaged; and while the container is being made.
+const RECORD: &str = "storage.json";
+const COPY: &str = ".storage.json";
+const CREATING: &str = "creating.json";
+
 /// The directory of one container: an OCI bundle with `upper`, `work`, and one JSON file per owning program.
 #[derive(Debug, Clone)]
 pub struct ContainerDir {
@@ -119,17 +124,23 @@ impl ContainerDir {
         &self.path
     }
 
-    /// Its creation was finished. A power cut leaves the record of a container that need not survive one empty.
+    /// Its creation was finished, even when its record is damaged. A power cut leaves the record of a container that need
+    /// not survive one empty, without a copy.
     ///
     /// # Errors
     /// [`Error::Io`] when that cannot be found out: what may be a container is not garbage.
     pub fn is_whole(&self) -> Result<bool> {
-        let path = self.path.join("storage.json");
-        match std::fs::metadata(&path) {
-            Ok(metadata) => Ok(metadata.len() > 0),
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(false),
-            Err(e) => Err(Error::io("look at", &path)(e)),
-        }
+        let has = |name: &str| {
+            let path = self.path.join(name);
+            match std::fs::metadata(&path) {
+                Ok(metadata) => Ok(metadata.len() > 0),
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                    Ok(false)
+                }
+                Err(e) => Err(Error::io("look at", &path)(e)),
+            }
+        };
+        Ok(has(RECORD)? || has(COPY)? && !has(CREATING)?)
     }
 
     /// The overlay's upper directory: everything that changed since the image.
@@ -142,12 +153,25 @@ impl ContainerDir {
         self.path.join("work")
     }
 
-    /// What `hoy-storage` records of the container.
+    /// What `hoy-storage` records of the container, from the copy when the record itself is damaged.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn container(&self) -> Result<Container> {
-        self.read_json("storage.json")
+        match self.record() {
+            Err(error) if error.is_damage() && !self.path.join(CREATING).exists() => {
+                self.read_json(COPY).map_err(|_| error)
+            }
+            other => other,
+        }
+    }
+
+    /// The record itself.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn record(&self) -> Result<Container> {
+        self.read_json(RECORD)
     }
 
     /// Writes `storage.json`; for `hoy-storage` alone.
@@ -155,7 +179,20 @@ impl ContainerDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn set_container(&self, container: &Container) -> Result<()> {
-        self.write_json("storage.json", container)
+        self.write_json(RECORD, container)?;
+        self.keep_copy(container)
+    }
+
+    /// Writes the copy of the record, which helps against damage and not against a power cut, and is not waited for;
+    /// a container that need not survive one has none.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn keep_copy(&self, container: &Container) -> Result<()> {
+        match container.volatile {
+            Some(_) => Ok(()),
+            None => self.write_volatile_json(COPY, container),
+        }
     }
 
     /// Reads a program's JSON file, such as `build.json`.

@@ -33,6 +33,9 @@ pub enum Error {
         /// What is wrong in it.
         source: serde_json::Error,
     },
+    /// A file that marks a layout and says nothing else was damaged, and is as it was.
+    #[error("\"{}\" was damaged, and has been written anew", .0.display())]
+    Mended(PathBuf),
     /// No image of that name.
     #[error("no image is named \"{name}\" in \"{}\"", layout.display())]
     NoImage {
@@ -113,6 +116,21 @@ impl Error {
             Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
             _ => false,
         }
+    }
+
+    /// A file is torn or gone, as opposed to a disk that does not give it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
+    /// There is no space left on the disk, or for this user.
+    pub fn is_full_disk(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
     }
 
     /// A closure for `map_err` on an operation with `path`.

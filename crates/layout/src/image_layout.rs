@@ -8,16 +8,17 @@ use hoy_oci::{
     Descriptor, Digest, Document, ImageConfig, Index, MAX_DOCUMENT_BYTES, Manifest, MediaType, Platform, REF_NAME,
     VerifyingReader,
 };
+use hoy_sys::rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 
 use crate::atomic::keep_old;
 use crate::{BlobWriter, Error, Lock, Result, make_directory, write_file};
 
-const LAYOUT_FILE: &str = "oci-layout";
-const INDEX_FILE: &str = "index.json";
-const INDEX_BACKUP: &str = "index.json.old";
+pub(crate) const LAYOUT_FILE: &str = "oci-layout";
+pub(crate) const INDEX_FILE: &str = "index.json";
+pub(crate) const INDEX_BACKUP: &str = "index.json.old";
 const INDEX_LOCK: &str = ".index.lock";
 /// The longest index.json that is read, in bytes: about a hundred thousand names.
-const MAX_INDEX_BYTES: u64 = 32 << 20;
+pub(crate) const MAX_INDEX_BYTES: u64 = 32 << 20;
 
 /// A directory in the form of image-spec image-layout.md: any OCI tool reads and writes it.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct ImageLayout {
     path: PathBuf,
     /// Layouts whose blobs are read as if they were here.
     alternates: Vec<PathBuf>,
+    /// Who is told of a damaged index that is made again from what is there; without that, damage is an error.
+    tell: Option<fn(&Error)>,
 }
 
 /// A name of the layout's index and what it points to.
@@ -63,7 +66,7 @@ impl ImageLayout {
         };
         let version = serde_json::from_slice::<serde_json::Value>(&text).ok();
         match version.as_ref().and_then(|v| v.get("imageLayoutVersion")).and_then(|v| v.as_str()) {
-            Some(version) if version.starts_with("1.") => Ok(Self { path, alternates: Vec::new() }),
+            Some(version) if version.starts_with("1.") => Ok(Self { path, alternates: Vec::new(), tell: None }),
             _ => Err(Error::NotALayout(path)),
         }
     }
@@ -80,10 +83,11 @@ impl ImageLayout {
         }
     }
 
-    fn create(path: PathBuf) -> Result<Self> {
+    /// Makes what is missing of a layout: its directory, an empty index, the file that marks it.
+    pub(crate) fn create(path: PathBuf) -> Result<Self> {
         let blobs = path.join("blobs/sha256");
         make_directory(&blobs, 0o755)?;
-        let layout = Self { path, alternates: Vec::new() };
+        let layout = Self { path, alternates: Vec::new(), tell: None };
         let lock = layout.lock_index()?;
         let index = layout.path.join(INDEX_FILE);
         // One that cannot be looked at is there.
@@ -104,6 +108,11 @@ impl ImageLayout {
     /// This layout, reading blobs that it does not have from others, which are never written.
     pub(crate) fn with_alternates(self, alternates: Vec<PathBuf>) -> Self {
         Self { alternates, ..self }
+    }
+
+    /// This layout, going on with what is left of a damaged index after telling of the damage.
+    pub(crate) fn telling(self, tell: fn(&Error)) -> Self {
+        Self { tell: Some(tell), ..self }
     }
 
     /// The file that holds the blob, here or in an additional store; the one here where none does.
@@ -147,6 +156,19 @@ impl ImageLayout {
             }
             Err(e) => Err(Error::io("open", &path)(e)),
         }
+    }
+
+    /// Remembers that the image with this manifest is used now: the time of that blob's file.
+    pub fn touch(&self, manifest: &Digest) {
+        let at = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+        let times = Timestamps { last_access: at(UTIME_OMIT), last_modification: at(UTIME_NOW) };
+        // It serves to choose what to remove first when space is short: an image that cannot be marked is used all the same.
+        utimensat(CWD, self.blob_path(manifest), &times, AtFlags::empty()).unwrap_or_default();
+    }
+
+    /// When the image with this manifest was last pulled, made, named, mounted, or made a container from.
+    pub fn last_used(&self, manifest: &Digest) -> Option<std::time::SystemTime> {
+        std::fs::metadata(self.blob_path(manifest)).and_then(|metadata| metadata.modified()).ok()
     }
 
     /// All of a small blob, verified: a manifest, an index, a configuration.
@@ -201,14 +223,23 @@ impl ImageLayout {
     /// # Errors
     /// [`Error::Damaged`] naming the file when it is no index.
     pub fn index(&self) -> Result<Index> {
-        let path = self.path.join(INDEX_FILE);
-        let mut bytes = Vec::new();
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
-        file.take(MAX_INDEX_BYTES).read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
-        serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })
+        read_index(self.path.join(INDEX_FILE))
     }
 
-    /// Changes the index under its lock. The old file stays beside it as `index.json.old`.
+    /// The index, and whether it is as it was written: where it is damaged and this layout goes on all the same, it is
+    /// what is left of it.
+    fn present_index(&self) -> Result<(Index, bool)> {
+        match (self.index(), self.tell) {
+            (Err(error), Some(tell)) if error.is_damage() => {
+                let restored = self.restored_index()?.0;
+                tell(&error);
+                Ok((restored, false))
+            }
+            (other, _) => Ok((other?, true)),
+        }
+    }
+
+    /// Changes the index under its lock. The old file stays beside it as `index.json.old`, unless it is damaged.
     ///
     /// # Errors
     /// Those of `change`, and then nothing is written; [`Error::Io`], [`Error::Damaged`].
@@ -217,11 +248,13 @@ impl ImageLayout {
         change: impl FnOnce(&mut Index) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
         let lock = self.lock_index()?;
-        let mut index = self.index()?;
+        let (mut index, is_whole) = self.present_index()?;
         let before = index.clone();
         let result = change(&mut index)?;
         if index != before {
-            keep_old(&self.path.join(INDEX_FILE), &self.path.join(INDEX_BACKUP))?;
+            if is_whole {
+                keep_old(&self.path.join(INDEX_FILE), &self.path.join(INDEX_BACKUP))?;
+            }
             self.write_index(&index)?;
         }
         drop(lock);
@@ -243,11 +276,11 @@ impl ImageLayout {
         Ok(())
     }
 
-    fn lock_index(&self) -> Result<Lock> {
+    pub(crate) fn lock_index(&self) -> Result<Lock> {
         Lock::exclusive(&self.path.join(INDEX_LOCK))
     }
 
-    fn write_index(&self, index: &Index) -> Result<()> {
+    pub(crate) fn write_index(&self, index: &Index) -> Result<()> {
         let path = self.path.join(INDEX_FILE);
         let bytes = serde_json::to_vec(index).map_err(|source| Error::Damaged { path: path.clone(), source })?;
         write_file(&path, &bytes)
@@ -260,6 +293,7 @@ impl ImageLayout {
     /// # Errors
     /// As [`ImageLayout::edit_index`].
     pub fn set_name(&self, name: &str, descriptor: &Descriptor) -> Result<()> {
+        self.touch(&descriptor.digest);
         self.edit_index(|index| {
             let mut named = descriptor.clone();
             named.annotations.insert(REF_NAME.to_owned(), name.to_owned());
@@ -305,7 +339,7 @@ impl ImageLayout {
     /// # Errors
     /// As [`ImageLayout::index`].
     pub fn images(&self) -> Result<Vec<NamedImage>> {
-        let entries = self.index()?.manifests.into_iter();
+        let entries = self.present_index()?.0.manifests.into_iter();
         Ok(entries
             .map(|d| NamedImage { name: d.ref_name().map(str::to_owned), descriptor: d, additional: None })
             .collect())
@@ -316,7 +350,7 @@ impl ImageLayout {
     /// # Errors
     /// [`Error::NoImage`], and as [`ImageLayout::index`].
     pub fn entry(&self, at: usize) -> Result<Descriptor> {
-        self.index()?.manifests.into_iter().nth(at).ok_or_else(|| self.no_image(&format!("@{at}")))
+        self.present_index()?.0.manifests.into_iter().nth(at).ok_or_else(|| self.no_image(&format!("@{at}")))
     }
 
     /// What exactly this name points to; without a name, the layout's only entry.
@@ -324,7 +358,7 @@ impl ImageLayout {
     /// # Errors
     /// [`Error::NoImage`], [`Error::WhichImage`], and as [`ImageLayout::index`].
     pub fn resolve(&self, name: Option<&str>) -> Result<Descriptor> {
-        let index = self.index()?;
+        let index = self.present_index()?.0;
         match name {
             Some(name) => {
                 index.manifests.into_iter().find(|m| m.ref_name() == Some(name)).ok_or_else(|| self.no_image(name))
@@ -368,6 +402,14 @@ impl ImageLayout {
     fn no_image(&self, name: &str) -> Error {
         Error::NoImage { name: name.to_owned(), layout: self.path.clone() }
     }
+}
+
+/// The index in the file at `path`.
+pub(crate) fn read_index(path: PathBuf) -> Result<Index> {
+    let mut bytes = Vec::new();
+    let file = File::open(&path).map_err(Error::io("open", &path))?;
+    file.take(MAX_INDEX_BYTES).read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
+    serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })
 }
 
 #[cfg(test)]

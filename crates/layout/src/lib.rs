@@ -10,6 +10,7 @@ mod container;
 mod error;
 mod image_layout;
 mod lock;
+mod restore;
 mod roots;
 mod store;
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use hoy_oci::{Digest, Platform, Reference};
 
 use crate::additional::Additional;
+use crate::image_layout::LAYOUT_FILE;
 use crate::{ContainerDir, ContainerId, Error, Image, ImageLayout, Lock, NamedImage, Result, Roots, make_directory};
 
 /// The store on disk (hoy-layout(5)).
@@ -13,6 +14,8 @@ pub struct Store {
     layout: ImageLayout,
     runroot: PathBuf,
     additional: Vec<Additional>,
+    /// What had to be mended to open it.
+    mended: Option<PathBuf>,
 }
 
 impl Store {
@@ -26,14 +29,24 @@ impl Store {
         // One that cannot be read is left out: whoever is to hear of it asks the roots.
         let additional: Vec<Additional> =
             roots.additional.iter().filter_map(|path| Additional::open(path).ok()).collect();
-        let layout = ImageLayout::open_or_create(&roots.root)?;
-        let layout = layout.with_alternates(additional.iter().map(|other| other.path().to_owned()).collect());
-        let store = Self { layout, runroot: roots.runroot.clone(), additional };
+        let (layout, mended) = open_or_mend(&roots.root)?;
+        let layout =
+            layout.telling(|_| {}).with_alternates(additional.iter().map(|other| other.path().to_owned()).collect());
+        let store = Self { layout, runroot: roots.runroot.clone(), additional, mended };
         // Setuid files of images are nobody else's to run, even when ROOT was made by somebody who let others in.
         for dir in [store.layers(), store.containers()] {
             make_directory(&dir, 0o700)?;
         }
         Ok(store)
+    }
+
+    /// This store, telling of damage that it goes on in spite of.
+    #[must_use]
+    pub fn telling(self, tell: fn(&Error)) -> Self {
+        if let Some(path) = &self.mended {
+            tell(&Error::Mended(path.clone()));
+        }
+        Self { layout: self.layout.telling(tell), ..self }
     }
 
     /// The image layout that the store is.
@@ -152,8 +165,8 @@ impl Store {
     /// The container with this id, unique id prefix, or name.
     ///
     /// # Errors
-    /// [`Error::NoContainer`], [`Error::WhichContainer`], [`Error::Io`], also when none has the name and
-    /// the disk did not give all records.
+    /// [`Error::NoContainer`], [`Error::WhichContainer`], [`Error::Io`], [`Error::Damaged`], also when none has the name and
+    /// not all records can be read.
     pub fn find_container(&self, text: &str) -> Result<ContainerDir> {
         let all = self.all_containers()?;
         if let Some(dir) = all.iter().find(|dir| dir.id().as_str() == text) {
@@ -164,7 +177,7 @@ impl Store {
             match dir.container() {
                 Ok(container) if container.name == text => return Ok(dir.clone()),
                 // One that was removed meanwhile is not it.
-                Err(error @ Error::Io { .. }) if !error.is_not_found() => unreadable = Some(error),
+                Err(error) if !error.is_not_found() => unreadable = Some(error),
                 _ => {}
             }
         }
@@ -228,6 +241,20 @@ impl Store {
         let named = self.find_image(text)?;
         let image = self.layout.image(&named.descriptor, &Platform::host())?;
         Ok((named, image))
+    }
+}
+
+/// The layout at `root`; where the file that marks it is torn or gone it is written again, as it says nothing else.
+fn open_or_mend(root: &Path) -> Result<(ImageLayout, Option<PathBuf>)> {
+    let is_store = || root.join("index.json").exists() || root.join("index.json.old").exists();
+    let marker = root.join(LAYOUT_FILE);
+    let is_json = |bytes: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&bytes).is_ok();
+    match ImageLayout::open(root) {
+        Err(Error::NotALayout(path)) if is_store() && !std::fs::read(&marker).is_ok_and(is_json) => {
+            Ok((ImageLayout::create(path)?, Some(marker)))
+        }
+        Err(Error::NotALayout(_)) => Ok((ImageLayout::open_or_create(root)?, None)),
+        other => Ok((other?, None)),
     }
 }
 

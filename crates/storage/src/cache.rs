@@ -88,11 +88,8 @@ impl<'a> Cache<'a> {
         for (layer, record) in layers.iter().zip(records) {
             let id = chain_id(chain.as_ref(), &layer.diff_id);
             chain = Some(id);
-            if !names.is_empty() && (record.needs_parents || self.overlaps(&record, &names)?) {
-                self.unpack_on(layer, &id, &names)?;
-                names.push(id.hex());
-            } else if record.needs_parents {
-                // With nothing below, unpacking again says which name is missing.
+            if self.stands_on(&record, &names)? {
+                // With nothing below one that needs it, unpacking again says which name is missing.
                 self.unpack_on(layer, &id, &names)?;
                 names.push(id.hex());
             } else {
@@ -167,6 +164,11 @@ impl<'a> Cache<'a> {
         (owner == geteuid().as_raw() && is_alike).then_some((directory, record))
     }
 
+    /// The store whose layers they are.
+    pub(crate) fn store(&self) -> &'a Store {
+        self.store
+    }
+
     /// The attributes of the overlay mounts.
     pub(crate) fn xattrs(&self) -> OverlayXattrs {
         self.xattrs
@@ -191,7 +193,8 @@ impl<'a> Cache<'a> {
         write().map_err(Error::io("write", &path))
     }
 
-    fn lock(&self, name: &str) -> Result<Lock> {
+    /// The lock of a layer's directory and record.
+    pub(crate) fn lock(&self, name: &str) -> Result<Lock> {
         let locks = self.store.runroot().join("locks");
         std::fs::create_dir_all(&locks).map_err(Error::io("create", &locks))?;
         Ok(Lock::exclusive(&locks.join(name))?)
@@ -202,7 +205,7 @@ impl<'a> Cache<'a> {
         let known: Vec<Option<LayerRecord>> = layers.iter().map(|layer| self.usable(&layer.diff_id.hex())).collect();
         let missing: Vec<usize> = (0..layers.len()).filter(|at| matches!(known.get(*at), Some(None))).collect();
         if !missing.is_empty() {
-            crate::prune::old_temporaries(&self.store.layers())?;
+            crate::garbage::old_temporaries(&self.store.layers())?;
         }
         let next = AtomicUsize::new(0);
         let done = Mutex::new(known);
@@ -265,6 +268,11 @@ impl<'a> Cache<'a> {
         }
     }
 
+    /// Whether a layer is unpacked on top of those below it, and not by itself.
+    pub(crate) fn stands_on(&self, record: &LayerRecord, below: &[String]) -> Result<bool> {
+        Ok(record.needs_parents || self.overlaps(record, below)?)
+    }
+
     /// A directory that the layer does not describe is in a layer below, which knows what it is like.
     fn overlaps(&self, record: &LayerRecord, below: &[String]) -> Result<bool> {
         if record.implicit.is_empty() {
@@ -284,7 +292,6 @@ impl<'a> Cache<'a> {
         Ok(false)
     }
 
-    /// Unpacks a layer into an overlay of those below it: the kernel copies up what the layer touches.
     fn unpack_on(&self, layer: &ImageLayer, id: &Digest, below: &[String]) -> Result<()> {
         let name = id.hex();
         let _lock = self.lock(&name)?;
@@ -292,6 +299,22 @@ impl<'a> Cache<'a> {
             return Ok(());
         }
         remove_whole(&self.path(&name))?;
+        let (_directory, upper, record) = self.make_on(layer, below)?;
+        self.write_record(&name, &record)?;
+        let target = self.path(&name);
+        match hoy_sys::rustix::fs::rename(&upper, &target) {
+            Ok(()) | Err(hoy_sys::rustix::io::Errno::NOTEMPTY | hoy_sys::rustix::io::Errno::EXIST) => Ok(()),
+            Err(errno) => Err(Error::io("rename to", &target)(errno)),
+        }
+    }
+
+    /// Unpacks a layer into an overlay of those below it: the kernel copies up what the layer touches. Returns where it
+    /// is, in a temporary directory, and its record.
+    pub(crate) fn make_on(
+        &self,
+        layer: &ImageLayer,
+        below: &[String],
+    ) -> Result<(TemporaryDirectory, PathBuf, LayerRecord)> {
         let directory = TemporaryDirectory::create_in(&self.store.layers())?;
         let part = |part: &str| {
             let path = directory.path().join(part);
@@ -312,12 +335,7 @@ impl<'a> Cache<'a> {
         // The upper directory has the root's description from below or from the layer itself.
         record.has_root_entry = true;
         record.implicit = Vec::new();
-        self.write_record(&name, &record)?;
-        let target = self.path(&name);
-        match hoy_sys::rustix::fs::rename(&upper, &target) {
-            Ok(()) | Err(hoy_sys::rustix::io::Errno::NOTEMPTY | hoy_sys::rustix::io::Errno::EXIST) => Ok(()),
-            Err(errno) => Err(Error::io("rename to", &target)(errno)),
-        }
+        Ok((directory, upper, record))
     }
 
     fn copy_root(&self, upper: &std::path::Path, below: &[String]) -> Result<()> {
@@ -355,7 +373,8 @@ impl<'a> Cache<'a> {
     }
 }
 
-fn flat_name(layers: &[ImageLayer], maps: Option<&IdMaps>) -> String {
+/// The name of all layers of an image in one directory.
+pub(crate) fn flat_name(layers: &[ImageLayer], maps: Option<&IdMaps>) -> String {
     let chain = layers.iter().fold(None, |below, layer| Some(chain_id(below.as_ref(), &layer.diff_id)));
     let ids = maps.map(|maps| format!("-{}", shift::name_of(maps))).unwrap_or_default();
     format!("flat-{}{ids}", chain.map_or_else(|| "empty".to_owned(), |chain| chain.hex()))

@@ -110,6 +110,9 @@ fn create_as(
     let name = options.name.clone().unwrap_or_else(|| id.short().to_owned());
     check_unused(store, &name)?;
     let image = options.image.as_deref().map(|image| store.image(image)).transpose()?;
+    if let Some((named, _)) = &image {
+        store.layout().touch(&named.descriptor.digest);
+    }
     let unpack = |image: &Image| match way {
         Way::Overlay => cache.unpack(image),
         // Its ids are not known yet.
@@ -146,6 +149,7 @@ fn create_as(
         // Names are given one at a time.
         let names = lock_names(store)?;
         check_unused(store, &name)?;
+        dir.keep_copy(&container)?;
         let (from, to) = (dir.path().join(CREATING), dir.path().join("storage.json"));
         std::fs::rename(&from, &to).map_err(Error::io("rename to", &to))?;
         drop(names);

@@ -73,6 +73,8 @@ pub(crate) fn remove_whole(path: &Path) -> Result<()> {
     match std::fs::rename(path, &hidden) {
         Ok(()) => remove_tree(&hidden),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        // A full disk may have no room for another name.
+        Err(e) if e.kind() == std::io::ErrorKind::StorageFull => remove_tree(path),
         Err(e) => Err(Error::io("rename", path)(e)),
     }
 }
@@ -135,21 +137,23 @@ fn open_all(path: &Path) {
     }
 }
 
-/// Disk space of a tree in bytes, files with several names counted once.
+/// Disk space of a tree in bytes, files with several names counted once, without what is mounted in it.
 pub(crate) fn space(path: &Path) -> u64 {
-    fn add(path: &Path, seen: &mut std::collections::HashSet<(u64, u64)>) -> u64 {
-        use std::os::unix::fs::MetadataExt;
-        let Ok(metadata) = std::fs::symlink_metadata(path) else { return 0 };
-        if metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert((metadata.dev(), metadata.ino())) {
-            return 0;
+    use std::os::unix::fs::MetadataExt;
+    let device = std::fs::symlink_metadata(path).map(|metadata| metadata.dev()).ok();
+    let mut seen = std::collections::HashSet::new();
+    let mut waiting = vec![path.to_owned()];
+    let mut bytes = 0;
+    while let Some(path) = waiting.pop() {
+        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+        let has_names = metadata.nlink() > 1 && !metadata.is_dir();
+        if Some(metadata.dev()) != device || has_names && !seen.insert(metadata.ino()) {
+            continue;
         }
-        let mut bytes = metadata.blocks() * 512;
+        bytes += metadata.blocks() * 512;
         if metadata.is_dir() {
-            for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-                bytes += add(&entry.path(), seen);
-            }
+            waiting.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
         }
-        bytes
     }
-    add(path, &mut std::collections::HashSet::new())
+    bytes
 }

@@ -158,6 +158,16 @@ impl Error {
         matches!(self, Self::Layout(error) if error.is_not_found())
     }
 
+    /// There is no space left on the disk, or for this user.
+    pub fn is_full_disk(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        match self {
+            Self::Layout(error) => error.is_full_disk(),
+            Self::Io { source, .. } => full.contains(&source.kind()),
+            _ => false,
+        }
+    }
+
     /// What a person can do about it, if that is known.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -48,6 +48,11 @@ impl MountedImage {
         place(store, &self.manifest).join("rootfs")
     }
 
+    /// Names of directories below `ROOT/layers` that its mount shows.
+    pub(crate) fn layers(&self) -> &[String] {
+        &self.layers
+    }
+
     fn is_there(&self, store: &Store) -> bool {
         self.copied.is_some() || is_mount_point(&self.path(store)).unwrap_or(false)
     }
@@ -62,6 +67,7 @@ impl MountedImage {
 pub fn mount_image(store: &Store, xattrs: OverlayXattrs, text: &str) -> Result<MountedImage> {
     let _lease = store.lease()?;
     let (named, image) = store.image(text)?;
+    store.layout().touch(&named.descriptor.digest);
     let manifest = image.descriptor.digest;
     let _lock = lock(store, &manifest)?;
     if let Some(mounted) = read(&place(store, &manifest)).filter(|mounted| mounted.is_there(store)) {

@@ -1,6 +1,6 @@
 //! Images as people see them: lists, names, removal, history.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use hoy_layout::{Image, NamedImage, Store};
@@ -10,7 +10,7 @@ use crate::reach::Reachable;
 use crate::{Error, Result};
 
 /// One image of the store with all its names.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ImageSummary {
     /// Its full names, in the order of the index; none when it lost them.
     pub names: Vec<String>,
@@ -22,15 +22,19 @@ pub struct ImageSummary {
     pub size: u64,
     /// The additional store that it is in, where it cannot be changed; none for the store itself.
     pub additional: Option<PathBuf>,
+    /// What can be seen to be wrong with it without reading its layers.
+    pub problem: Option<Error>,
 }
 
 /// What removing an image did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Removed {
     /// Names that are gone.
     pub untagged: Vec<String>,
     /// The id of the image when its last name is gone.
     pub deleted: Option<Digest>,
+    /// Why nothing but the names was removed: it is not known what other images and containers need.
+    pub kept: Option<Error>,
 }
 
 /// All images, each once.
@@ -39,20 +43,59 @@ pub struct Removed {
 /// [`Error::Layout`] when the index cannot be read; an image that cannot be read is listed without details.
 pub fn list_images(store: &Store) -> Result<Vec<ImageSummary>> {
     let mut all: Vec<ImageSummary> = Vec::new();
+    let mut known: HashMap<(Digest, Option<PathBuf>), usize> = HashMap::new();
     for NamedImage { name, descriptor, additional } in store.images()? {
-        let is_same =
-            |known: &&mut ImageSummary| known.descriptor.digest == descriptor.digest && known.additional == additional;
-        if let Some(known) = all.iter_mut().find(is_same) {
-            known.names.extend(name);
-            continue;
+        match known.get(&(descriptor.digest, additional.clone())).and_then(|at| all.get_mut(*at)) {
+            Some(known) => known.names.extend(name),
+            None => {
+                known.insert((descriptor.digest, additional.clone()), all.len());
+                all.push(summary(store, name, descriptor, additional));
+            }
         }
-        let image = store.layout().image(&descriptor, &Platform::host()).ok();
-        let mut reachable = Reachable::default();
-        reachable.follow(store, [&descriptor]).unwrap_or_default();
-        let sizes = reachable.blobs.iter().filter_map(|digest| store.layout().blob_size(digest).ok().flatten());
-        all.push(ImageSummary { names: name.into_iter().collect(), size: sizes.sum(), descriptor, image, additional });
     }
     Ok(all)
+}
+
+fn summary(store: &Store, name: Option<String>, descriptor: Descriptor, additional: Option<PathBuf>) -> ImageSummary {
+    let found = store.layout().image(&descriptor, &Platform::host());
+    let is_alone = found.as_ref().is_ok_and(|image| image.descriptor.digest == descriptor.digest);
+    let size_of = |digest: &Digest| store.layout().blob_size(digest).ok().flatten();
+    let size = match &found {
+        Ok(image) if is_alone => {
+            let parts = image.manifest.layers.iter().chain([&image.manifest.config]);
+            let distinct: BTreeSet<Digest> = parts.map(|part| part.digest).collect();
+            descriptor.size + distinct.iter().filter_map(size_of).sum::<u64>()
+        }
+        _ => {
+            let mut reachable = Reachable::default();
+            reachable.follow(store, [&descriptor]);
+            reachable.blobs.iter().filter_map(size_of).sum()
+        }
+    };
+    let (image, problem) = match found {
+        Ok(image) => {
+            let problem = image.manifest.layers.iter().find_map(|layer| misses(store, layer).err());
+            (Some(image), problem)
+        }
+        // Another machine's image, or something that is no image.
+        Err(hoy_layout::Error::NoPlatform { .. }) => (None, None),
+        Err(error) => (None, Some(error.into())),
+    };
+    ImageSummary { names: name.into_iter().collect(), size, descriptor, image, additional, problem }
+}
+
+/// A blob that is not there, or that is shorter or longer than it must be.
+pub(crate) fn misses(store: &Store, blob: &Descriptor) -> Result<()> {
+    let wrong = |actual| {
+        let doing = format!("look at \"{}\"", store.layout().blob_file(&blob.digest).display());
+        let source = hoy_oci::Error::SizeMismatch { expected: blob.digest, size: blob.size, actual };
+        hoy_layout::Error::Content { doing, source }
+    };
+    match store.layout().blob_size(&blob.digest)? {
+        None => Err(hoy_layout::Error::NoBlob { digest: blob.digest, layout: store.root().to_owned() }.into()),
+        Some(size) if size != blob.size => Err(wrong(size).into()),
+        Some(_) => Ok(()),
+    }
 }
 
 impl ImageSummary {
@@ -140,25 +183,36 @@ pub fn remove_image(store: &Store, text: &str, force: bool) -> Result<Removed> {
         for name in &names {
             store.layout().remove_name(name)?;
         }
-        return Ok(Removed { untagged: names, deleted: None });
+        return Ok(Removed { untagged: names, deleted: None, kept: None });
     }
     let mut own = Reachable::default();
     // Of a damaged image only the name and what can be reached is removed; prune finds the rest.
-    own.follow(store, [&found.descriptor]).unwrap_or_default();
-    store.layout().remove_digest(&found.descriptor.digest)?;
-    // While somebody brings blobs in, these may be among them: prune removes them later.
-    if let Some(lock) = store.try_exclude_leases()? {
-        remove_unneeded(store, &own)?;
-        drop(lock);
+    own.follow(store, [&found.descriptor]);
+    let digest = found.descriptor.digest;
+    let lock = store.try_exclude_leases()?;
+    if let Err(error) = store.layout().remove_digest(&digest) {
+        // A full disk has no room for a shorter list of names either, before something is removed.
+        if !error.is_full_disk() || lock.is_none() {
+            return Err(error.into());
+        }
+        remove_unneeded(store, &own, &digest)?;
+        store.layout().remove_digest(&digest)?;
     }
-    let id = image.map_or(found.descriptor.digest, |image| image.manifest.config.digest);
-    Ok(Removed { untagged: names, deleted: Some(id) })
+    let id = image.map_or(digest, |image| image.manifest.config.digest);
+    // While somebody brings blobs in, these may be among them: prune removes them later.
+    let kept = match lock {
+        Some(_) => remove_unneeded(store, &own, &digest)?,
+        None => None,
+    };
+    drop(lock);
+    Ok(Removed { untagged: names, deleted: Some(id), kept })
 }
 
 fn user_of(store: &Store, descriptor: &Descriptor, image: Option<&Image>) -> Result<Option<String>> {
     let digests = [Some(descriptor.digest), image.map(|image| image.descriptor.digest)];
     for dir in store.all_containers()? {
-        let container = dir.container()?;
+        // One whose record is lost, and its copy too, cannot say what it was made from.
+        let Ok(container) = dir.container() else { continue };
         if container.manifest.is_some() && digests.contains(&container.manifest) {
             return Ok(Some(container.name));
         }
@@ -166,8 +220,12 @@ fn user_of(store: &Store, descriptor: &Descriptor, image: Option<&Image>) -> Res
     Ok(None)
 }
 
-fn remove_unneeded(store: &Store, own: &Reachable) -> Result<()> {
-    let needed = Reachable::of(store)?;
+/// Removes what an image has and nothing else needs; when that is not known, nothing, and says why.
+fn remove_unneeded(store: &Store, own: &Reachable, image: &Digest) -> Result<Option<Error>> {
+    let mut needed = Reachable::of_all_but(store, |entry| entry.digest == *image)?;
+    if let Some(error) = needed.unread.pop() {
+        return Ok(Some(error));
+    }
     for digest in own.blobs.difference(&needed.blobs) {
         let path = store.layout().blob_path(digest);
         match std::fs::remove_file(&path) {
@@ -176,9 +234,9 @@ fn remove_unneeded(store: &Store, own: &Reachable) -> Result<()> {
         }
     }
     for name in own.layers.difference(&needed.layers) {
-        crate::prune::remove_layer(store, name)?;
+        crate::garbage::remove_layer(store, name)?;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The steps of an image with the size of the layer that each made, newest first.

@@ -1,202 +1,247 @@
-//! Giving back the space of everything that nothing needs.
+//! Giving back the space of everything that nothing needs, and of images that were not used for long.
 
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
-use std::time::Duration;
 
-use hoy_layout::{Store, TEMPORARY_PREFIX};
-use hoy_sys::rustix::fs::{FlockOperation, flock};
+use hoy_layout::{Lock, Store};
+use hoy_oci::{Digest, Timestamp};
 
-use crate::directory::{remove_tree, remove_whole, space};
-use crate::reach::Reachable;
-use crate::{Error, Result};
-
-/// A temporary that is so old, and that nobody holds a lock on, is of no use to anybody.
-const LONG_AGO: Duration = Duration::from_secs(3600);
-
-/// How the names of records begin that one program makes for another, which nobody holds a lock on.
-const HANDED_OVER: &str = ".tmp-run-";
+use crate::directory::space;
+use crate::garbage::{remove_layer, remove_temporary};
+use crate::survey::{Survey, SurveyedImage, container_space};
+use crate::{Error, ImageSummary, Result};
 
 /// What is pruned beside garbage.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PruneOptions {
-    /// Images that no container was made from, named or not.
+    /// All images that no container was made from, and not only those without a name.
     pub unused_images: bool,
     /// Unpacked layers that no container has, although an image does.
     pub unused_layers: bool,
+    /// Of the images above, those that this is true of.
+    pub filter: ImageFilter,
+    /// Images that no container was made from, those first that were not used for longest, until blobs and unpacked layers
+    /// take no more than so many bytes of disk space.
+    pub max_bytes: Option<u64>,
+    /// Told when somebody who adds to the store has to be waited for.
+    pub waiting: Option<fn()>,
+}
+
+/// Which images are meant; each condition that is there must be true.
+#[derive(Debug, Clone, Default)]
+pub struct ImageFilter {
+    /// Made before this moment.
+    pub until: Option<Timestamp>,
+    /// Labels that it has, with their values where one is given.
+    pub labels: Vec<(String, Option<String>)>,
+    /// Labels that it does not have.
+    pub without_labels: Vec<(String, Option<String>)>,
+}
+
+impl ImageFilter {
+    fn accepts(&self, summary: &ImageSummary) -> bool {
+        let config = summary.image.as_ref().map(|image| &image.config);
+        let created = config.and_then(|config| config.created);
+        // An image of which nothing is known was not made before anything.
+        let is_old = self.until.is_none_or(|until| created.is_some_and(|created| created < until));
+        let has = |(key, value): &(String, Option<String>)| {
+            let found = config.and_then(|config| config.config.labels.get(key));
+            found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
+        };
+        is_old && self.labels.iter().all(has) && !self.without_labels.iter().any(has)
+    }
 }
 
 /// What was removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Pruned {
     /// Bytes of disk space.
     pub bytes: u64,
     /// Files and trees.
     pub count: u64,
+    /// Names of images that are gone.
+    pub untagged: Vec<String>,
+    /// The ids of these images.
+    pub deleted: Vec<Digest>,
+    /// Why blobs, layers and images are still there: it is not known what is needed.
+    pub unread: Vec<Error>,
 }
 
 impl Pruned {
-    fn add(&mut self, path: &Path) {
-        self.bytes += space(path);
+    fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
         self.count += 1;
     }
 }
 
-/// Removes temporaries of processes that are gone, unfinished containers, and blobs and layers that nothing leads to.
+/// Removes temporaries of processes that are gone, unfinished containers, blobs and layers that nothing leads to, and
+/// images as the options say.
 ///
-/// Waits until nobody adds to the store.
+/// Waits until nobody adds to the store. It works with a full disk.
 ///
 /// # Errors
-/// [`Error::Layout`] when it is not certain what is needed, such as for a damaged index; nothing is removed then.
-pub fn prune(store: &Store, options: PruneOptions) -> Result<Pruned> {
-    let lock = store.exclude_leases()?;
+/// [`Error::Layout`], [`Error::Io`]; what was removed until then is gone.
+pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
+    let lock = exclude(store, options)?;
+    let survey = Survey::of(store)?;
     let mut pruned = Pruned::default();
-    let mut needed = Reachable::default();
-    needed.add_containers(store)?;
-    if options.unused_images {
-        let used = &needed.blobs;
-        store.layout().edit_index::<_, Error>(|index| {
-            index.manifests.retain(|entry| used.contains(&entry.digest));
-            Ok(())
-        })?;
+    remove_leftovers(store, &survey, &mut pruned)?;
+    if !survey.unread.is_empty() {
+        pruned.unread = survey.unread;
+        return Ok(pruned);
     }
-    let in_use = needed.layers.clone();
-    needed.follow(store, &store.layout().index()?.manifests)?;
-    let layers = if options.unused_layers { &in_use } else { &needed.layers };
-    temporaries(store, &mut pruned)?;
-    containers(store, &mut pruned)?;
-    for name in names(&store.layers())? {
-        let id = name.strip_suffix(".json").unwrap_or(&name);
-        if !layers.contains(id) && !name.starts_with('.') && store.layers().join(&name).exists() {
-            pruned.add(&store.layers().join(&name));
-            remove_layer(store, id)?;
+    let doomed = choose(&survey, options);
+    let kept = survey.images.iter().filter(|image| !doomed.contains(&image.summary.descriptor.digest));
+    let (blobs, layers) = survey.needed(kept);
+    let layers = if options.unused_layers { &survey.in_use.layers } else { &layers };
+    for (name, bytes) in survey.layers.iter().filter(|(name, _)| !layers.contains(*name)) {
+        pruned.add(*bytes);
+        remove_layer(store, name)?;
+    }
+    let is_doomed = |image: &&SurveyedImage| doomed.contains(&image.summary.descriptor.digest);
+    if let Err(error) = forget(store, &doomed) {
+        // A full disk has no room for a shorter list of names either, before something is removed.
+        let own: HashSet<Digest> = survey.images.iter().filter(is_doomed).flat_map(|i| i.reach.blobs.clone()).collect();
+        if !error.is_full_disk() {
+            return Err(error);
         }
+        remove_blobs(store, &survey.blobs, |digest| own.contains(digest) && !blobs.contains(digest), &mut pruned)?;
+        forget(store, &doomed)?;
     }
-    let blobs = store.root().join("blobs/sha256");
-    for name in names(&blobs)? {
-        let Ok(digest) = hoy_oci::Digest::from_hex(&name) else { continue };
-        if !needed.blobs.contains(&digest) {
-            let path = blobs.join(&name);
-            pruned.add(&path);
-            std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-        }
+    for image in survey.images.iter().filter(is_doomed) {
+        pruned.untagged.extend(image.summary.names.iter().cloned());
+        pruned.deleted.push(image.summary.id());
     }
+    remove_blobs(store, &survey.blobs, |digest| !blobs.contains(digest), &mut pruned)?;
     drop(lock);
     Ok(pruned)
 }
 
-fn names(directory: &Path) -> Result<Vec<String>> {
-    let entries = std::fs::read_dir(directory).map_err(Error::io("read", directory))?;
-    let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().unwrap_or_default()));
-    let mut names = names.collect::<std::io::Result<Vec<_>>>().map_err(Error::io("read", directory))?;
-    names.sort();
-    Ok(names)
-}
-
-/// Removes a layer's directory and, after it, the record: without the record it is not used.
-pub(crate) fn remove_layer(store: &Store, id: &str) -> Result<()> {
-    let record = store.layers().join(format!("{id}.json"));
-    match std::fs::remove_file(&record) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &record)(e)),
-        _ => {}
+fn exclude(store: &Store, options: &PruneOptions) -> Result<Lock> {
+    if let Some(lock) = store.try_exclude_leases()? {
+        return Ok(lock);
     }
-    remove_whole(&store.layers().join(id))
-}
-
-/// A temporary that nobody holds a lock on is garbage.
-fn temporaries(store: &Store, pruned: &mut Pruned) -> Result<()> {
-    let runroot = store.runroot().to_owned();
-    for directory in [store.layers(), store.containers(), store.root().join("blobs/sha256"), runroot] {
-        temporaries_in(&directory, Duration::ZERO, pruned)?;
+    if let Some(tell) = options.waiting {
+        tell();
     }
-    for container in store.all_containers()? {
-        let _lock = container.lock()?;
-        temporaries_in(container.path(), Duration::ZERO, pruned)?;
+    Ok(store.exclude_leases()?)
+}
+
+fn remove_leftovers(store: &Store, survey: &Survey, pruned: &mut Pruned) -> Result<()> {
+    let mut remove = |path: &Path| {
+        pruned.add(space(path));
+        remove_temporary(path)
+    };
+    // Whoever changes the index has a name there without a lock on it.
+    let is_beside_index = |path: &&std::path::PathBuf| path.parent() == Some(store.root());
+    if survey.temporaries.iter().any(|path| is_beside_index(&path)) {
+        store.layout().edit_index::<_, Error>(|_| {
+            survey.temporaries.iter().filter(is_beside_index).try_for_each(|path| remove(path))
+        })?;
     }
-    store.layout().edit_index::<_, Error>(|_| temporaries_in(store.root(), Duration::ZERO, pruned))
-}
-
-/// Removes what killed commands left in the layer cache long ago; for whoever is about to need the space.
-pub(crate) fn old_temporaries(layers: &Path) -> Result<()> {
-    temporaries_in(layers, LONG_AGO, &mut Pruned::default())
-}
-
-fn temporaries_in(directory: &Path, older_than: Duration, pruned: &mut Pruned) -> Result<()> {
-    for name in names(directory)?.iter().filter(|name| name.starts_with(TEMPORARY_PREFIX)) {
-        let path = directory.join(name);
-        let Ok(file) = File::open(&path) else { continue };
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            continue;
-        }
-        // Two that tidy up may meet.
-        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
-        let age = metadata.modified().ok().and_then(|time| time.elapsed().ok()).unwrap_or_default();
-        let is_handed_over = name.starts_with(HANDED_OVER);
-        if age < if is_handed_over { LONG_AGO } else { older_than } {
-            continue;
-        }
-        pruned.add(&path);
-        if metadata.is_dir() {
-            // A layer that was being unpacked over others may still be mounted.
-            let merged = path.join("merged");
-            if crate::overlay::is_mount_point(&merged)? {
-                crate::overlay::unmount_at(&merged, true).map_err(Error::io("unmount", &merged))?;
-            }
-            remove_tree(&path)?;
-        } else {
-            std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-        }
+    survey.temporaries.iter().filter(|path| !is_beside_index(path)).try_for_each(|path| remove(path))?;
+    for dir in &survey.unfinished {
+        pruned.add(container_space(dir));
+        crate::rm(dir, true)?;
     }
     Ok(())
 }
 
-/// Directories of containers that were never finished, or whose record is lost.
-fn containers(store: &Store, pruned: &mut Pruned) -> Result<()> {
-    for name in names(&store.containers())? {
-        let Ok(id) = name.parse() else { continue };
-        let dir = store.container_dir(id);
-        if dir.is_whole()? {
-            continue;
+/// The images that go.
+fn choose(survey: &Survey, options: &PruneOptions) -> BTreeSet<Digest> {
+    let mut doomed = BTreeSet::new();
+    let unused = || survey.images.iter().filter(|image| !survey.is_used(image));
+    for image in unused().filter(|image| options.filter.accepts(&image.summary)) {
+        let is_wanted = match options.max_bytes {
+            // Asked for a size, images with names go for the sake of that only.
+            None => options.unused_images || image.summary.names.is_empty(),
+            Some(_) => image.summary.names.is_empty(),
+        };
+        if is_wanted {
+            doomed.insert(image.summary.descriptor.digest);
         }
-        match dir.try_lock()? {
-            None => {}
-            Some(lock) => {
-                drop(lock);
-                pruned.add(&dir.upper());
-                crate::rm(&dir, true)?;
+    }
+    let Some(max_bytes) = options.max_bytes else { return doomed };
+    let mut oldest: Vec<&SurveyedImage> = unused().filter(|image| options.filter.accepts(&image.summary)).collect();
+    oldest.retain(|image| !doomed.contains(&image.summary.descriptor.digest));
+    oldest.sort_by_key(|image| image.last_used);
+    let mut size = Sizes::of(survey, &doomed);
+    for image in oldest {
+        if size.bytes <= max_bytes {
+            break;
+        }
+        size.remove(survey, image);
+        doomed.insert(image.summary.descriptor.digest);
+    }
+    doomed
+}
+
+/// How many images and containers need each blob and layer, and the bytes that all of these take.
+struct Sizes<'a> {
+    blobs: BTreeMap<&'a Digest, usize>,
+    layers: BTreeMap<&'a str, usize>,
+    bytes: u64,
+}
+
+impl<'a> Sizes<'a> {
+    fn of(survey: &'a Survey, doomed: &BTreeSet<Digest>) -> Self {
+        let mut sizes = Self { blobs: BTreeMap::new(), layers: BTreeMap::new(), bytes: 0 };
+        let kept = survey.images.iter().filter(|image| !doomed.contains(&image.summary.descriptor.digest));
+        for reach in kept.map(|image| &image.reach).chain([&survey.in_use]) {
+            reach.blobs.iter().for_each(|digest| *sizes.blobs.entry(digest).or_default() += 1);
+            reach.layers.iter().for_each(|name| *sizes.layers.entry(name).or_default() += 1);
+        }
+        let blobs = sizes.blobs.keys().filter_map(|digest| survey.blobs.get(digest));
+        let layers = sizes.layers.keys().filter_map(|name| survey.layers.get(*name));
+        sizes.bytes = blobs.chain(layers).sum();
+        sizes
+    }
+
+    fn remove(&mut self, survey: &Survey, image: &SurveyedImage) {
+        for digest in &image.reach.blobs {
+            let count = self.blobs.get_mut(digest).map(|count| {
+                *count -= 1;
+                *count
+            });
+            if count == Some(0) {
+                self.bytes -= survey.blobs.get(digest).copied().unwrap_or_default();
+            }
+        }
+        for name in &image.reach.layers {
+            let count = self.layers.get_mut(name.as_str()).map(|count| {
+                *count -= 1;
+                *count
+            });
+            if count == Some(0) {
+                self.bytes -= survey.layers.get(name).copied().unwrap_or_default();
             }
         }
     }
-    Ok(())
 }
 
-/// How many things of a kind there are, and the bytes of disk space they take together.
-pub type CountAndBytes = (usize, u64);
-
-/// What takes the store's disk space.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DiskUsage {
-    /// Images; the bytes are those of all blobs.
-    pub images: CountAndBytes,
-    /// Unpacked layers.
-    pub layers: CountAndBytes,
-    /// Containers; the bytes are what was written in them.
-    pub containers: CountAndBytes,
-}
-
-/// Looks at every file of the store.
-///
-/// # Errors
-/// [`Error::Layout`], [`Error::Io`].
-pub fn disk_usage(store: &Store) -> Result<DiskUsage> {
-    let digests: std::collections::BTreeSet<String> =
-        store.layout().images()?.iter().map(|image| image.descriptor.digest.hex()).collect();
-    let layers = names(&store.layers())?;
-    let is_layer = |name: &&String| !name.starts_with('.') && !name.ends_with(".json");
-    let containers = store.all_containers()?;
-    Ok(DiskUsage {
-        images: (digests.len(), space(&store.root().join("blobs"))),
-        layers: (layers.iter().filter(is_layer).count(), space(&store.layers())),
-        containers: (containers.len(), containers.iter().map(|dir| space(&dir.upper())).sum()),
+fn forget(store: &Store, doomed: &BTreeSet<Digest>) -> Result<()> {
+    if doomed.is_empty() {
+        return Ok(());
+    }
+    store.layout().edit_index(|index| {
+        index.manifests.retain(|entry| !doomed.contains(&entry.digest));
+        Ok(())
     })
+}
+
+fn remove_blobs(
+    store: &Store,
+    blobs: &BTreeMap<Digest, u64>,
+    is_unneeded: impl Fn(&Digest) -> bool,
+    pruned: &mut Pruned,
+) -> Result<()> {
+    for (digest, bytes) in blobs.iter().filter(|(digest, _)| is_unneeded(digest)) {
+        let path = store.layout().blob_path(digest);
+        match std::fs::remove_file(&path) {
+            Ok(()) => pruned.add(*bytes),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("remove", &path)(e)),
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use hoy_layout::{Container, Store};
 use hoy_oci::{Descriptor, Digest, Document, ImageConfig, MediaType};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Everything that the names of the index and the containers of a store need.
 #[derive(Debug, Default)]
@@ -14,35 +14,41 @@ pub(crate) struct Reachable {
     pub(crate) blobs: HashSet<Digest>,
     /// Directories below `ROOT/layers`.
     pub(crate) layers: BTreeSet<String>,
+    /// What could not be read: what it leads to is needed too, and nobody knows what that is.
+    pub(crate) unread: Vec<Error>,
 }
 
 impl Reachable {
     /// Follows these descriptors. A document that is not there leads nowhere: an index may be copied in part.
-    ///
-    /// # Errors
-    /// Those of reading a document that is there and damaged: what it leads to is then unknown.
-    pub(crate) fn follow<'a>(&mut self, store: &Store, roots: impl IntoIterator<Item = &'a Descriptor>) -> Result<()> {
+    pub(crate) fn follow<'a>(&mut self, store: &Store, roots: impl IntoIterator<Item = &'a Descriptor>) {
         let mut waiting: Vec<Descriptor> = roots.into_iter().cloned().collect();
         while let Some(descriptor) = waiting.pop() {
-            if !self.blobs.insert(descriptor.digest) || store.layout().blob_size(&descriptor.digest)?.is_none() {
+            if !self.blobs.insert(descriptor.digest) {
                 continue;
             }
-            let is_document = descriptor.media_type.is_index() || descriptor.media_type.is_manifest();
-            if !is_document {
-                continue;
-            }
-            let bytes = store.layout().read_document(&descriptor)?;
-            let wrong = |source| hoy_layout::Error::Content { doing: format!("read {}", descriptor.digest), source };
-            match Document::parse(&descriptor.media_type, &bytes).map_err(wrong)? {
-                Document::Index(index) => waiting.extend(index.manifests),
-                Document::Manifest(manifest) => {
-                    self.add_layers(store, &manifest.config);
-                    waiting.push(manifest.config);
-                    waiting.extend(manifest.layers);
+            if descriptor.media_type.is_index() || descriptor.media_type.is_manifest() {
+                match self.step(store, &descriptor) {
+                    Ok(more) => waiting.extend(more),
+                    Err(error) => self.unread.push(error),
                 }
             }
         }
-        Ok(())
+    }
+
+    /// What one document leads to.
+    fn step(&mut self, store: &Store, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
+        if store.layout().blob_size(&descriptor.digest)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let bytes = store.layout().read_document(descriptor)?;
+        let wrong = |source| hoy_layout::Error::Content { doing: format!("read {}", descriptor.digest), source };
+        match Document::parse(&descriptor.media_type, &bytes).map_err(wrong)? {
+            Document::Index(index) => Ok(index.manifests),
+            Document::Manifest(manifest) => {
+                self.add_layers(store, &manifest.config);
+                Ok([manifest.config].into_iter().chain(manifest.layers).collect())
+            }
+        }
     }
 
     /// The cache is no truth: a configuration that cannot be read only costs its layers being unpacked again.
@@ -57,27 +63,48 @@ impl Reachable {
         }
     }
 
-    /// What all names and containers of the store need.
-    pub(crate) fn of(store: &Store) -> Result<Self> {
+    /// What all containers of the store need, and those entries of the index that are not `left_out`.
+    ///
+    /// # Errors
+    /// [`Error::Layout`] when the containers cannot be listed.
+    pub(crate) fn of_all_but(store: &Store, left_out: impl Fn(&Descriptor) -> bool) -> Result<Self> {
         let mut reachable = Self::default();
-        reachable.follow(store, &store.layout().index()?.manifests)?;
+        match store.layout().index() {
+            Ok(index) => reachable.follow(store, index.manifests.iter().filter(|entry| !left_out(entry))),
+            Err(error) => reachable.unread.push(error.into()),
+        }
         reachable.add_containers(store)?;
         Ok(reachable)
     }
 
-    /// What containers need, even when no name leads there any more.
+    /// What containers and mounted images need, even when no name leads there any more.
+    ///
+    /// # Errors
+    /// As [`Reachable::of_all_but`].
     pub(crate) fn add_containers(&mut self, store: &Store) -> Result<()> {
         self.layers.extend(crate::image_mount::layers(store));
         for dir in store.all_containers()? {
-            let container = dir.container()?;
-            self.layers.extend(container.layers.iter().cloned());
-            self.follow(store, manifest_of(store, &container)?.as_ref())?;
+            match dir.container() {
+                Ok(container) => self.add_container(store, &container),
+                // Somebody has removed it meanwhile.
+                Err(error) if error.is_not_found() && !dir.path().exists() => {}
+                Err(error) => self.unread.push(error.into()),
+            }
         }
         Ok(())
     }
+
+    pub(crate) fn add_container(&mut self, store: &Store, container: &Container) {
+        self.layers.extend(container.layers.iter().cloned());
+        match manifest_of(store, container) {
+            Ok(manifest) => self.follow(store, &manifest),
+            Err(error) => self.unread.push(error),
+        }
+    }
 }
 
-fn manifest_of(store: &Store, container: &Container) -> Result<Option<Descriptor>> {
+/// The manifest that a container was made from, when it is there.
+pub(crate) fn manifest_of(store: &Store, container: &Container) -> Result<Option<Descriptor>> {
     let Some(digest) = container.manifest else { return Ok(None) };
     let Some(size) = store.layout().blob_size(&digest)? else { return Ok(None) };
     let mut descriptor = Descriptor::new(MediaType::from(MediaType::MANIFEST), digest, size);

@@ -16,6 +16,10 @@ pub fn reset(store: &Store) -> Result<Pruned> {
         }
     }
     store.layout().forget_all()?;
-    let pruned = prune(store, PruneOptions { unused_images: true, unused_layers: true })?;
-    failure.map(|()| pruned)
+    let mut pruned =
+        prune(store, &PruneOptions { unused_images: true, unused_layers: true, ..PruneOptions::default() })?;
+    match pruned.unread.pop() {
+        Some(error) => failure.and(Err(error)),
+        None => failure.map(|()| pruned),
+    }
 }
