@@ -15,6 +15,7 @@ const EDGES: &[(&str, &str)] = &[
     ("hoy-layout", "hoy-sys hoy-oci"),
     ("hoy-layer", "hoy-sys hoy-oci"),
     ("hoy-registry", "hoy-oci"),
+    ("hoy-serve", "hoy-layout hoy-oci hoy-sys"),
     ("hoy-transport", "hoy-registry hoy-layout hoy-layer hoy-oci hoy-sys"),
     ("hoy-storage", "hoy-layout hoy-layer hoy-oci hoy-sys"),
     ("hoy-cgroup", "hoy-sys"),
@@ -29,7 +30,7 @@ const EDGES: &[(&str, &str)] = &[
 
 /// What each program may link beside `hoy-cli`, `hoy-oci`, `hoy-sys` and `hoy-layout`: its own rooms, never another's.
 const PROGRAMS: &[(&str, &str)] = &[
-    ("hoy-copy", "hoy-transport hoy-registry"),
+    ("hoy-copy", "hoy-transport hoy-registry hoy-serve"),
     ("hoy-storage", "hoy-storage"),
     ("hoy-spec", "hoy-spec"),
     ("hoy-runtime", "hoy-runtime"),

@@ -8,9 +8,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hoy_transport::TRANSPORTS;
 
 use crate::edit_args::{AppendArgs, AttachArgs, FlattenArgs, IndexAction, MutateArgs, PullArgs, RebaseArgs};
+use crate::login_args::{LoginArgs, LogoutArgs};
 use crate::look_args::{BlobArgs, CatalogArgs, ExportArgs, LookArgs, ReferrersArgs, ValidateArgs};
+use crate::serve::ServeArgs;
 use crate::side::{DestinationAccess, DestinationPlace, OnlyAccess, OnlyPlace, Retry, SourceAccess, SourcePlace};
-use crate::words::{parse_bool, parse_duration};
+use crate::signing_args::Signing;
+use crate::sync_args::SyncArgs;
+use crate::words::parse_duration;
 
 /// Move container images between registries, layouts, archives and the store, and look at them.
 #[derive(Debug, Parser)]
@@ -86,6 +90,8 @@ pub(crate) enum Action {
     ManifestDigest(ManifestDigestArgs),
     /// Bring several images from one place to another
     Sync(Box<SyncArgs>),
+    /// Be a registry: for one connection on standard input and output, or on sockets that are passed
+    Serve(ServeArgs),
     /// Make keys for signatures, which this version cannot
     #[command(hide = true)]
     GenerateSigstoreKey(Untold),
@@ -218,50 +224,6 @@ pub(crate) struct CopyArgs {
     pub(crate) retry: Retry,
 }
 
-/// skopeo's flags for signatures and encryption. Those that ask for what this version cannot do end the command.
-#[derive(Debug, Args)]
-pub(crate) struct Signing {
-    /// Leave signatures behind, as this program always does
-    #[arg(long)]
-    pub(crate) remove_signatures: bool,
-    #[arg(long, hide = true)]
-    sign_by: Option<String>,
-    #[arg(long, hide = true)]
-    sign_by_sigstore: Option<String>,
-    #[arg(long, hide = true)]
-    sign_by_sigstore_private_key: Option<String>,
-    #[arg(long, hide = true)]
-    sign_by_sq_fingerprint: Option<String>,
-    #[arg(long, hide = true)]
-    sign_passphrase_file: Option<String>,
-    #[arg(long, hide = true)]
-    sign_identity: Option<String>,
-    #[arg(long, hide = true)]
-    encryption_key: Vec<String>,
-    #[arg(long, hide = true)]
-    encrypt_layer: Vec<String>,
-    #[arg(long, hide = true)]
-    decryption_key: Vec<String>,
-}
-
-impl Signing {
-    /// The flag that asks for what cannot be done.
-    pub(crate) fn unknown(&self) -> Option<&'static str> {
-        let flags = [
-            ("--sign-by", self.sign_by.is_some()),
-            ("--sign-by-sigstore", self.sign_by_sigstore.is_some()),
-            ("--sign-by-sigstore-private-key", self.sign_by_sigstore_private_key.is_some()),
-            ("--sign-by-sq-fingerprint", self.sign_by_sq_fingerprint.is_some()),
-            ("--sign-passphrase-file", self.sign_passphrase_file.is_some()),
-            ("--sign-identity", self.sign_identity.is_some()),
-            ("--encryption-key", !self.encryption_key.is_empty()),
-            ("--encrypt-layer", !self.encrypt_layer.is_empty()),
-            ("--decryption-key", !self.decryption_key.is_empty()),
-        ];
-        flags.into_iter().find(|(_, is_set)| *is_set).map(|(flag, _)| flag)
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// The image, as transport:details
@@ -317,121 +279,6 @@ pub(crate) struct Untold {
 pub(crate) struct ManifestDigestArgs {
     /// The manifest's file, or - for standard input
     pub(crate) manifest: PathBuf,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SyncSource {
-    Docker,
-    Dir,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SyncDestination {
-    Docker,
-    Dir,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SyncArgs {
-    /// What the source is
-    #[arg(short, long, value_enum)]
-    pub(crate) src: SyncSource,
-    /// What the destination is
-    #[arg(short, long, value_enum)]
-    pub(crate) dest: SyncDestination,
-    /// An image or a repository, or a directory
-    pub(crate) source: String,
-    /// A registry with a path, or a directory
-    pub(crate) destination: String,
-    /// Copy all images of lists of them
-    #[arg(short, long)]
-    pub(crate) all: bool,
-    /// Print what would be copied
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Go on after an image that cannot be copied
-    #[arg(long)]
-    pub(crate) keep_going: bool,
-    /// Keep the source's whole name at the destination
-    #[arg(long)]
-    pub(crate) scoped: bool,
-    /// What to put behind each tag at the destination
-    #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
-    pub(crate) append_suffix: String,
-    /// Also write digest and name of each image into this file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) digestfile: Option<PathBuf>,
-    /// Type of the manifests to write (default: as they are)
-    #[arg(short, long, value_enum, value_name = "TYPE")]
-    pub(crate) format: Option<ManifestType>,
-    /// Fail if a digest would change
-    #[arg(long)]
-    pub(crate) preserve_digests: bool,
-    /// Credentials file for both sides
-    #[arg(long, value_name = "FILE")]
-    pub(crate) authfile: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) src_access: SourceAccess,
-    #[command(flatten)]
-    pub(crate) dest_access: DestinationAccess,
-    #[command(flatten)]
-    pub(crate) signing: Signing,
-    #[command(flatten)]
-    pub(crate) retry: Retry,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LoginArgs {
-    /// The registry, with its port if it has one; a part of a repository's path may follow
-    pub(crate) registry: String,
-    /// User
-    #[arg(short, long)]
-    pub(crate) username: Option<String>,
-    /// Password; others see it in the list of processes, so better use --password-stdin
-    #[arg(short, long, conflicts_with = "password_stdin")]
-    pub(crate) password: Option<String>,
-    /// Read the password from standard input
-    #[arg(long)]
-    pub(crate) password_stdin: bool,
-    /// Print who is logged in
-    #[arg(long, conflicts_with_all = ["username", "password", "password_stdin"])]
-    pub(crate) get_login: bool,
-    /// Say more
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
-    /// Credentials file to write
-    #[arg(long, value_name = "FILE", conflicts_with = "compat_auth_file")]
-    pub(crate) authfile: Option<PathBuf>,
-    /// Credentials file in Docker's form to write
-    #[arg(long, value_name = "FILE")]
-    pub(crate) compat_auth_file: Option<PathBuf>,
-    /// Directory of certificates: *.crt, *.cert, *.key
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cert_dir: Option<PathBuf>,
-    /// Require HTTPS and a trusted certificate (default true)
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        value_parser = parse_bool)]
-    pub(crate) tls_verify: Option<bool>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogoutArgs {
-    /// The registry
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
-    pub(crate) registry: Option<String>,
-    /// Log out of all registries
-    #[arg(short, long)]
-    pub(crate) all: bool,
-    /// Credentials file to write
-    #[arg(long, value_name = "FILE", conflicts_with = "compat_auth_file")]
-    pub(crate) authfile: Option<PathBuf>,
-    /// Credentials file in Docker's form to write
-    #[arg(long, value_name = "FILE")]
-    pub(crate) compat_auth_file: Option<PathBuf>,
-    /// Taken for scripts' sake: forgetting asks no registry
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        value_parser = parse_bool)]
-    pub(crate) tls_verify: Option<bool>,
 }
 
 /// Reads the command line. A transport where a command could be means `copy`.

@@ -8,7 +8,8 @@ use hoy_cli::{Error, Result};
 
 use crate::args::{Action, Command};
 use crate::{
-    artifact, copy, delete, edit, export, index, inspect, list_tags, login, look, manifest_digest, sync, validate,
+    artifact, copy, delete, edit, export, index, inspect, list_tags, login, look, manifest_digest, serve, sync,
+    validate,
 };
 
 /// Carries out a command line.
@@ -26,6 +27,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Logout(args) => login::logout(args)?,
         Action::ManifestDigest(args) => manifest_digest::run(args)?,
         Action::Sync(args) => return sync::run(global, *args),
+        Action::Serve(args) => serve::run(global, args)?,
         Action::GenerateSigstoreKey(_) => return Err(unsigned("generate-sigstore-key")),
         Action::StandaloneSign(_) => return Err(unsigned("standalone-sign")),
         Action::StandaloneVerify(_) => return Err(unsigned("standalone-verify")),

@@ -7,7 +7,8 @@ use hoy_oci::Reference;
 use hoy_registry::{AuthFile, Credentials, Retry};
 
 use crate::access::{Access, ask_password, ask_user, auth_files, read_password, registries};
-use crate::args::{Global, LoginArgs, LogoutArgs};
+use crate::args::Global;
+use crate::login_args::{LoginArgs, LogoutArgs};
 
 /// The key of a registry in a credentials file, and its host.
 fn key_and_host(registry: &str) -> (String, String) {

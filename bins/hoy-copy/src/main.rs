@@ -14,12 +14,16 @@ mod index;
 mod inspect;
 mod list_tags;
 mod login;
+mod login_args;
 mod look;
 mod look_args;
 mod manifest_digest;
 mod policy;
+mod serve;
 mod side;
+mod signing_args;
 mod sync;
+mod sync_args;
 mod validate;
 mod words;
 

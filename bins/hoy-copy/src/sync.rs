@@ -9,8 +9,9 @@ use hoy_oci::Reference;
 use hoy_transport::{CopyOptions, ImageName, MultiArch};
 
 use crate::access::Access;
-use crate::args::{Global, SyncArgs, SyncDestination, SyncSource};
+use crate::args::Global;
 use crate::copy::{Watcher, format};
+use crate::sync_args::{SyncArgs, SyncDestination, SyncSource};
 use crate::{endpoint, policy};
 
 /// The exit code when some images were copied and others could not be.

@@ -26,17 +26,31 @@ pub(crate) struct Temporary {
 impl Temporary {
     pub(crate) fn create_in(directory: &Path, mode: u32) -> Result<Self> {
         loop {
-            let path = directory.join(format!("{TEMPORARY_PREFIX}{}", random_hex(8)?));
-            let mut options = OpenOptions::new();
-            let options = options.write(true).read(true).create_new(true).mode(mode);
-            let file = options.open(&path).map_err(Error::io("create", &path))?;
-            let temporary = Self { file, path, done: false, keep_from: None };
-            temporary.lock()?;
-            // Whoever tidies up may have found it before it was locked.
-            if temporary.file.metadata().map_err(Error::io("look at", &temporary.path))?.nlink() > 0 {
+            if let Some(temporary) = Self::create(directory, &random_hex(8)?, mode)? {
                 return Ok(temporary);
             }
         }
+    }
+
+    /// A temporary of this name, which nobody else has chosen.
+    pub(crate) fn create_named(directory: &Path, name: &str) -> Result<Self> {
+        loop {
+            if let Some(temporary) = Self::create(directory, name, 0o644)? {
+                return Ok(temporary);
+            }
+        }
+    }
+
+    /// None when whoever tidies up has found it before it was locked.
+    fn create(directory: &Path, name: &str, mode: u32) -> Result<Option<Self>> {
+        let path = directory.join(format!("{TEMPORARY_PREFIX}{name}"));
+        let mut options = OpenOptions::new();
+        let options = options.write(true).read(true).create_new(true).mode(mode);
+        let file = options.open(&path).map_err(Error::io("create", &path))?;
+        let temporary = Self { file, path, done: false, keep_from: None };
+        temporary.lock()?;
+        let links = temporary.file.metadata().map_err(Error::io("look at", &temporary.path))?.nlink();
+        Ok((links > 0).then_some(temporary))
     }
 
     fn lock(&self) -> Result<()> {

@@ -1,15 +1,26 @@
 //! Writing content by its digest.
 
 use std::io::{self, Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hoy_oci::{Descriptor, Digest, Hasher};
 
-use crate::atomic::Temporary;
-use crate::{Error, Result};
+use crate::atomic::{Temporary, random_hex};
+use crate::{Error, Result, TEMPORARY_PREFIX};
 
 /// How much of a download that broke off is worth keeping for the next process, in bytes.
 const MIN_KEPT_BYTES: u64 = 1 << 20;
+
+/// What has been written of a blob, and hashed.
+#[derive(Clone, Default)]
+pub struct Written {
+    size: u64,
+    hasher: Hasher,
+}
+
+fn upload_name(id: &str) -> String {
+    format!("upload-{id}")
+}
 
 /// A blob on its way into a layout: hashed as it is written, visible only once finished.
 pub struct BlobWriter {
@@ -52,6 +63,66 @@ impl BlobWriter {
             writer.take_up(expected.size)?;
             return Ok(Some(writer));
         }
+    }
+
+    /// Begins a blob that is written in several goes, perhaps by several processes; returns what it is called until then.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn begin_upload_in(directory: &Path) -> Result<String> {
+        let id = random_hex(16)?;
+        let mut temporary = Temporary::create_named(directory, &upload_name(&id))?;
+        temporary.keep_from(Some(0));
+        Ok(id)
+    }
+
+    /// How many bytes of such a blob there are; none when there is no such blob.
+    pub fn upload_size_in(directory: &Path, id: &str) -> Option<u64> {
+        // An id is what was given out: nothing that leads elsewhere.
+        let is_id = id.len() == 32 && id.bytes().all(|c| c.is_ascii_hexdigit());
+        let path = directory.join(format!("{TEMPORARY_PREFIX}{}", upload_name(id)));
+        let metadata = is_id.then(|| std::fs::symlink_metadata(path).ok()).flatten()?;
+        metadata.is_file().then_some(metadata.len())
+    }
+
+    /// Takes up a blob that [`BlobWriter::begin_upload_in`] has begun; waits while another process writes it. None when
+    /// there is no such blob. Dropped, it is called off; [`BlobWriter::pause`] keeps it.
+    ///
+    /// What `known` has hashed is not read again if the file is as it was then.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn resume_upload_in(directory: PathBuf, id: &str, known: Option<Written>) -> Result<Option<Self>> {
+        if Self::upload_size_in(&directory, id).is_none() {
+            return Ok(None);
+        }
+        let Some(mut temporary) = Temporary::reopen(&directory, &upload_name(id))? else { return Ok(None) };
+        let path = temporary.path().to_owned();
+        let size = temporary.file().metadata().map_err(Error::io("look at", &path))?.len();
+        let known = known.filter(|known| known.size == size);
+        let Written { size, hasher } = known.unwrap_or_default();
+        temporary.file().seek(io::SeekFrom::Start(size)).map_err(Error::io("read", &path))?;
+        let mut writer = Self { temporary, directory, hasher, size };
+        writer.take_up(u64::MAX)?;
+        Ok(Some(writer))
+    }
+
+    /// Leaves an upload for later; returns what has been hashed of it.
+    pub fn pause(mut self) -> Written {
+        self.temporary.keep_from(Some(0));
+        Written { size: self.size, hasher: self.hasher.clone() }
+    }
+
+    /// Makes the blob visible if it has this digest; false, and it is gone, when not.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; nothing is visible then.
+    pub fn finish_with(self, expected: &Digest) -> Result<bool> {
+        let is_right = self.hasher.clone().finish() == *expected;
+        if is_right {
+            self.finish()?;
+        }
+        Ok(is_right)
     }
 
     /// Hashes what is in the file; more than `limit` bytes cannot be the beginning of the blob.

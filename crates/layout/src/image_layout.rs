@@ -11,7 +11,7 @@ use hoy_oci::{
 use hoy_sys::rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 
 use crate::atomic::keep_old;
-use crate::{BlobWriter, Error, Lock, Result, make_directory, write_file};
+use crate::{BlobWriter, Error, Lock, Result, Written, make_directory, write_file};
 
 pub(crate) const LAYOUT_FILE: &str = "oci-layout";
 pub(crate) const INDEX_FILE: &str = "index.json";
@@ -201,6 +201,27 @@ impl ImageLayout {
     /// [`Error::Io`].
     pub fn resume_blob(&self, expected: &Descriptor) -> Result<Option<BlobWriter>> {
         BlobWriter::resume_in(self.path.join("blobs/sha256"), expected)
+    }
+
+    /// Begins a blob as [`BlobWriter::begin_upload_in`] has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn begin_upload(&self) -> Result<String> {
+        BlobWriter::begin_upload_in(&self.path.join("blobs/sha256"))
+    }
+
+    /// How far such a blob has come, as [`BlobWriter::upload_size_in`] has it.
+    pub fn upload_size(&self, id: &str) -> Option<u64> {
+        BlobWriter::upload_size_in(&self.path.join("blobs/sha256"), id)
+    }
+
+    /// Takes such a blob up, as [`BlobWriter::resume_upload_in`] has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn resume_upload(&self, id: &str, known: Option<Written>) -> Result<Option<BlobWriter>> {
+        BlobWriter::resume_upload_in(self.path.join("blobs/sha256"), id, known)
     }
 
     /// Stores `bytes` and returns their descriptor.

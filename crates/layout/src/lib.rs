@@ -15,7 +15,7 @@ mod roots;
 mod store;
 
 pub use atomic::{TEMPORARY_PREFIX, make_directory, sync, write_file, write_volatile_file};
-pub use blob::BlobWriter;
+pub use blob::{BlobWriter, Written};
 pub use container::{Container, ContainerDir, ContainerId};
 pub use error::{Error, Result};
 pub use image_layout::{Image, ImageLayout, NamedImage};
