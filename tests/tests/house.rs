@@ -23,7 +23,7 @@ const EDGES: &[(&str, &str)] = &[
     ("hoy-runtime", "hoy-sys hoy-cgroup hoy-seccomp"),
     ("hoy-spec", "hoy-oci hoy-sys"),
     ("hoy-containerfile", ""),
-    ("hoy-build", "hoy-layout hoy-layer hoy-spec hoy-oci hoy-sys"),
+    ("hoy-build", "hoy-layout hoy-layer hoy-containerfile hoy-spec hoy-oci hoy-sys"),
     ("hoy-engine", "hoy-layout hoy-spec hoy-oci hoy-sys"),
     ("hoy-cli", ""),
 ];

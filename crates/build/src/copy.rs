@@ -6,15 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use hoy_containerfile::Ignore;
 use hoy_layer::{Flavour, Limits, unpack};
 use hoy_oci::Digest;
 use hoy_spec::Users;
 use hoy_sys::rustix::fs::fstat;
 
 use crate::destination::{Destination, Owner, Present, clean, present};
-use crate::ignore::Ignore;
 use crate::source::{Source, SourceRoot};
-use crate::tree::{TreeReader, archive, mtime};
+use crate::tree::{TreeReader, archive, lossy, mtime};
 use crate::{Error, Result};
 
 /// How files are copied.
@@ -176,7 +176,9 @@ fn send(
     options: &CopyOptions,
     output: impl Write,
 ) -> Result<Digest> {
-    let ignore = options.ignore.as_deref().map(Ignore::parse).unwrap_or_default();
+    let ignore = options.ignore.as_deref().map(Ignore::parse).transpose();
+    let ignore = ignore.map_err(|line| Error::Refused(format!("line {line} of the ignore file is no pattern")))?;
+    let ignore = ignore.unwrap_or_default();
     let mut reader = TreeReader::new(&ignore);
     let first = sources.first().map(|source| fstat(&source.fd)).transpose();
     let made_at = first.map_err(Error::io("look at", "source"))?.map(|stat| mtime(&stat)).unwrap_or_default();
@@ -189,7 +191,7 @@ fn send(
         let target = plan.of(&source);
         if source.is_directory {
             reader.directory(source.fd.as_fd(), &shown, &target, &mut to)?;
-        } else if ignore.excludes(&shown) {
+        } else if ignore.excludes(&lossy(&shown)) {
             return Err(Error::NoSource(format!("{} (left out by the ignore file)", source.path.display())));
         } else if !(options.unpack && archive(&source, &plan.target, &mut to)?) {
             // The archive's look at it moved the descriptor's position.

@@ -12,8 +12,6 @@ mod destination;
 mod document;
 mod error;
 mod from;
-mod glob;
-mod ignore;
 mod inspect;
 mod list;
 mod run;

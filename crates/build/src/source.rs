@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use hoy_containerfile::Glob;
 use hoy_sys::path::open_in_root;
 use hoy_sys::rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat};
 use hoy_sys::rustix::io::Errno;
 
-use crate::{Error, Result, glob};
+use crate::{Error, Result};
 
 /// What names of sources are looked up in.
 pub(crate) enum SourceRoot {
@@ -44,7 +45,7 @@ impl SourceRoot {
     pub(crate) fn find(&self, pattern: &Path) -> Result<Vec<Source>> {
         let missing = || Error::NoSource(pattern.display().to_string());
         let paths = match self.open(pattern, OFlags::empty()) {
-            Err(Errno::NOENT) if glob::is_pattern(pattern.as_os_str().as_bytes()) => self.expand(pattern)?,
+            Err(Errno::NOENT) if Glob::is_one(&pattern.to_string_lossy()) => self.expand(pattern)?,
             Err(Errno::NOENT) => return Err(missing()),
             _ => vec![pattern.to_owned()],
         };
@@ -67,15 +68,16 @@ impl SourceRoot {
     fn expand(&self, pattern: &Path) -> Result<Vec<PathBuf>> {
         let mut found = vec![PathBuf::from(if pattern.is_absolute() { "/" } else { "" })];
         for part in pattern.components() {
-            let part = part.as_os_str();
-            if !glob::is_pattern(part.as_bytes()) {
+            let (part, text) = (part.as_os_str(), part.as_os_str().to_string_lossy());
+            if !Glob::is_one(&text) {
                 found.iter_mut().for_each(|path| path.push(part));
                 continue;
             }
+            let glob = Glob::new(&text).ok_or_else(|| Error::Refused(format!("\"{text}\" is no pattern")))?;
             let mut next = Vec::new();
             for directory in &found {
                 let mut names = self.names(directory)?;
-                names.retain(|name| glob::matches(part.as_bytes(), name));
+                names.retain(|name| glob.matches(&String::from_utf8_lossy(name)));
                 names.sort();
                 next.extend(names.iter().map(|name| directory.join(OsStr::from_bytes(name))));
             }

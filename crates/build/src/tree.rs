@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use hoy_containerfile::Ignore;
 use hoy_layer::{Archive, Decompressor, Device, Entry, Kind, OVERRIDE_STAT, OverrideStat, Time};
 use hoy_sys::rustix::fs::{
     FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, major, minor, openat, readlinkat,
@@ -12,7 +13,6 @@ use hoy_sys::rustix::fs::{
 use hoy_sys::rustix::io::Errno;
 
 use crate::destination::Destination;
-use crate::ignore::Ignore;
 use crate::source::{Source, names};
 use crate::{Error, Result};
 
@@ -47,7 +47,7 @@ impl<'a> TreeReader<'a> {
         }
         for name in names(source).map_err(Error::io("read", lossy(shown)))? {
             let (shown, target) = (join(shown, &name), join(target, &name));
-            let excluded = self.ignore.excludes(&shown);
+            let excluded = self.ignore.excludes(&lossy(&shown));
             if excluded && !self.ignore.has_exceptions() {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Ignore files: `.containerignore` and `.dockerignore` (reference ".dockerignore file").
+//! Ignore files: `.containerignore` and `.dockerignore` (reference ".dockerignore file"), and their patterns alone.
 
 /// What a context leaves out: patterns, the last that matches a path or a directory above it deciding.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +67,30 @@ impl Ignore {
     #[must_use]
     pub fn has_exceptions(&self) -> bool {
         self.rules.iter().any(|rule| rule.keeps)
+    }
+}
+
+/// One pattern of names, as COPY and ADD have them (reference "COPY": Go's `filepath.Match`, and `**` for any directories).
+#[derive(Debug, Clone)]
+pub struct Glob(Vec<Token>);
+
+impl Glob {
+    /// Reads a pattern; none where a set or an escape is left open.
+    #[must_use]
+    pub fn new(pattern: &str) -> Option<Self> {
+        tokens(pattern).map(Self)
+    }
+
+    /// Whether a text is a pattern at all.
+    #[must_use]
+    pub fn is_one(text: &str) -> bool {
+        text.contains(['*', '?', '[', '\\'])
+    }
+
+    /// Whether the whole of a path, with `/` between names, is meant.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        matches(&self.0, &path.chars().collect::<Vec<_>>())
     }
 }
 

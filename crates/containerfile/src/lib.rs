@@ -28,7 +28,7 @@ pub use document::{Document, statements};
 pub use error::{Diagnostic, Error};
 pub use expand::{Expanded, Rules, expand};
 pub use heredoc::Heredoc;
-pub use ignore::Ignore;
+pub use ignore::{Glob, Ignore};
 pub use instruction::{CommandLine, Device, From, Healthcheck, Instruction, Kind, Network, Run, Transfer};
 pub use mount::{Mount, MountType, Sharing};
 pub use source::{Place, Span, Word};
