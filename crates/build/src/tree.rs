@@ -181,13 +181,7 @@ pub(crate) fn archive<W: Write>(source: &Source, target: &[u8], to: &mut Destina
     let mut input = BufReader::new(Decompressor::detect(file).map_err(Error::io("read", shown))?);
     let got = input.by_ref().take(512).read_to_end(&mut start);
     if got.is_err() || start.get(257..262) != Some(b"ustar") {
-        return match start.as_slice() {
-            [b'B', b'Z', b'h', ..] | [0xfd, b'7', b'z', b'X', b'Z', ..] => Err(Error::Refused(format!(
-                "\"{}\" is compressed with bzip2 or xz, which add cannot unpack: unpack it first, or use copy",
-                shown.display()
-            ))),
-            _ => Ok(false),
-        };
+        return Ok(false);
     }
     let mut archive = Archive::new(BufReader::new(start.as_slice().chain(input)));
     while let Some(mut entry) = archive.next_entry()? {

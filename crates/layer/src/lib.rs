@@ -22,7 +22,7 @@ mod writer;
 
 pub use archive::Archive;
 pub use compress::Compressor;
-pub use decompress::Decompressor;
+pub use decompress::{Compression, Decompressor};
 pub use diff::{Change, ChangeKind, Diff, DiffOptions, Lower, Owners, directory_entry, set_directory};
 pub use entry::{Device, Entry, Kind, Time};
 pub use error::{Error, Result};

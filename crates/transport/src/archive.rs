@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use hoy_layer::Decompressor;
+use hoy_layer::{Compression, Decompressor};
 use hoy_oci::MAX_DOCUMENT_BYTES;
 
 use crate::{Error, Result};
@@ -126,10 +126,10 @@ impl Archive {
 pub(crate) fn open_plain(path: &Path, spool: &Path) -> Result<File> {
     let mut file = open_input(path)?;
     let is_file = file.metadata().map_err(Error::io("look at", path))?.is_file();
-    let mut magic = [0; 4];
+    let mut magic = [0; 10];
     let is_plain = is_file && file.stream_position().is_ok_and(|at| at == 0) && {
         let count = file.read_at(&mut magic, 0).map_err(Error::io("read", path))?;
-        !matches!(magic.get(..count), Some([0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]))
+        Compression::of(magic.get(..count).unwrap_or_default()) == Compression::None
     };
     if is_plain { Ok(file) } else { spooled(file, path, spool) }
 }
@@ -143,7 +143,7 @@ pub(crate) fn open_input(path: &Path) -> Result<File> {
 }
 
 /// `input`, uncompressed, in a nameless file in `spool`.
-fn spooled(input: impl Read, path: &Path, spool: &Path) -> Result<File> {
+pub(crate) fn spooled(input: impl Read, path: &Path, spool: &Path) -> Result<File> {
     let mut output = tempfile::tempfile_in(spool).map_err(Error::io("make a temporary file in", spool))?;
     let mut plain = Decompressor::detect(input).map_err(Error::io("read", path))?;
     let mut buffer = vec![0; 128 << 10];

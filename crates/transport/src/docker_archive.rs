@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use hoy_layer::{Compression, Decompressor};
 use hoy_oci::{Descriptor, Digest, Document as Parsed, Hasher, ImageConfig, Manifest, MediaType, Reference};
 use serde::{Deserialize, Serialize};
 
@@ -113,22 +114,27 @@ fn choose(archive: &Archive, reference: Option<&Reference>, index: Option<usize>
 /// What a layer's member is. Newer archives may hold compressed layers; the digest of one is found by reading it.
 fn layer(archive: &Archive, name: &str, diff_id: Digest) -> Result<Descriptor> {
     let (mut section, size) = archive.section(name)?;
-    let mut magic = [0; 4];
-    let mut filled = 0;
-    while let Some(rest) = magic.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match section.read(rest).map_err(Error::io("read", archive.path()))? {
-            0 => break,
-            count => filled += count,
+    let plain = |size| Ok(Descriptor::new(MediaType::from(MediaType::DOCKER_LAYER), diff_id, size));
+    let media_type = match compression(archive, name)? {
+        Compression::None => return plain(size),
+        Compression::Gzip => MediaType::DOCKER_LAYER_GZIP,
+        Compression::Zstd => MediaType::LAYER_ZSTD,
+        // No image may have these; they are handed on uncompressed.
+        Compression::Bzip2 | Compression::Xz => {
+            let counted =
+                Decompressor::detect(section).and_then(|mut layer| std::io::copy(&mut layer, &mut std::io::sink()));
+            return plain(counted.map_err(Error::io("read", archive.path()))?);
         }
-    }
-    let media_type = match magic {
-        [0x1f, 0x8b, ..] => MediaType::DOCKER_LAYER_GZIP,
-        [0x28, 0xb5, 0x2f, 0xfd] => MediaType::LAYER_ZSTD,
-        _ => return Ok(Descriptor::new(MediaType::from(MediaType::DOCKER_LAYER), diff_id, size)),
     };
     let mut hasher = Hasher::new();
-    std::io::copy(&mut archive.section(name)?.0, &mut hasher).map_err(Error::io("read", archive.path()))?;
+    std::io::copy(&mut section, &mut hasher).map_err(Error::io("read", archive.path()))?;
     Ok(Descriptor::new(MediaType::from(media_type), hasher.finish(), size))
+}
+
+fn compression(archive: &Archive, name: &str) -> Result<Compression> {
+    let mut start = Vec::new();
+    archive.section(name)?.0.take(10).read_to_end(&mut start).map_err(Error::io("read", archive.path()))?;
+    Ok(Compression::of(&start))
 }
 
 impl Source for DockerArchiveSource {
@@ -147,7 +153,16 @@ impl Source for DockerArchiveSource {
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
         let missing = || self.archive.wrong(format!("it has no blob {}", descriptor.digest));
         let name = self.members.get(&descriptor.digest).ok_or_else(missing)?;
-        Ok(Box::new(self.archive.section_from(name, offset)?))
+        let is_as_it_is = descriptor.media_type.as_str() != MediaType::DOCKER_LAYER;
+        if is_as_it_is || compression(&self.archive, name)? == Compression::None {
+            return Ok(Box::new(self.archive.section_from(name, offset)?));
+        }
+        let section = self.archive.section(name)?.0;
+        let unpacked = Decompressor::detect(section).and_then(|mut layer| {
+            std::io::copy(&mut layer.by_ref().take(offset), &mut std::io::sink())?;
+            Ok(layer)
+        });
+        Ok(Box::new(unpacked.map_err(Error::io("read", self.archive.path()))?))
     }
 
     fn is_synthetic(&self) -> bool {

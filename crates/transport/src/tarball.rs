@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use hoy_layer::Decompressor;
+use hoy_layer::{Compression, Decompressor};
 use hoy_oci::{Descriptor, Digest, Hasher, History, ImageConfig, LayerCompression, Manifest, MediaType, Platform};
 
-use crate::archive::open_input;
+use crate::archive::{open_input, spooled};
 use crate::hashed::{At, Hashed};
 use crate::{Document, Error, Format, Result, Source};
 
@@ -49,24 +48,32 @@ impl TarballSource {
     }
 }
 
-/// The file as it is, or what comes through a pipe in a nameless file in `spool`.
+/// The file as it is, or what comes through a pipe in a nameless file in `spool`. What is compressed as no layer may be
+/// is uncompressed there.
 fn seekable(path: &Path, spool: &Path) -> Result<File> {
     let mut input = open_input(path)?;
-    if input.metadata().map_err(Error::io("look at", path))?.is_file() {
-        return Ok(input);
+    if !input.metadata().map_err(Error::io("look at", path))?.is_file() {
+        let mut output = tempfile::tempfile_in(spool).map_err(Error::io("make a temporary file in", spool))?;
+        io::copy(&mut input, &mut output).map_err(Error::io("keep", path))?;
+        input = output;
     }
-    let mut output = tempfile::tempfile_in(spool).map_err(Error::io("make a temporary file in", spool))?;
-    io::copy(&mut input, &mut output).map_err(Error::io("keep", path))?;
-    Ok(output)
+    match compression(&input).map_err(Error::io("read", path))? {
+        Compression::Bzip2 | Compression::Xz => spooled(At { file: &input, offset: 0 }, path, spool),
+        _ => Ok(input),
+    }
+}
+
+fn compression(file: &File) -> io::Result<Compression> {
+    let mut start = Vec::new();
+    At { file, offset: 0 }.take(10).read_to_end(&mut start)?;
+    Ok(Compression::of(&start))
 }
 
 /// What a layer is, and its diff ID.
 fn describe(file: &File) -> io::Result<(Descriptor, Digest)> {
-    let mut magic = [0; 4];
-    let count = file.read_at(&mut magic, 0)?;
-    let compression = match magic.get(..count) {
-        Some([0x1f, 0x8b, ..]) => LayerCompression::Gzip,
-        Some([0x28, 0xb5, 0x2f, 0xfd]) => LayerCompression::Zstd,
+    let compression = match compression(file)? {
+        Compression::Gzip => LayerCompression::Gzip,
+        Compression::Zstd => LayerCompression::Zstd,
         _ => LayerCompression::None,
     };
     let mut raw = Hashed::new(At { file, offset: 0 });
@@ -74,7 +81,7 @@ fn describe(file: &File) -> io::Result<(Descriptor, Digest)> {
     if compression == LayerCompression::None {
         io::copy(&mut raw, &mut io::sink())?;
     } else {
-        io::copy(&mut Decompressor::new(compression, &mut raw)?, &mut plain)?;
+        io::copy(&mut Decompressor::detect(&mut raw)?, &mut plain)?;
     }
     let (digest, size) = raw.finish();
     let diff_id = if compression == LayerCompression::None { digest } else { plain.finish() };
