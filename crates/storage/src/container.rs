@@ -434,7 +434,8 @@ pub fn umount(dir: &ContainerDir, force: bool) -> Result<()> {
 /// [`Error::Busy`] unless `force`, [`Error::Io`].
 pub fn rm(dir: &ContainerDir, force: bool) -> Result<()> {
     let lock = dir.lock()?;
-    match dir.container() {
+    // One whose writes a reboot makes worthless need not be durably gone.
+    let is_durable = match dir.container() {
         Ok(container) => {
             let rootfs = container.bundle.join("rootfs");
             unmount_all(&rootfs, dir.id().as_str(), force)?;
@@ -443,6 +444,7 @@ pub fn rm(dir: &ContainerDir, force: bool) -> Result<()> {
                 Some(_) => remove_whole(&rootfs)?,
                 None => std::fs::remove_dir(&rootfs).unwrap_or_default(),
             }
+            container.volatile.is_none()
         }
         // One that was never finished: what is known of it says where it may be mounted.
         Err(_) => {
@@ -453,9 +455,13 @@ pub fn rm(dir: &ContainerDir, force: bool) -> Result<()> {
             if unfinished.as_ref().is_ok_and(|container| why_copied(container).is_some()) {
                 remove_whole(&rootfs)?;
             }
+            false
         }
-    }
+    };
     remove_whole(dir.path())?;
+    if is_durable {
+        hoy_layout::sync(dir.path().parent().unwrap_or(dir.path()))?;
+    }
     drop(lock);
     Ok(())
 }
