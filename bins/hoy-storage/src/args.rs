@@ -223,13 +223,16 @@ pub(crate) struct Unpack {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Images {
-    /// Images of this name only
+    /// Images of this name, or whose names this pattern fits, only
     pub(crate) image: Option<String>,
+    /// Only images that this is true of, as dangling=true, label=KEY, reference=PATTERN, until=TIME
+    #[arg(short, long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
     /// "json", "table TEMPLATE" or a Go template
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
     /// Print ids only
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "format")]
     pub(crate) quiet: bool,
     /// Do not shorten ids
     #[arg(long)]
@@ -237,12 +240,28 @@ pub(crate) struct Images {
     /// Show digests of manifests
     #[arg(long)]
     pub(crate) digests: bool,
+    /// Show all names of each image
+    #[arg(long)]
+    pub(crate) history: bool,
     /// Leave the heading out
     #[arg(short, long)]
     pub(crate) noheading: bool,
+    /// Order of the list
+    #[arg(long, value_name = "FIELD", value_enum, default_value = "created")]
+    pub(crate) sort: SortBy,
     /// Show all images, which is the default: there are no hidden intermediate ones
     #[arg(short, long)]
     pub(crate) all: bool,
+}
+
+/// What a list of images is sorted by.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum SortBy {
+    Created,
+    Id,
+    Repository,
+    Size,
+    Tag,
 }
 
 #[derive(Debug, clap::Args)]
@@ -284,8 +303,11 @@ pub(crate) struct History {
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
     /// Print ids only
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "format")]
     pub(crate) quiet: bool,
+    /// Sizes and times as people read them, and not exactly
+    #[arg(short = 'H', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub(crate) human: bool,
     /// Do not shorten commands and ids
     #[arg(long)]
     pub(crate) no_trunc: bool,

@@ -6,6 +6,9 @@ mod df;
 mod doctor;
 mod enter;
 mod filter;
+mod history;
+mod image_filter;
+mod image_list;
 mod images;
 mod maintenance;
 mod open;
@@ -37,11 +40,11 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Export(command) => containers::export(&place, &command),
         Command::Containers(command) => containers::list(&place, &command),
         Command::Unpack(command) => images::unpack(&place, &command),
-        Command::Images(command) => images::list(&place, &command),
+        Command::Images(command) => image_list::list(&place, &command),
         Command::Tag(command) => images::tag(&place, &command),
         Command::Untag(command) => images::untag(&place, &command),
         Command::Rmi(command) => images::rmi(&place, &command),
-        Command::History(command) => images::history(&place, &command),
+        Command::History(command) => history::history(&place, &command),
         Command::Tree(command) => images::tree(&place, &command),
         Command::Prune(command) => maintenance::prune(&place, &command),
         Command::Check(command) => maintenance::check(&place, &command),
