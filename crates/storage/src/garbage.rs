@@ -57,7 +57,11 @@ pub(crate) fn old_temporaries(layers: &Path) -> Result<()> {
 }
 
 fn temporaries_in(directory: &Path, older_than: Duration) -> Result<Vec<PathBuf>> {
-    let mut found = names(directory)?;
+    let mut found = match names(directory) {
+        // A container that has been removed meanwhile.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
     found.retain(|name| name.starts_with(TEMPORARY_PREFIX));
     let is_left = |path: &PathBuf| {
         let Some(metadata) = File::open(path).ok().filter(is_unlocked).and_then(|file| file.metadata().ok()) else {
