@@ -20,7 +20,8 @@ const FASTER: &[(&str, &[&str])] = &[
     ("untag", &["no image is named"]),
     ("rmi", &["no image is named", "is in use by container"]),
     ("unpack", &["no image is named"]),
-    ("from", &["no image is named"]),
+    // Somebody removes the container before its working record is in it.
+    ("from", &["no image is named", "no container is named", "/containers/"]),
     ("commit", &["no container is named", "no working container"]),
 ];
 

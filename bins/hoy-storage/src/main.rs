@@ -1,5 +1,6 @@
 //! `hoy-storage`: the store of images and containers.
 
+mod archives;
 mod args;
 mod containers;
 mod df;
@@ -10,6 +11,7 @@ mod history;
 mod image_filter;
 mod image_list;
 mod images;
+mod import;
 mod maintenance;
 mod open;
 mod words;
@@ -45,6 +47,9 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Untag(command) => images::untag(&place, &command),
         Command::Rmi(command) => images::rmi(&place, &command),
         Command::History(command) => history::history(&place, &command),
+        Command::Import(command) => import::import(&place, &command),
+        Command::Save(command) => archives::save(&place, &command),
+        Command::Load(command) => archives::load(&place, &command),
         Command::Tree(command) => images::tree(&place, &command),
         Command::Prune(command) => maintenance::prune(&place, &command),
         Command::Check(command) => maintenance::check(&place, &command),

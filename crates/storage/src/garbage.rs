@@ -103,8 +103,15 @@ pub(crate) fn unfinished(store: &Store) -> Result<Vec<ContainerDir>> {
     for name in names(&store.containers())? {
         let Ok(id) = name.parse() else { continue };
         let dir = store.container_dir(id);
-        if !dir.is_whole()? && dir.try_lock()?.is_some() {
-            found.push(dir);
+        if dir.is_whole()? {
+            continue;
+        }
+        match dir.try_lock() {
+            Ok(Some(_)) => found.push(dir),
+            // Somebody is making it, or has removed it meanwhile.
+            Ok(None) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(found)
