@@ -87,7 +87,7 @@ fn saved_and_loaded() {
     let path = |name: &str| sandbox.path("work").join(name).display().to_string();
     for file in ["docker.tar", "oci.tar"] {
         podman(&["load", "-q", "-i", &path(file)]);
-        assert_eq!(sorted_once(&podman(&["images", "-q", "--no-trunc"])), [id.clone()], "{file}");
+        assert_eq!(sorted_once(&podman(&["images", "-q", "--no-trunc"])), std::slice::from_ref(&id), "{file}");
         podman(&["rmi", "-a", "-f"]);
     }
     Run::new("skopeo").args(["inspect", &format!("oci:{}:localhost/busybox:latest", path("oci"))]).ok();
