@@ -31,7 +31,7 @@ const EDGES: &[(&str, &str)] = &[
 /// What each program may link beside `hoy-cli`, `hoy-oci`, `hoy-sys` and `hoy-layout`: its own rooms, never another's.
 const PROGRAMS: &[(&str, &str)] = &[
     ("hoy-copy", "hoy-transport hoy-registry hoy-serve"),
-    ("hoy-storage", "hoy-storage"),
+    ("hoy-storage", "hoy-storage hoy-containerfile"),
     ("hoy-spec", "hoy-spec"),
     ("hoy-runtime", "hoy-runtime"),
     ("hoy-build", "hoy-build hoy-spec"),

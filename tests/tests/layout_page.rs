@@ -77,6 +77,56 @@ fn a_store_of_one_id_is_read_from_its_page() {
     page(User::One);
 }
 
+/// What the page says of damage, of locks, and of stores beside one's own.
+#[test]
+fn the_rest_of_the_page() {
+    let Some(sandbox) = store(User::Root) else { return };
+    let script = fs::read_to_string(workspace().join("tests/tests/layout_reader.py")).expect("read");
+    assert!(script.lines().count() <= 100, "a page that needs more is not exact enough");
+    let images = || sorted(&reader(&sandbox, &["images"]).ok());
+    let changes = || reader(&sandbox, &["changes", "last"]).ok();
+    let (all, changed) = (images(), changes());
+    // Something changes the index once more, so that the one before it has all names.
+    sandbox.ok("hoy-storage", &["tag", "busybox", "one-more"]);
+    let id = sandbox.ok("hoy-storage", &["containers", "-q", "--no-trunc"]);
+    let container = sandbox.path("root/containers").join(
+        id.lines()
+            .find(|id| {
+                fs::read_to_string(sandbox.path("root/containers").join(id).join("storage.json"))
+                    .expect("read")
+                    .contains("\"last\"")
+            })
+            .expect("it is there"),
+    );
+    fs::write(sandbox.path("root/index.json"), "{").expect("damage");
+    fs::remove_file(container.join("storage.json")).expect("damage");
+    assert_eq!((images(), changes()), (all.clone(), changed));
+    // Locks of a command that waits for its input.
+    let mut waiting = sandbox.run("hoy-storage").args(["import", "-"]);
+    let mut waiting = waiting.command().stdin(std::process::Stdio::piped()).spawn().expect("start");
+    let locks = || reader(&sandbox, &["locks"]).ok();
+    let start = std::time::Instant::now();
+    while locks() != ".lease.lock" {
+        assert!(start.elapsed().as_secs() < 20, "{}", locks());
+    }
+    drop(waiting.stdin.take());
+    waiting.wait().expect("wait");
+    assert_eq!(locks(), "");
+    // An empty store beside this one.
+    let other = Sandbox::new();
+    other.ok("hoy-storage", &["images"]);
+    let script = workspace().join("tests/tests/layout_reader.py");
+    let read = |args: &[&str]| {
+        let run = Run::new("python3").arg(&script).arg(other.path("root")).args(args);
+        sorted(&run.env("HOY_ADDITIONAL_STORES", sandbox.path("root")).ok())
+    };
+    assert_eq!(read(&["images"]), all);
+    assert_eq!(
+        read(&["tree", "localhost/changed:latest"]),
+        sorted(&reader(&sandbox, &["tree", "localhost/changed:latest"]).ok())
+    );
+}
+
 #[test]
 fn the_reader_finds_damage() {
     let Some(sandbox) = store(User::Root) else { return };

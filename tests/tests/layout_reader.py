@@ -1,21 +1,21 @@
-"""Reads a store of images and containers, written from hoy-layout(5) alone:
-layout_reader.py ROOT images            name, manifest and id of each image, all blobs it leads to verified
-layout_reader.py ROOT tree IMAGE        every file of an image's layers, merged
-layout_reader.py ROOT changes CONTAINER what a container added, changed and deleted
-"""
-import hashlib, json, os, platform, stat, sys
-
-root = sys.argv[1]
+"""Reads a store of images and containers, written from hoy-layout(5) alone; HOY_ADDITIONAL_STORES lists further ones.
+layout_reader.py ROOT images | tree IMAGE | changes CONTAINER | locks
+images: name, manifest and id of each, all blobs it leads to verified; locks: those of store and containers that are held"""
+import glob, hashlib, json, os, platform, stat, sys
+root, question, *which = sys.argv[1:]
+stores = [root, *filter(None, os.environ.get("HOY_ADDITIONAL_STORES", "").split(":"))]
 BOOT = open("/proc/sys/kernel/random/boot_id").read().strip()
-NAME = "org.opencontainers.image.ref.name"
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
-def load(*path):
-    with open(os.path.join(root, *path), "rb") as file:
-        return json.load(file)
+def load(path, spare=None):
+    try:
+        return json.load(open(path, "rb"))
+    except (OSError, ValueError):
+        return load(spare) if spare else sys.exit(f"{path} is damaged")
 
 def blob(descriptor):
-    path = f"{root}/blobs/sha256/{descriptor['digest'][7:]}"
+    places = [f"{store}/blobs/sha256/{descriptor['digest'][7:]}" for store in stores]
+    path = next(filter(os.path.exists, places), places[0])
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if (digest, os.path.getsize(path)) != (os.path.basename(path), descriptor["size"]):
@@ -23,33 +23,34 @@ def blob(descriptor):
     return path
 
 def image(descriptor):
-    document = json.load(open(blob(descriptor)))
+    document = load(blob(descriptor))
     if "manifests" in document:
         return image(next(m for m in document["manifests"] if m["platform"]["architecture"] == ARCH))
-    config = json.load(open(blob(document["config"])))
+    config = load(blob(document["config"]))
     return document["config"]["digest"], config["rootfs"]["diff_ids"], [blob(layer) for layer in document["layers"]]
 
 def usable(name):
-    record = load("layers", name + ".json")
-    assert record["synced"] or record["bootId"] == BOOT, name
-    assert record.get("needsParents") or os.path.isdir(f"{root}/layers/{name}"), name
-    return record
+    for layers in (f"{store}/layers" for store in stores):
+        if os.path.exists(f"{layers}/{name}.json") and os.stat(layers).st_uid == os.geteuid():
+            record = load(f"{layers}/{name}.json")
+            if (record["synced"] or record["bootId"] == BOOT) and (record.get("needsParents") or os.path.isdir(f"{layers}/{name}")):
+                return f"{layers}/{name}", record
+    sys.exit(f"layer {name} is not unpacked")
 
 def stack(diff_ids):
-    names, chain = [], ""
+    places, chain = [], ""
     for diff_id in diff_ids:
         chain = "sha256:" + hashlib.sha256(f"{chain} {diff_id}".encode()).hexdigest() if chain else diff_id
-        record = usable(diff_id[7:])
-        below = (f"{root}/layers/{name}/{path}" for path in record.get("implicit", []) for name in names)
-        if record.get("needsParents") or any(map(os.path.lexists, below)):
-            names += usable(chain[7:]) and [chain[7:]]
+        place, record = usable(diff_id[7:])
+        below = any(os.path.lexists(f"{lower}/{path}") for path in record.get("implicit", []) for lower in places)
+        if record.get("needsParents") or below:
+            places.append(usable(chain[7:])[0])
         else:
-            names = [*([] if record.get("hidesAllBelow") else names), diff_id[7:]]
-    return names
+            places = [*([] if record.get("hidesAllBelow") else places), place]
+    return places
 
 def attribute(path, name):
-    here = os.listxattr(path, follow_symlinks=False)
-    return os.getxattr(path, name, follow_symlinks=False) if name in here else None
+    return os.getxattr(path, name, follow_symlinks=False) if name in os.listxattr(path, follow_symlinks=False) else None
 
 def is_whiteout(path):
     return stat.S_ISCHR(os.lstat(path).st_mode) and os.lstat(path).st_rdev == 0
@@ -58,9 +59,7 @@ def merged(directories, path=""):
     """Path in the image and on disk of everything below `path`; `directories` are those that are merged, highest first."""
     for name in sorted({name for directory in directories for name in os.listdir(directory)}):
         found = []
-        for candidate in (os.path.join(directory, name) for directory in directories):
-            if not os.path.lexists(candidate):
-                continue
+        for candidate in filter(os.path.lexists, (f"{directory}/{name}" for directory in directories)):
             is_directory = stat.S_ISDIR(os.lstat(candidate).st_mode)
             if is_whiteout(candidate) or found and not is_directory:
                 break
@@ -69,7 +68,7 @@ def merged(directories, path=""):
                 break
         if found:
             yield f"{path}/{name}", found[0]
-            if os.path.isdir(found[0]) and not os.path.islink(found[0]):
+            if stat.S_ISDIR(os.lstat(found[0]).st_mode):
                 yield from merged(found, f"{path}/{name}")
 
 def describe(path, file):
@@ -83,18 +82,19 @@ def describe(path, file):
     if kind == "f":
         print(hashlib.sha256(open(file, "rb").read()).hexdigest(), f".{path}")
 
-index, (question, *which) = load("index.json"), sys.argv[2:]
+entries = [e for store in stores for e in load(f"{store}/index.json", f"{store}/index.json.old")["manifests"]]
+named = [(e.get("annotations", {}).get("org.opencontainers.image.ref.name", "<none>"), e) for e in entries]
 if question == "images":
-    for e in index["manifests"]:
-        print(e.get("annotations", {}).get(NAME, "<none>"), e["digest"], image(e)[0])
+    print(*(f"{name} {e['digest']} {image(e)[0]}" for name, e in named), sep="\n")
 elif question == "tree":
-    found = next(e for e in index["manifests"] if e.get("annotations", {}).get(NAME) == which[0])
-    for path, file in merged([f"{root}/layers/{name}" for name in reversed(stack(image(found)[1]))]):
-        describe(path, file)
+    print(*(describe(*pair) or "" for pair in merged(stack(image(dict(named[::-1])[which[0]])[1])[::-1])), sep="", end="")
+elif question == "locks":
+    places = sorted(path for at in ("", "containers/", "containers/*/") for path in glob.glob(f"{root}/{at}.*lock"))
+    print(*(path[len(root) + 1:] for path in places if os.system(f"flock -n '{path}' true")), sep="\n")
 elif question == "changes":
-    ids = [id for id in os.listdir(f"{root}/containers") if len(id) == 64]
-    record = next(r for r in (load("containers", id, "storage.json") for id in ids) if which[0] in (r["id"], r["name"]))
-    lower = dict(merged([f"{root}/layers/{name}" for name in reversed(record["layers"])]))
+    records = (load(f"{path}/storage.json", f"{path}/.storage.json") for path in glob.glob(f"{root}/containers/" + "?" * 64))
+    record = next(r for r in records if which[0] in (r["id"], r["name"]))
+    lower = dict(merged([usable(name)[0] for name in reversed(record["layers"])]))
     upper = f"{root}/containers/{record['id']}/upper"
     for path in sorted(f"{at}/{name}"[len(upper):] for at, dirs, files in os.walk(upper) for name in dirs + files):
         print("D" if is_whiteout(upper + path) else "C" if path in lower else "A", path)

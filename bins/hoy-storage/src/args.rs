@@ -54,6 +54,12 @@ pub(crate) enum Command {
     Rmi(Rmi),
     /// Show how an image was made
     History(History),
+    /// Make an image from a tar archive of a root file system, print its id
+    Import(Import),
+    /// Write an image to an archive
+    Save(Save),
+    /// Bring the images of an archive into the store
+    Load(Load),
     /// Show an image's layers, and which images have them too
     Tree(Tree),
     /// Remove what nothing needs
@@ -223,13 +229,16 @@ pub(crate) struct Unpack {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Images {
-    /// Images of this name only
+    /// Images of this name, or whose names this pattern fits, only
     pub(crate) image: Option<String>,
+    /// Only images that this is true of, as dangling=true, label=KEY, reference=PATTERN, until=TIME
+    #[arg(short, long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
     /// "json", "table TEMPLATE" or a Go template
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
     /// Print ids only
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "format")]
     pub(crate) quiet: bool,
     /// Do not shorten ids
     #[arg(long)]
@@ -237,12 +246,28 @@ pub(crate) struct Images {
     /// Show digests of manifests
     #[arg(long)]
     pub(crate) digests: bool,
+    /// Show all names of each image
+    #[arg(long)]
+    pub(crate) history: bool,
     /// Leave the heading out
     #[arg(short, long)]
     pub(crate) noheading: bool,
+    /// Order of the list
+    #[arg(long, value_name = "FIELD", value_enum, default_value = "created")]
+    pub(crate) sort: SortBy,
     /// Show all images, which is the default: there are no hidden intermediate ones
     #[arg(short, long)]
     pub(crate) all: bool,
+}
+
+/// What a list of images is sorted by.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum SortBy {
+    Created,
+    Id,
+    Repository,
+    Size,
+    Tag,
 }
 
 #[derive(Debug, clap::Args)]
@@ -284,11 +309,77 @@ pub(crate) struct History {
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
     /// Print ids only
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "format")]
     pub(crate) quiet: bool,
+    /// Sizes and times as people read them, and not exactly
+    #[arg(short = 'H', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub(crate) human: bool,
     /// Do not shorten commands and ids
     #[arg(long)]
     pub(crate) no_trunc: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    /// Archive, compressed or not; "-" is standard input
+    pub(crate) path: PathBuf,
+    /// Name of the image
+    pub(crate) reference: Option<String>,
+    /// Instruction of a Containerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(crate) change: Vec<String>,
+    /// Comment on the step in the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// Processor that the image is for, instead of this machine's
+    #[arg(long)]
+    pub(crate) arch: Option<String>,
+    /// Operating system that the image is for, instead of linux
+    #[arg(long)]
+    pub(crate) os: Option<String>,
+    /// Variant of the processor
+    #[arg(long)]
+    pub(crate) variant: Option<String>,
+    /// Say nothing on standard error, as is always so
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// What an archive is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ArchiveFormat {
+    DockerArchive,
+    OciArchive,
+    OciDir,
+    DockerDir,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Save {
+    /// Image in the store
+    pub(crate) image: String,
+    /// Further names of the image in the archive
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// File, or directory; a docker-archive is not overwritten [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What to write
+    #[arg(long, value_enum, default_value = "docker-archive")]
+    pub(crate) format: ArchiveFormat,
+    /// No progress on standard error
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Load {
+    /// Archive of docker save, or of an OCI layout, compressed or not [default: standard input]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// No progress on standard error
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,55 +1,24 @@
 //! `hoy-storage`: the store of images and containers.
 
+mod archives;
 mod args;
+mod commands;
 mod containers;
 mod df;
 mod doctor;
 mod enter;
 mod filter;
+mod history;
+mod image_filter;
+mod image_list;
 mod images;
+mod import;
 mod maintenance;
 mod open;
 mod words;
 
 use std::process::ExitCode;
 
-use args::{Args, Command};
-use hoy_cli::Result;
-use open::Place;
-
 fn main() -> ExitCode {
-    hoy_cli::main("hoy-storage", || run(hoy_cli::parse()))
-}
-
-fn run(args: Args) -> Result<ExitCode> {
-    let place = Place::find(&args)?;
-    if let Some(code) = enter::enter(&place, &args.command)? {
-        return Ok(code);
-    }
-    place.warn();
-    match args.command {
-        Command::Create(command) => containers::create(&place, command),
-        Command::Mount(command) => containers::mount(&place, command),
-        Command::Umount(command) => containers::umount(&place, &command),
-        Command::Rm(command) => containers::rm(&place, &command),
-        Command::Rename(command) => containers::rename(&place, &command),
-        Command::Diff(command) => containers::diff(&place, &command),
-        Command::Export(command) => containers::export(&place, &command),
-        Command::Containers(command) => containers::list(&place, &command),
-        Command::Unpack(command) => images::unpack(&place, &command),
-        Command::Images(command) => images::list(&place, &command),
-        Command::Tag(command) => images::tag(&place, &command),
-        Command::Untag(command) => images::untag(&place, &command),
-        Command::Rmi(command) => images::rmi(&place, &command),
-        Command::History(command) => images::history(&place, &command),
-        Command::Tree(command) => images::tree(&place, &command),
-        Command::Prune(command) => maintenance::prune(&place, &command),
-        Command::Check(command) => maintenance::check(&place, &command),
-        Command::Df(command) => df::df(&place, &command),
-        Command::Doctor(command) => doctor::doctor(&place, &command),
-        Command::Reset(command) => maintenance::reset(&place, &command),
-        Command::Unshare(command) => enter::unshare(&place, command),
-        Command::Hold(command) => enter::hold(&place, &command),
-        Command::MapIds(command) => enter::map_ids(&command),
-    }
+    hoy_cli::main("hoy-storage", || commands::run(hoy_cli::parse()))
 }

@@ -160,10 +160,15 @@ impl ContainerDir {
     pub fn container(&self) -> Result<Container> {
         match self.record() {
             Err(error) if error.is_damage() && !self.path.join(CREATING).exists() => {
-                self.read_json(COPY).map_err(|_| error)
+                self.read_json(COPY).map_err(|_| self.or_gone(error))
             }
             other => other,
         }
+    }
+
+    /// Somebody has removed the container since it was found.
+    fn or_gone(&self, error: Error) -> Error {
+        if error.is_not_found() && !self.path.exists() { Error::NoContainer(self.id.to_string()) } else { error }
     }
 
     /// The record itself.
@@ -236,7 +241,7 @@ impl ContainerDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn lock(&self) -> Result<Lock> {
-        Lock::exclusive(&self.path.join(".lock"))
+        Lock::exclusive(&self.path.join(".lock")).map_err(|error| self.or_gone(error))
     }
 
     /// The container's lock if nobody has it.

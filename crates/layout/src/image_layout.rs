@@ -181,7 +181,8 @@ impl ImageLayout {
             let (size, limit) = (descriptor.size, MAX_DOCUMENT_BYTES);
             return Err(wrong(hoy_oci::Error::TooLarge { kind: "document", size, limit }));
         }
-        let mut bytes = Vec::new();
+        // Room for one byte more, so that the end is seen by the first read after the last.
+        let mut bytes = Vec::with_capacity(usize::try_from(descriptor.size).unwrap_or(0) + 1);
         let path = self.blob_path(&descriptor.digest);
         self.open_blob(descriptor)?.read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
         Ok(bytes)

@@ -238,9 +238,22 @@ impl Store {
     /// # Errors
     /// As [`Store::find_image`] and [`ImageLayout::image`].
     pub fn image(&self, text: &str) -> Result<(NamedImage, Image)> {
-        let named = self.find_image(text)?;
-        let image = self.layout.image(&named.descriptor, &Platform::host())?;
-        Ok((named, image))
+        loop {
+            let named = self.find_image(text)?;
+            match self.layout.image(&named.descriptor, &Platform::host()) {
+                // Somebody has removed it, or given its name to another, since its name was read.
+                Err(_) if !self.has_entry(&named)? => {}
+                other => return Ok((named, other?)),
+            }
+        }
+    }
+
+    /// Whether an image is still in the index, or an additional store, as it was when it was read.
+    ///
+    /// # Errors
+    /// As [`ImageLayout::index`].
+    pub fn has_entry(&self, image: &NamedImage) -> Result<bool> {
+        Ok(image.additional.is_some() || self.layout.images()?.contains(image))
     }
 }
 

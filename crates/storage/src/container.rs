@@ -167,6 +167,7 @@ fn create_as(
 /// # Errors
 /// [`hoy_layout::Error::NameInUse`], and those of writing the record.
 pub fn rename(store: &Store, dir: &ContainerDir, name: &str) -> Result<()> {
+    let _lock = dir.lock()?;
     let names = lock_names(store)?;
     check_unused(store, name)?;
     let mut container = dir.container()?;

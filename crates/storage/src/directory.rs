@@ -70,6 +70,9 @@ impl Drop for TemporaryDirectory {
 /// Takes the tree out of sight by renaming it, then removes it. Nothing there is success.
 pub(crate) fn remove_whole(path: &Path) -> Result<()> {
     let hidden = temporary_name(path.parent().unwrap_or(Path::new("/")));
+    // Whoever looks for what killed commands left sees that somebody is at it.
+    let _held =
+        File::open(path).inspect(|file| flock(file, FlockOperation::NonBlockingLockExclusive).unwrap_or_default());
     match std::fs::rename(path, &hidden) {
         Ok(()) => remove_tree(&hidden),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),

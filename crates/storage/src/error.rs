@@ -18,6 +18,12 @@ pub enum Error {
     /// The files of the store.
     #[error(transparent)]
     Layout(#[from] hoy_layout::Error),
+    /// What should be an archive is none.
+    #[error("read the archive")]
+    Archive(#[source] hoy_layer::Error),
+    /// An archive with neither of the lists of images that there are.
+    #[error("\"{}\" is no archive of images: it has neither manifest.json nor index.json", .0.display())]
+    NoImages(PathBuf),
     /// A layer could not be unpacked.
     #[error("unpack layer {layer}")]
     Layer {

@@ -57,7 +57,11 @@ pub(crate) fn old_temporaries(layers: &Path) -> Result<()> {
 }
 
 fn temporaries_in(directory: &Path, older_than: Duration) -> Result<Vec<PathBuf>> {
-    let mut found = names(directory)?;
+    let mut found = match names(directory) {
+        // A container that has been removed meanwhile.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
     found.retain(|name| name.starts_with(TEMPORARY_PREFIX));
     let is_left = |path: &PathBuf| {
         let Some(metadata) = File::open(path).ok().filter(is_unlocked).and_then(|file| file.metadata().ok()) else {
@@ -99,8 +103,15 @@ pub(crate) fn unfinished(store: &Store) -> Result<Vec<ContainerDir>> {
     for name in names(&store.containers())? {
         let Ok(id) = name.parse() else { continue };
         let dir = store.container_dir(id);
-        if !dir.is_whole()? && dir.try_lock()?.is_some() {
-            found.push(dir);
+        if dir.is_whole()? {
+            continue;
+        }
+        match dir.try_lock() {
+            Ok(Some(_)) => found.push(dir),
+            // Somebody is making it, or has removed it meanwhile.
+            Ok(None) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(found)

@@ -48,8 +48,15 @@ pub fn list_images(store: &Store) -> Result<Vec<ImageSummary>> {
         match known.get(&(descriptor.digest, additional.clone())).and_then(|at| all.get_mut(*at)) {
             Some(known) => known.names.extend(name),
             None => {
-                known.insert((descriptor.digest, additional.clone()), all.len());
-                all.push(summary(store, name, descriptor, additional));
+                let entry =
+                    NamedImage { name: name.clone(), descriptor: descriptor.clone(), additional: additional.clone() };
+                let summary = summary(store, name, descriptor, additional);
+                // One that somebody has removed since the list of names was read is not damaged.
+                if summary.problem.is_some() && !store.has_entry(&entry)? {
+                    continue;
+                }
+                known.insert((entry.descriptor.digest, entry.additional), all.len());
+                all.push(summary);
             }
         }
     }

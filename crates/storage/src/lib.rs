@@ -3,6 +3,7 @@
 //! It acts on one store and on the mounts of its containers; it runs no container, speaks to no registry, and starts
 //! no program but newuidmap and newgidmap.
 
+mod archive;
 mod base;
 mod boot;
 mod cache;
@@ -17,6 +18,7 @@ pub mod holder;
 pub mod ids;
 mod image_mount;
 mod images;
+mod import;
 mod mapped;
 mod mounts;
 pub mod namespace;
@@ -30,6 +32,7 @@ mod unpack;
 mod usage;
 mod userns;
 
+pub use archive::{Archived, archived_images};
 pub use cache::{Cache, LayerRecord};
 pub use changes::{Changes, export};
 pub use check::{CheckOptions, Damage, DamageKind, check};
@@ -38,6 +41,7 @@ pub use error::{Error, Result};
 pub use hoy_layer::{ChangeKind, OverlayXattrs};
 pub use image_mount::{MountedImage, mount_image, mounted_images, umount_image};
 pub use images::{ImageSummary, Removed, history, list_images, remove_image, tag, untag};
+pub use import::import;
 pub use prune::{ImageFilter, PruneOptions, Pruned, prune};
 pub use reset::reset;
 pub use unpack::unpack_image;

@@ -23,7 +23,7 @@ impl Check<'_> {
                 damage.remedy = Some(remedy.to_owned());
                 self.found.push(damage);
             };
-            if !dir.upper().is_dir() {
+            if !dir.upper().is_dir() && dir.path().exists() {
                 let problem = format!("what was written in container {id} is lost");
                 add(DamageKind::Missing, &dir.upper(), problem, "remove the container");
             }

@@ -114,7 +114,7 @@ impl Check<'_> {
 /// # Errors
 /// [`Error::Io`] when the store cannot be read at all.
 pub fn check(store: &Store, xattrs: OverlayXattrs, options: CheckOptions) -> Result<Vec<Damage>> {
-    let _lease = store.lease()?;
+    let lease = store.lease()?;
     let mut check = Check { store, xattrs, options, found: Vec::new() };
     check.index()?;
     let users = Users::of(store)?;
@@ -126,6 +126,12 @@ pub fn check(store: &Store, xattrs: OverlayXattrs, options: CheckOptions) -> Res
         check.unpacked(&users)?;
     }
     check.strangers()?;
+    drop(lease);
+    // While somebody adds to the store, what is unfinished need not be left over.
+    if let Some(lock) = store.try_exclude_leases()? {
+        check.leftovers()?;
+        drop(lock);
+    }
     Ok(check.found)
 }
 
@@ -161,8 +167,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Names that no part of a store has, and what killed commands left.
-    fn strangers(&mut self) -> Result<()> {
+    /// What killed commands left.
+    fn leftovers(&mut self) -> Result<()> {
         let store = self.store;
         for path in temporaries(store)? {
             // Another command may just have finished.
@@ -175,6 +181,12 @@ impl Check<'_> {
             let damage = Damage::new(DamageKind::Leftover, dir.path(), "a container that was never finished");
             self.add(damage, || crate::rm(&dir, true).map(|()| Ok("removed".to_owned())));
         }
+        Ok(())
+    }
+
+    /// Names that no part of a store has.
+    fn strangers(&mut self) -> Result<()> {
+        let store = self.store;
         let is_hex = |name: &str| name.len() == 64 && hoy_oci::Digest::from_hex(name).is_ok();
         let is_layer = |name: &str| is_hex(name.strip_suffix(".json").unwrap_or(name)) || name.starts_with("flat-");
         self.foreign(&store.root().join("blobs/sha256"), is_hex)?;
