@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use hoy_cli::{Context, Error, Result, Stdout, print_line};
+use hoy_runtime::container::{self, Container};
 use hoy_runtime::document::Document;
-use hoy_runtime::state::{self, Container};
 use hoy_runtime::{
     CgroupManager, CreateOptions, ExecOptions, checkpoint, create, delete, exec, features, kill, parse_user, pause,
     restore, run as run_container, seal, start, update,
@@ -95,7 +95,7 @@ fn each(global: &Global, id: &str, is_regex: bool, act: impl Fn(&Container) -> h
     let regex = CString::new(id).map_err(Error::from).and_then(|pattern| Ok(Regex::new(&pattern)?));
     let regex = regex.context(|| format!("read expression \"{id}\""))?;
     let is_named = |id: &String| CString::new(id.as_str()).is_ok_and(|id| regex.is_match(&id));
-    let acted: Vec<_> = state::list(&root)?
+    let acted: Vec<_> = container::list(&root)?
         .iter()
         .filter(|id| is_named(id))
         .map(|id| Container::new(&root, id).and_then(|container| act(&container)))
@@ -189,7 +189,7 @@ fn print_list(global: &Global, args: &List) -> Result<()> {
         return Err(Error::msg(format!("--root \"{}\" is not a directory", root.display())));
     }
     let mut documents = Vec::new();
-    for id in state::list(&root)? {
+    for id in container::list(&root)? {
         let container = Container::new(&root, &id)?;
         let state = match container.read() {
             Ok(Some(state)) => state,

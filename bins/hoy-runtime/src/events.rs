@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hoy_cli::{Result, print_line};
-use hoy_runtime::state::Container;
+use hoy_runtime::container::Container;
 use hoy_runtime::{stats, watch};
 
 #[derive(Debug, Args)]

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use hoy_cli::{Context, Error, Result, Stdout, print_line};
+use hoy_runtime::container::Container;
 use hoy_runtime::processes;
-use hoy_runtime::state::Container;
 
 use crate::args::Format;
 

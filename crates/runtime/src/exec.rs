@@ -18,18 +18,20 @@ use crate::channel::{Channel, Message};
 use crate::config::validate;
 use crate::config::{Config, mend_process};
 use crate::console::{self, Terminal};
+use crate::container::Container;
 use crate::error::Doing;
 use crate::filter::Filter;
 use crate::launch::{failure, listen_fds, send_listener};
 use crate::mount::shared_mounts;
 use crate::mount::tree::Root;
 use crate::namespace::{Namespaces, spawn};
+use crate::pid_file::write_pid_file;
 use crate::process::affinity::Affinity;
 use crate::process::capability::{self, Sets};
 use crate::process::program::{self, Setting};
 use crate::process::{identity, label};
 use crate::resources::{group, resctrl};
-use crate::state::{Container, State, Status, write_pid_file};
+use crate::state::{State, Status};
 use crate::{Error, Result, foreground, procfs};
 
 /// What is to be run, and how.

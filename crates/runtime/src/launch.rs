@@ -18,6 +18,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::channel::{Channel, Message};
 use crate::config::Config;
 use crate::config::validate;
+use crate::container::Container;
 use crate::error::Doing;
 use crate::filter::Filter;
 use crate::init::{self, Job};
@@ -25,11 +26,12 @@ use crate::mount::source::Sources;
 use crate::mount::{plan, shared_mounts};
 use crate::namespace::userns;
 use crate::namespace::{Namespaces, spawn};
+use crate::pid_file::write_pid_file;
 use crate::process::capability::Sets;
 use crate::process::{capability, program};
 use crate::resources::group::{CgroupManager, is_in_user_namespace, make_group, plan_unit, start_unit, stop_unit};
 use crate::resources::resctrl;
-use crate::state::{Container, OCI_VERSION, State, Status, process_times, write_pid_file};
+use crate::state::{OCI_VERSION, State, Status, process_times};
 use crate::{Error, Result, console, device, foreground, hooks, network, notify, procfs};
 
 /// What is asked for besides the bundle.

@@ -16,6 +16,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 
 use crate::channel::Message;
 use crate::config::Config;
+use crate::container::Container;
 use crate::error::Doing;
 use crate::foreground;
 use crate::launch::{CreateOptions, failure, launch, send_listener};
@@ -23,7 +24,7 @@ use crate::mount::shared_mounts;
 use crate::notify::Relay;
 use crate::process::program;
 use crate::resources::{group, resctrl};
-use crate::state::{Container, State, Status};
+use crate::state::{State, Status};
 use crate::{Error, Result, hooks};
 
 const KILL: i32 = 9;

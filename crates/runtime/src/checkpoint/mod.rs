@@ -16,9 +16,10 @@ use hoy_sys::rustix::fs::{CWD, Mode, OFlags, openat};
 use crate::checkpoint::criu::{Criu, Notice, Task};
 use crate::checkpoint::saved::Stream;
 use crate::checkpoint::wire::Writer;
+use crate::container::Container;
 use crate::error::Doing;
 use crate::lifecycle::delete;
-use crate::state::{Container, Status};
+use crate::state::Status;
 use crate::{Error, Result};
 
 /// How control groups are saved and restored: criu(8) "--manage-cgroups".

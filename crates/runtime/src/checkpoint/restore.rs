@@ -16,13 +16,15 @@ use crate::checkpoint::saved::{self, Source};
 use crate::checkpoint::wire::Writer;
 use crate::checkpoint::{Images, check_user, hand_on};
 use crate::config::Config;
+use crate::container::Container;
 use crate::error::Doing;
 use crate::launch::{CreateOptions, new_state};
 use crate::lifecycle::delete;
 use crate::mount::shared_mounts;
 use crate::mount::tree::{self, Root};
+use crate::pid_file::write_pid_file;
 use crate::resources::group::{make_group, plan_unit};
-use crate::state::{Container, State, Status, process_times, write_pid_file};
+use crate::state::{State, Status, process_times};
 use crate::{Error, Result, console, foreground, hooks, init};
 
 const LOG: &str = "restore.log";

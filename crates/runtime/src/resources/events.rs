@@ -11,8 +11,9 @@ use hoy_sys::rustix::io::Errno;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::container::Container;
 use crate::error::Doing;
-use crate::state::{Container, State};
+use crate::state::State;
 use crate::{Error, Result};
 
 /// Something that is told of a container, its fields in the order that everybody knows.

@@ -8,8 +8,8 @@ use hoy_cgroup::{Existing, Group, Hierarchies, Settings, Systemd, Unit};
 use hoy_sys::rustix::process::geteuid;
 
 use crate::config::Config;
+use crate::container::Container;
 use crate::process::program;
-use crate::state::Container;
 use crate::{Error, Result};
 
 /// Who makes control groups.

@@ -8,10 +8,11 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
+use crate::container::Container;
 use crate::error::Doing;
 use crate::process::program;
 use crate::resources::group::is_users;
-use crate::state::{Container, Status};
+use crate::state::Status;
 use crate::{Error, Result};
 
 /// Changes the limits of `container` to those in `changes`, a `linux.resources` of the specification with only what
