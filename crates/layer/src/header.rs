@@ -34,6 +34,11 @@ impl Header {
         self.bytes(257, 6) == b"ustar\0"
     }
 
+    /// Where ustar has the prefix, GNU's format has nothing in a plain header; some readers take it for one all the same.
+    pub(crate) fn has_foreign_prefix(&self) -> bool {
+        !self.is_posix() && self.kind() != b'S' && !self.text(345, 155).is_empty()
+    }
+
     /// The sum of all bytes with the checksum field taken as blanks; old writers summed signed bytes.
     pub(crate) fn checksum_is_right(&self) -> bool {
         let Some(stated) = self.number(148, 8) else { return false };
@@ -70,6 +75,10 @@ pub(crate) fn number(field: &[u8]) -> Option<i64> {
     let is_blank = |c: &u8| matches!(c, b' ' | 0);
     let start = field.iter().position(|c| !is_blank(c)).unwrap_or(field.len());
     let digits = field.get(start..)?;
+    // NULs alone are 0 to everybody, blanks alone are not.
+    if digits.is_empty() && field.contains(&b' ') {
+        return None;
+    }
     let end = digits.iter().position(is_blank).unwrap_or(digits.len());
     let mut value: i64 = 0;
     for &digit in digits.get(..end)? {
@@ -89,7 +98,7 @@ mod tests {
             (&b"0000644\0"[..], Some(0o644)),
             (b"   644 \0", Some(0o644)),
             (b"\0\0\0\0", Some(0)),
-            (b"        ", Some(0)),
+            (b"        ", None),
             (b"77777777", Some(0o77777777)),
             (b"0000648\0", None),
             (b"-000001\0", None),
