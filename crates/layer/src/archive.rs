@@ -32,6 +32,7 @@ struct Extensions {
     pax: Option<Records>,
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
+    has_global: bool,
 }
 
 impl<R: BufRead> Archive<R> {
@@ -57,12 +58,18 @@ impl<R: BufRead> Archive<R> {
             if !header.checksum_is_right() {
                 return Err(self.malformed(&header.path(), "the checksum of its header is wrong"));
             }
+            if !header.has_numbers() {
+                return Err(self.malformed(&header.path(), "a number in its header is none"));
+            }
             match header.kind() {
                 b'x' | b'X' => {
                     let records = self.records(&header)?;
                     self.only_one(&header, extensions.pax.replace(records))?;
                 }
-                b'g' => self.add_global(&header)?,
+                b'g' => {
+                    self.add_global(&header)?;
+                    extensions.has_global = true;
+                }
                 b'L' => {
                     let name = self.long_text(&header)?;
                     self.only_one(&header, extensions.long_name.replace(name))?;
@@ -213,7 +220,13 @@ impl<R: BufRead> Archive<R> {
 
     fn long_text(&mut self, header: &Header) -> Result<Vec<u8>> {
         let mut text = self.extension(header)?;
-        // GNU tar counts the final NUL.
+        // GNU tar counts the final NUL; who does not see one reads on.
+        let mut padding = vec![0; usize::try_from(std::mem::take(&mut self.padding)).unwrap_or_default()];
+        self.input.read_exact(&mut padding).map_err(Error::Read)?;
+        self.offset += padding.len() as u64;
+        if !text.contains(&0) && padding.iter().any(|&byte| byte != 0) {
+            return Err(self.malformed(&header.path(), "a long name reaches past its size"));
+        }
         let end = text.iter().position(|&c| c == 0).unwrap_or(text.len());
         if text.split_off(end).iter().any(|&c| c != 0) {
             return Err(self.malformed(&header.path(), "a long name contains a NUL byte"));
@@ -282,7 +295,7 @@ impl<R: BufRead> Archive<R> {
 
 impl Extensions {
     fn is_empty(&self) -> bool {
-        self.pax.is_none() && self.long_name.is_none() && self.long_link.is_none()
+        self.pax.is_none() && self.long_name.is_none() && self.long_link.is_none() && !self.has_global
     }
 }
 
@@ -310,8 +323,8 @@ fn fill(entry: &mut Entry, header: &Header, pax: &Records) -> std::result::Resul
     }
     if let Some(path) = sparse_name.or(path) {
         entry.path = path.to_vec();
-    } else if header.has_foreign_prefix() {
-        return Err("its header has a prefix, which its format does not have");
+    } else if header.has_foreign_prefix() || header.is_mixed() {
+        return Err("its header is half of one format and half of another");
     }
     if entry.path.is_empty() {
         return Err("it has no name");
@@ -354,7 +367,11 @@ fn kind(header: &Header, path: &[u8]) -> std::result::Result<Kind, &'static str>
         Ok::<_, &'static str>(Device { major, minor })
     };
     Ok(match header.kind() {
-        // The seventh edition had no type for directories.
+        // The seventh edition had no type for directories; to some readers the header's own name says it, to others the
+        // one of an extended header.
+        0 if path.ends_with(b"/") != header.path().ends_with(b"/") => {
+            return Err("its names differ about its being a directory");
+        }
         0 if path.ends_with(b"/") => Kind::Directory,
         b'0' | b'7' | b'S' if path.ends_with(b"/") => return Err("it is a file with the name of a directory"),
         b'0' | 0 | b'7' | b'S' => Kind::File,

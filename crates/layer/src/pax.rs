@@ -53,7 +53,11 @@ impl Records {
             }
             self.sparse_pairs.push(value.to_vec());
         } else {
-            self.values.insert(key.to_vec(), value.to_vec());
+            let before = self.values.insert(key.to_vec(), value.to_vec());
+            // Most readers believe the last, some the first.
+            if counts && before.is_some_and(|before| before != value) {
+                return Err("two PAX records differ about one thing");
+            }
         }
         Ok(())
     }

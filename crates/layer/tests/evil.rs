@@ -227,6 +227,7 @@ fn sparse_files_of_all_four_kinds() {
     let mut old = block("s", b'S', 512);
     old[386..410].copy_from_slice(b"00000001000\x0000000001000\0");
     old[483..495].copy_from_slice(b"00000002000\0");
+    old[257..265].copy_from_slice(b"ustar  \0");
     sign(&mut old);
     let size = b"27 GNU.sparse.realsize=1024\n";
     let size = [b"28".as_slice(), &size[2..]].concat();

@@ -29,6 +29,7 @@ for number in range(int(sys.argv[1])):
         for m in tarfile.open(str(number), 'r:', encoding='utf-8', errors='surrogateescape'):
             kind = kinds.get(m.type, '?')
             link = m.linkname if kind in 'hl' else ''
+            if len(lines) > 1000: raise ValueError('it never ends')
             lines.append(f"{kind} {m.mode & 0o7777:o} {m.uid} {m.gid} {m.size if kind == '-' else 0} {code(m.name)} {code(link)}")
         print('archive', *lines, sep='\n')
     except Exception as error:
@@ -144,8 +145,7 @@ fn unquoted(text: &str) -> (Vec<u8>, &str) {
     while bytes[at] != b'"' {
         let escapes = [(b'a', 7), (b'b', 8), (b't', 9), (b'n', 10), (b'v', 11), (b'f', 12), (b'r', 13)];
         match (bytes[at], bytes[at + 1]) {
-            (b'\\', digit @ b'0'..=b'3') => {
-                let _ = digit;
+            (b'\\', b'0'..=b'3') => {
                 name.push(u8::from_str_radix(&text[at + 1..at + 4], 8).unwrap());
                 at += 4;
             }
@@ -162,51 +162,40 @@ fn unquoted(text: &str) -> (Vec<u8>, &str) {
     (name, &text[at + 1..])
 }
 
-/// Reads every archive with all three, and says where Hoy takes one and somebody else sees another thing in it.
+/// Reads with all three every archive that Hoy takes; says how many, and where somebody else sees another thing in one.
 fn disagreements(archives: &[(String, Vec<u8>)]) -> (usize, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
-    for (number, (_, bytes)) in archives.iter().enumerate() {
+    let taken: Vec<_> = archives.iter().filter_map(|(what, bytes)| Some((what, bytes, by_hoy(bytes).ok()?))).collect();
+    for (number, (_, bytes, _)) in taken.iter().enumerate() {
         fs::write(directory.path().join(number.to_string()), bytes).unwrap();
     }
-    let python = by_python(directory.path(), archives.len());
-    let (mut taken, mut different) = (0, Vec::new());
-    for (number, (what, bytes)) in archives.iter().enumerate() {
-        let Ok(ours) = by_hoy(bytes) else { continue };
-        taken += 1;
-        let ours = Some(ours);
+    let python = by_python(directory.path(), taken.len());
+    let mut different = Vec::new();
+    for ((number, (what, bytes, ours)), python) in taken.iter().enumerate().zip(&python) {
         let gnu = by_gnu_tar(&directory.path().join(number.to_string()));
-        if ours != gnu || ours != python[number] {
-            let keep = std::env::temp_dir().join(format!("hoy-disagreement-{number}.tar"));
-            fs::write(&keep, bytes).unwrap();
-            let shown = |reading: &Reading| match reading {
-                None => "wrong".to_owned(),
-                Some(all) => all
-                    .iter()
-                    .map(|e| {
-                        format!(
-                            "{} {:o} {}/{} {} {} {}",
-                            e.0,
-                            e.1,
-                            e.2,
-                            e.3,
-                            e.4,
-                            e.5.escape_ascii(),
-                            e.6.escape_ascii()
-                        )
-                    })
-                    .collect::<Vec<_>>()
-                    .join("; "),
+        if gnu.as_ref() != Some(ours) || python.as_ref() != Some(ours) {
+            let shown = |reading: Option<&Vec<Seen>>| {
+                let name = |e: &Seen| {
+                    format!(
+                        "{} {:o} {}/{} {} {:?} {:?}",
+                        e.0,
+                        e.1,
+                        e.2,
+                        e.3,
+                        e.4,
+                        e.5.escape_ascii().to_string(),
+                        e.6.escape_ascii().to_string()
+                    )
+                };
+                reading.map(|all| all.iter().map(name).collect::<Vec<_>>())
             };
-            different.push(format!(
-                "{what} ({}):\n  hoy     {}\n  GNU tar {}\n  tarfile {}",
-                keep.display(),
-                shown(&ours),
-                shown(&gnu),
-                shown(&python[number])
-            ));
+            let [ours, gnu, python] = [Some(ours), gnu.as_ref(), python.as_ref()].map(shown);
+            let headers = bytes.chunks(512).map(|block| block.escape_ascii().to_string().replace("\\x00\\x00", ""));
+            let all = headers.collect::<Vec<_>>().join("\n    ");
+            different.push(format!("{what}:\n  hoy {ours:?}\n  tar {gnu:?}\n  tarfile {python:?}\n    {all}"));
         }
     }
-    (taken, different)
+    (taken.len(), different)
 }
 
 fn has_readers() -> bool {
@@ -304,7 +293,7 @@ fn doubtful() -> Vec<(&'static str, bool, Vec<u8>)> {
         ("a directory with a size", false, one(&[&block("d/", b'5', size), &inner])),
         ("a FIFO with a size", false, one(&[&block("p", b'6', size), &inner])),
         ("a symbolic link with a size", false, one(&[&with(block("l", b'2', size), &[(157, b"a")]), &inner])),
-        ("a hard link with a size", false, one(&[&file(), &with(block("h", b'1', size), &[(157, b"a")]), &inner])),
+        ("a hard link with a size", true, one(&[&file(), &with(block("h", b'1', size), &[(157, b"a")]), &inner])),
         ("two PAX headers", false, one(&[&extended(&[("path", "x")]), &extended(&[("size", "0")]), &file()])),
         (
             "two PAX sizes in one header",
@@ -334,14 +323,14 @@ fn doubtful() -> Vec<(&'static str, bool, Vec<u8>)> {
         ("a PAX path with a newline", true, one(&[&extended(&[("path", "x\ny")]), &file()])),
         ("a global path", false, one(&[&pax(b'g', &record("path", "x")), &file()])),
         ("a global size", false, one(&[&pax(b'g', &record("size", "512")), &file(), &inner])),
-        ("a global owner", false, one(&[&pax(b'g', &record("uid", "7")), &file()])),
+        ("a global owner", true, one(&[&pax(b'g', &record("uid", "7")), &file()])),
         ("a global comment, as git writes it", true, one(&[&pax(b'g', &record("comment", "hash")), &file()])),
-        ("a Solaris extended header", false, one(&[&pax(b'X', &record("path", "x")), &file()])),
+        ("a Solaris extended header", true, one(&[&pax(b'X', &record("path", "x")), &file()])),
         ("a long name, then PAX", false, one(&[&long(b'L', b"long\0"), &extended(&[("path", "pax")]), &file()])),
         ("PAX, then a long name", false, one(&[&extended(&[("path", "pax")]), &long(b'L', b"long\0"), &file()])),
         (
             "a long name and PAX without a path",
-            false,
+            true,
             one(&[&long(b'L', b"long\0"), &extended(&[("mtime", "1")]), &file()]),
         ),
         ("two long names", false, one(&[&long(b'L', b"one\0"), &long(b'L', b"two\0"), &file()])),
@@ -363,8 +352,8 @@ fn doubtful() -> Vec<(&'static str, bool, Vec<u8>)> {
         ("a prefix and GNU's magic", false, one(&[&with(file(), &[(257, b"ustar  \0"), (345, b"dir")])])),
         ("a prefix and no magic", false, one(&[&with(file(), &[(257, &[0; 8]), (345, b"dir")])])),
         ("a prefix and PAX", true, one(&[&extended(&[("path", "x")]), &with(file(), &[(345, b"dir")])])),
-        ("a magic of neither", false, one(&[&with(file(), &[(257, b"usxar\x0000")])])),
-        ("ustar with another version", false, one(&[&with(file(), &[(263, b"99"), (345, b"dir")])])),
+        ("a magic of neither", true, one(&[&with(file(), &[(257, b"usxar\x0000")])])),
+        ("ustar with another version", true, one(&[&with(file(), &[(263, b"99"), (345, b"dir")])])),
         ("a file with a trailing slash", false, one(&[&block("d/", b'0', 0)])),
         ("a file with a trailing slash and a size", false, one(&[&block("d/", b'0', size), &inner])),
         ("an old file with a trailing slash", true, one(&[&block("d/", 0, 0)])),
@@ -395,7 +384,7 @@ fn doubtful() -> Vec<(&'static str, bool, Vec<u8>)> {
         ),
         ("a negative owner in base 256", false, one(&[&with(file(), &[(108, &[0xff; 8])])])),
         ("an owner of 2^32", false, one(&[&with(file(), &[(108, &[0x80, 0, 0, 1, 0, 0, 0, 0])])])),
-        ("a blank size", true, one(&[&with(file(), &[(124, b"            ")])])),
+        ("a blank size", false, one(&[&with(file(), &[(124, b"            ")])])),
         ("a size of blanks and digits", true, one(&[&with(file(), &[(124, b"       3000 ")]), &inner])),
         ("a size with digits after a NUL", false, one(&[&with(file(), &[(124, b"0\x003000\0\0\0\0\0\0")]), &inner])),
         ("a size with digits after a blank", false, one(&[&with(file(), &[(124, b"0 3000      ")]), &inner])),
@@ -438,7 +427,7 @@ fn doubtful() -> Vec<(&'static str, bool, Vec<u8>)> {
         ),
         (
             "a sparse map in a plain file's PAX",
-            false,
+            true,
             one(&[
                 &extended(&[("GNU.sparse.size", "512"), ("GNU.sparse.numblocks", "1"), ("GNU.sparse.map", "0,512")]),
                 &block("s", b'0', 512),
@@ -495,7 +484,7 @@ fn readers_agree_or_the_archive_is_refused() {
     for (what, is_taken, mut bytes) in doubtful() {
         for has_end in [false, true] {
             let got = by_hoy(&bytes);
-            if got.is_ok() != is_taken {
+            if got.is_ok() != is_taken && !(has_end && what.starts_with("cut")) {
                 wrong.push(format!("{what}: wanted {is_taken}, got {got:?}"));
             }
             archives.push((format!("{what}, end {has_end}"), bytes.clone()));
