@@ -10,6 +10,8 @@ use crate::{Device, Entry, Error, Kind, Result, Time, sparse};
 /// The longest PAX header or GNU long name that is read, in bytes.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
+const MIXED: &str = "its header is half of one format and half of another";
+
 /// The largest number of eleven octal digits.
 const MAX_OCTAL_SIZE: u64 = (1 << 33) - 1;
 
@@ -323,8 +325,11 @@ fn fill(entry: &mut Entry, header: &Header, pax: &Records) -> std::result::Resul
     }
     if let Some(path) = sparse_name.or(path) {
         entry.path = path.to_vec();
-    } else if header.has_foreign_prefix() || header.is_mixed() {
-        return Err("its header is half of one format and half of another");
+    } else if header.has_foreign_prefix() {
+        return Err(MIXED);
+    }
+    if header.is_mixed() {
+        return Err(MIXED);
     }
     if entry.path.is_empty() {
         return Err("it has no name");
