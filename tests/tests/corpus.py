@@ -1,5 +1,5 @@
 """Writes odd but valid layers, as tars, to the current directory: a tree of everything by every tool, and archives that
-no tool writes. A name that ends in .dirless has directories that no entry names."""
+no tool writes. A name that ends in .dirless has directories that no entry names; one in .alone is not for peers."""
 import io, os, subprocess, tarfile
 
 R, D, S, H, F = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE
@@ -26,7 +26,7 @@ ln -s $(printf 'target/%.0s' $(seq 30)) full/long-link
 printf o >full/owned && chown 3000000:4000000 full/owned
 printf data >full/sparse && truncate -s 3M full/sparse && printf end >>full/sparse
 cp /bin/true full/capable && chmod 755 full/capable && setcap cap_net_raw=ep full/capable
-setfattr -n user.note -v "$(printf 'one\\ntwo')" full/owned && setfattr -n user.empty full/owned && setfattr -n user.dir -v d full/d
+setfattr -n user.note -v "$(printf 'one\\ntwo')" full/owned && setfattr -n user.dir -v d full/d
 find full -exec touch -h -d @1000000000 {} + && touch -d @981173106.123456789 full/owned && touch -h -d @1.5 full/link && touch -d @7 full/d
 ''')
 for kind in ['ustar', 'oldgnu']:
@@ -34,7 +34,9 @@ for kind in ['ustar', 'oldgnu']:
 sh('tar --format=v7 --numeric-owner --exclude=fifo --exclude=disk --exclude=null --exclude=hard-to-device -C plain -cf gnu-v7 .')
 for kind in ['gnu', 'posix']:
     sh(f"tar --format={kind} --numeric-owner --xattrs --xattrs-include='*' -C full -cf gnu-{kind} .")
-    sh(f"tar --format={kind} --numeric-owner --sparse -C full -cf gnu-{kind}-sparse .")
+# Go's reader, and with it umoci and podman, do not know GNU's own sparse format.
+sh("tar --format=gnu --numeric-owner --sparse -C full -cf gnu-sparse.alone .")
+sh("tar --format=posix --numeric-owner --sparse -C full -cf gnu-sparse-1.0 .")
 for version in ['0.0', '0.1']:
     sh(f"tar --format=posix --numeric-owner --sparse --sparse-version={version} -C full -cf gnu-sparse-{version} .")
 sh('cd plain && bsdtar --numeric-owner --format ustar -cf ../bsd-ustar .')

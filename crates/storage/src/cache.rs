@@ -46,7 +46,7 @@ pub struct LayerRecord {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hides_all_below: bool,
     /// Directories that it has and does not describe.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::names")]
     pub implicit: Vec<PathBuf>,
 }
 
