@@ -52,7 +52,9 @@ def write(name, entries, end=True, **options):
     tar = tarfile.open(fileobj=out, mode='w', format=tarfile.PAX_FORMAT, **options)
     for number, (path, kind, text) in enumerate(entries):
         info = tarfile.TarInfo(path)
-        info.type, info.mtime, info.mode = kind, 1000 + number, 0o755 if kind == D else 0o640
+        info.type, info.mode = kind, 0o755 if kind == D else 0o640
+        # A hard link is the file it leads to; readers differ about a time of its own.
+        info.mtime = 1000 if kind in (R, H) else 1001 + number
         if kind in (S, H):
             info.linkname = text
         else:
