@@ -42,7 +42,8 @@ def stack(diff_ids):
     for diff_id in diff_ids:
         chain = "sha256:" + hashlib.sha256(f"{chain} {diff_id}".encode()).hexdigest() if chain else diff_id
         place, record = usable(diff_id[7:])
-        below = any(os.path.lexists(f"{lower}/{path}") for path in record.get("implicit", []) for lower in places)
+        paths = [path if isinstance(path, str) else os.fsdecode(bytes(path)) for path in record.get("implicit", [])]
+        below = any(os.path.lexists(f"{lower}/{path}") for path in paths for lower in places)
         if record.get("needsParents") or below:
             places.append(usable(chain[7:])[0])
         else:

@@ -21,6 +21,7 @@ mod images;
 mod import;
 mod mapped;
 mod mounts;
+mod names;
 pub mod namespace;
 mod overlay;
 mod prune;
