@@ -46,6 +46,9 @@ pub(crate) struct Global {
     /// Rules for registries, instead of the usual registries.conf
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) registries_conf: Option<PathBuf>,
+    /// What is run for ssh://, with its first arguments (default: HOY_SSH, or ssh)
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub(crate) ssh: Option<String>,
     /// Where temporary files are kept (default: TMPDIR, or /var/tmp)
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) tmpdir: Option<PathBuf>,

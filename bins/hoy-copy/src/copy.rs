@@ -21,6 +21,7 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     policy::check(global, &from)?;
     let retry = args.retry.into();
     let tags = additional_tags(&args.additional_tag, &to)?;
+    let has_ssh = [&from, &to].iter().any(|name| matches!(name, ImageName::Ssh { .. }));
     let options = CopyOptions {
         platform: endpoint::platform(global),
         multi_arch: multi_arch(&args)?,
@@ -30,7 +31,8 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         with_referrers: args.with_referrers,
         preserve_digests: args.preserve_digests,
         retry,
-        lanes: args.image_parallel_copies.filter(|lanes| *lanes > 0),
+        // Each lane would be an ssh of its own, which may ask for a password.
+        lanes: args.image_parallel_copies.filter(|lanes| *lanes > 0).or(has_ssh.then_some(1)),
     };
     let precompute = args.dest_precompute_digests;
     let from_access = args.src_place.add_to(args.src.access(args.authfile.clone()));

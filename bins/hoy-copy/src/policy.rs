@@ -77,6 +77,7 @@ fn identities(from: &ImageName, directory: &Path) -> (&'static str, Vec<String>)
     };
     match from {
         ImageName::Docker(reference) => ("docker", docker_scopes(reference)),
+        ImageName::Ssh { .. } => ("ssh", vec![from.to_string()]),
         ImageName::Oci { directory, pick } => ("oci", paths(directory, &pick.to_string())),
         ImageName::OciArchive { file, pick } => ("oci-archive", paths(file, &pick.to_string())),
         ImageName::DockerArchive { file, .. } => ("docker-archive", paths(file, "")),

@@ -1,5 +1,6 @@
 //! One registry: what it has and how to ask for it (distribution-spec 1.1).
 
+use std::ffi::OsString;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -105,11 +106,24 @@ impl Registry {
             patience: options.patience,
             user_agent: options.user_agent,
             trace: options.trace,
+            command: None,
             agents: [OnceLock::new(), OnceLock::new()],
             token_fetch: Mutex::new(()),
         };
         let api_host = api_host.to_owned();
         Self(Arc::new(Inner { http, api_host, origin: OnceLock::new(), probing: Mutex::new(()) }))
+    }
+
+    /// The registry that `command`, a program and its arguments, leads to: it speaks the protocol over standard input and
+    /// output. People call it `name`. The command is run when something is asked for, once for each request under way.
+    pub fn behind(command: Vec<OsString>, name: &str, options: Options) -> Self {
+        let mut registry =
+            Self::new("localhost", Options { credentials: None, retry: Retry { times: 0, delay: None }, ..options });
+        if let Some(inner) = Arc::get_mut(&mut registry.0) {
+            (inner.http.command, inner.http.name) = (Some(command), name.to_owned());
+            inner.origin = OnceLock::from(Origin { https: false, host: "localhost".to_owned(), port: 80 });
+        }
+        registry
     }
 
     /// The name it was made with.
