@@ -16,6 +16,7 @@ const EDGES: &[(&str, &str)] = &[
     ("hoy-layer", "hoy-sys hoy-oci"),
     ("hoy-registry", "hoy-oci"),
     ("hoy-serve", "hoy-layout hoy-oci hoy-sys"),
+    ("hoy-trust", "hoy-oci"),
     ("hoy-transport", "hoy-registry hoy-layout hoy-layer hoy-oci hoy-sys"),
     ("hoy-storage", "hoy-layout hoy-layer hoy-oci hoy-sys"),
     ("hoy-cgroup", "hoy-sys"),
@@ -30,7 +31,7 @@ const EDGES: &[(&str, &str)] = &[
 
 /// What each program may link beside `hoy-cli`, `hoy-oci`, `hoy-sys` and `hoy-layout`: its own rooms, never another's.
 const PROGRAMS: &[(&str, &str)] = &[
-    ("hoy-copy", "hoy-transport hoy-registry hoy-serve"),
+    ("hoy-copy", "hoy-transport hoy-registry hoy-serve hoy-trust"),
     ("hoy-storage", "hoy-storage hoy-containerfile"),
     ("hoy-spec", "hoy-spec"),
     ("hoy-runtime", "hoy-runtime"),

@@ -1,5 +1,6 @@
 //! From flags, environment and files to somebody who may talk to a registry.
 
+use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use hoy_cli::{Context, Error, Result};
 use hoy_oci::Reference;
 use hoy_registry::{AuthFiles, Credentials, Options, Registries, Registry, Retry, Tls};
 use hoy_sys::rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use hoy_transport::SshHost;
 
 /// The longest password that is read, in bytes.
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
@@ -112,10 +114,27 @@ impl Access {
         retry: Retry,
         insecure: bool,
     ) -> Result<Registry> {
-        let mut options = Options::default();
+        let mut options = Self::options(global);
         options.credentials = credentials;
         options.tls = self.tls(host, insecure);
         options.retry = retry;
+        Ok(Registry::new(host, options))
+    }
+
+    /// The store of another machine, which `hoy-copy serve` makes a registry there.
+    pub(crate) fn behind_ssh(global: &Global, host: &SshHost) -> Registry {
+        let set = || std::env::var("HOY_SSH").ok().filter(|command| !command.is_empty());
+        let ssh = global.ssh.clone().or_else(set).unwrap_or_else(|| "ssh".to_owned());
+        let mut command: Vec<OsString> = ssh.split_whitespace().map(OsString::from).collect();
+        command.extend(host.port.iter().flat_map(|port| ["-p".into(), port.to_string().into()]));
+        // The image's name is no part of the command, so that no shell there sees it.
+        command.extend(["--", host.destination.as_str(), "hoy-copy", "serve"].map(OsString::from));
+        Registry::behind(command, &format!("ssh://{host}"), Self::options(global))
+    }
+
+    /// What is said to all registries.
+    pub(crate) fn options(global: &Global) -> Options {
+        let mut options = Options::default();
         if let Some(prefix) = &global.user_agent_prefix {
             options.user_agent = format!("{prefix} {}", options.user_agent);
         }
@@ -125,7 +144,7 @@ impl Access {
                 writeln!(std::io::stderr(), "debug: {text}").unwrap_or_default();
             }));
         }
-        Ok(Registry::new(host, options))
+        options
     }
 
     fn credentials(&self, host: &str, repository: Option<&str>, rules: &Registries) -> Result<Option<Credentials>> {

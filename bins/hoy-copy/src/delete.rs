@@ -2,8 +2,11 @@
 
 use hoy_cli::{Error, Result};
 use hoy_layout::ImageLayout;
+use hoy_oci::Reference;
+use hoy_registry::Registry;
 use hoy_transport::{ImageName, Pick};
 
+use crate::access::Access;
 use crate::args::{DeleteArgs, Global};
 use crate::endpoint;
 
@@ -12,14 +15,9 @@ pub(crate) fn run(global: &Global, args: DeleteArgs) -> Result<()> {
     let name: ImageName = args.image.parse().map_err(|e| Error::from(e).with_code(2))?;
     match &name {
         ImageName::Docker(reference) => {
-            let repository = reference.repository();
-            let registry = args.access.access(None).registry(global, reference, args.retry.into())?;
-            let digest = match (reference.digest(), reference.tag()) {
-                (Some(digest), _) => *digest,
-                (None, tag) => registry.manifest(repository, tag.unwrap_or("latest"))?.descriptor.digest,
-            };
-            registry.delete_manifest(repository, &digest)?;
+            delete(&args.access.access(None).registry(global, reference, args.retry.into())?, reference)?;
         }
+        ImageName::Ssh { host, reference } => delete(&Access::behind_ssh(global, host), reference)?,
         ImageName::Oci { directory, pick } => {
             let layout = ImageLayout::open(directory)?;
             match pick {
@@ -39,4 +37,14 @@ pub(crate) fn run(global: &Global, args: DeleteArgs) -> Result<()> {
         other => return Err(Error::msg(format!("{other} cannot be deleted; remove the file")).with_code(2)),
     }
     Ok(())
+}
+
+/// Deletes a manifest at a registry.
+fn delete(registry: &Registry, reference: &Reference) -> Result<()> {
+    let repository = reference.repository();
+    let digest = match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => *digest,
+        (None, tag) => registry.manifest(repository, tag.unwrap_or("latest"))?.descriptor.digest,
+    };
+    Ok(registry.delete_manifest(repository, &digest)?)
 }

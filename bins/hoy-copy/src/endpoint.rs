@@ -65,6 +65,10 @@ pub(crate) fn source(global: &Global, name: &ImageName, access: &Access, retry: 
         ImageName::Docker(reference) => {
             Box::new(DockerSource::at(reference.clone(), access.to_read(global, reference, retry)?))
         }
+        ImageName::Ssh { host, reference } => {
+            let places = vec![(Access::behind_ssh(global, host), reference.clone())];
+            Box::new(DockerSource::at(reference.clone(), places).called(&name.to_string()))
+        }
         ImageName::Oci { directory, pick } => {
             Box::new(LayoutSource::open(directory.clone(), pick, access.shared_blob_dir.clone())?)
         }
@@ -99,6 +103,10 @@ pub(crate) fn destination(
             let registry = access.registry(global, reference, retry)?;
             let destination = DockerDestination::new(registry, reference.clone(), tags);
             Box::new(if precompute { destination.with_spool(spool(global)) } else { destination })
+        }
+        ImageName::Ssh { host, reference } => {
+            let registry = Access::behind_ssh(global, host);
+            Box::new(DockerDestination::new(registry, reference.clone(), Vec::new()).called(&name.to_string()))
         }
         ImageName::Oci { pick: Pick::At(_), .. } | ImageName::OciArchive { pick: Pick::At(_), .. } => {
             return Err(numbered());

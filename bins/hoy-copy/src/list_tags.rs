@@ -5,6 +5,7 @@ use hoy_oci::Reference;
 use hoy_transport::ImageName;
 use serde::Serialize;
 
+use crate::access::Access;
 use crate::args::{Global, ListTagsArgs};
 use crate::endpoint;
 use crate::inspect::go_json;
@@ -29,11 +30,20 @@ pub(crate) fn run(global: &Global, args: ListTagsArgs) -> Result<()> {
         let tags = registry.tags(reference.repository())?;
         return print_line(go_json(&Tags { repository: Some(reference.name()), tags })?);
     }
+    if args.repository.starts_with("ssh://")
+        && let ImageName::Ssh { host, reference } = args.repository.parse()?
+    {
+        let tags = Access::behind_ssh(global, &host).tags(reference.repository())?;
+        return print_line(go_json(&Tags { repository: Some(reference.repository().to_owned()), tags })?);
+    }
     match args.repository.parse().map_err(|e| Error::from(e).with_code(2))? {
         ImageName::DockerArchive { file, .. } => {
             let tags = hoy_transport::docker_archive_names(&file, &endpoint::spool(global))?;
             print_line(go_json(&Tags { repository: None, tags })?)
         }
-        other => Err(Error::msg(format!("{other} has no tags: only docker:// and docker-archive: have")).with_code(2)),
+        other => {
+            Err(Error::msg(format!("{other} has no tags: only docker://, ssh:// and docker-archive: have"))
+                .with_code(2))
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Requests to one registry and to the places it points to.
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use ureq::{Agent, Body, SendBody};
 use crate::auth::{Auth, MAX_TOKEN_BYTES};
 use crate::challenge::Challenge;
 use crate::url::{Origin, Purpose, check_place, resolve, show};
-use crate::{Error, Result, Retry, Tls, retry};
+use crate::{Error, Result, Retry, Tls, retry, tunnel};
 
 /// How many times an answer may point elsewhere.
 const MAX_REDIRECTS: u32 = 5;
@@ -64,6 +65,8 @@ pub(crate) struct Http {
     pub(crate) patience: Duration,
     pub(crate) user_agent: String,
     pub(crate) trace: Option<Trace>,
+    /// What is run for a connection, instead of connecting to a host.
+    pub(crate) command: Option<Vec<OsString>>,
     pub(crate) agents: [OnceLock<Agent>; 2],
     /// Held while a token is fetched, so that threads do not all ask for the same.
     pub(crate) token_fetch: Mutex<()>,
@@ -78,6 +81,9 @@ impl Http {
         let cell = if verify { verifying } else { trusting };
         if let Some(agent) = cell.get() {
             return Ok(agent);
+        }
+        if let Some(command) = &self.command {
+            return Ok(cell.get_or_init(|| tunnel::agent(command, &self.user_agent, self.patience)));
         }
         // An agent for plain HTTP never looks at certificates: it is spared reading them.
         let tls = if place.https { self.tls.clone() } else { Tls { verify: false, ..Tls::default() } };
@@ -102,6 +108,9 @@ impl Http {
         let (mut attempt, mut redirects, mut authenticated) = (0, 0, false);
         loop {
             let place = check_place(&call.uri, registry, Purpose::Content)?;
+            if self.command.is_some() && place != *registry {
+                return Err(Error::Place { url: show(&call.uri), reason: "a command leads to one place alone" });
+            }
             let is_home = place == *registry;
             let authorization = if is_home { self.auth.header(call.scopes) } else { None };
             let can_repeat = !matches!(call.payload, Payload::Stream(..));
@@ -167,7 +176,8 @@ impl Http {
             Payload::None if is_get => agent.run(request.body(()).map_err(wrong)?),
             Payload::None => agent.run(request.body(&[] as &[u8]).map_err(wrong)?),
         };
-        let answer = sent.map_err(|e| Error::connection(&place.name(), e));
+        let shown = if self.command.is_some() { self.name.clone() } else { place.name() };
+        let answer = sent.map_err(|e| Error::connection(&shown, e));
         if let Some(trace) = &self.trace {
             let result = match &answer {
                 Ok(response) => response.status().as_u16().to_string(),

@@ -15,6 +15,7 @@ mod registry;
 mod resolver;
 mod retry;
 mod tls;
+mod tunnel;
 mod upload;
 mod url;
 

@@ -1,5 +1,6 @@
 //! One registry: what it has and how to ask for it (distribution-spec 1.1).
 
+use std::ffi::OsString;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -105,11 +106,42 @@ impl Registry {
             patience: options.patience,
             user_agent: options.user_agent,
             trace: options.trace,
+            command: None,
             agents: [OnceLock::new(), OnceLock::new()],
             token_fetch: Mutex::new(()),
         };
         let api_host = api_host.to_owned();
         Self(Arc::new(Inner { http, api_host, origin: OnceLock::new(), probing: Mutex::new(()) }))
+    }
+
+    /// The registry that `command`, a program and its arguments, leads to: it speaks the protocol over standard input and
+    /// output. People call it `name`. The command is run when something is asked for, once for each request under way.
+    pub fn behind(command: Vec<OsString>, name: &str, options: Options) -> Self {
+        let mut registry =
+            Self::new("localhost", Options { credentials: None, retry: Retry { times: 0, delay: None }, ..options });
+        if let Some(inner) = Arc::get_mut(&mut registry.0) {
+            (inner.http.command, inner.http.name) = (Some(command), name.to_owned());
+            inner.origin = OnceLock::from(Origin { https: false, host: "localhost".to_owned(), port: 80 });
+        }
+        registry
+    }
+
+    /// The document at an address that is no registry's, of up to `limit` bytes, for anybody; none when there is none.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub fn fetch(address: &str, options: Options, limit: u64) -> Result<Option<Vec<u8>>> {
+        let get = || {
+            let uri: Uri = address.parse().map_err(|_| Error::Protocol("it is no address"))?;
+            let origin = Origin::of(&uri).ok_or(Error::Protocol("it is no http or https address"))?;
+            let registry = Self::new(&origin.host, Options { credentials: None, ..options });
+            let response = registry.http().send(&origin, Call::new(Method::GET, uri, &[]))?;
+            match response.status().as_u16() {
+                404 => Ok(None),
+                _ => registry.http().read_limited(response, limit, "document").map(Some),
+            }
+        };
+        get().doing(|| format!("read \"{address}\""))
     }
 
     /// The name it was made with.

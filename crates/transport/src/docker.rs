@@ -13,6 +13,8 @@ use crate::{Destination, Document, Error, Incoming, Repository, Result, Source};
 #[derive(Debug)]
 pub struct DockerSource {
     reference: Reference,
+    /// What people call it, in quotes.
+    name: String,
     /// Where it may be had, in the order in which they are asked.
     places: Vec<(Registry, Reference)>,
     /// The place that had the image's manifest.
@@ -24,6 +26,8 @@ pub struct DockerSource {
 pub struct DockerDestination {
     registry: Registry,
     reference: Reference,
+    /// What people call it, in quotes.
+    name: String,
     tags: Vec<String>,
     /// Where a blob of unknown digest is kept until it is known whether it must be sent.
     spool: Option<PathBuf>,
@@ -38,13 +42,19 @@ fn key(reference: &Reference) -> String {
 impl DockerSource {
     /// The image `reference` at its registry.
     pub fn new(registry: Registry, reference: Reference) -> Self {
-        Self { places: vec![(registry, reference.clone())], reference, best: AtomicUsize::new(0) }
+        Self::at(reference.clone(), vec![(registry, reference)])
     }
 
     /// The image `reference`, which is asked of each of `places` in this order, every manifest and every blob of it; each
     /// is a registry and the image's name there. The last one is where it belongs.
     pub fn at(reference: Reference, places: Vec<(Registry, Reference)>) -> Self {
-        Self { reference, places, best: AtomicUsize::new(0) }
+        Self { name: format!("\"{reference}\""), reference, places, best: AtomicUsize::new(0) }
+    }
+
+    /// The same under another name for people.
+    #[must_use]
+    pub fn called(self, name: &str) -> Self {
+        Self { name: format!("\"{name}\""), ..self }
     }
 
     /// The places, the one that had the manifest first.
@@ -70,7 +80,7 @@ impl DockerSource {
 
 impl Source for DockerSource {
     fn name(&self) -> String {
-        format!("\"{}\"", self.reference)
+        self.name.clone()
     }
 
     fn root(&self) -> Result<Document> {
@@ -151,7 +161,13 @@ impl Read for AnyPlace<'_> {
 impl DockerDestination {
     /// The image `reference` at its registry, which gets the further `tags` too.
     pub fn new(registry: Registry, reference: Reference, tags: Vec<String>) -> Self {
-        Self { registry, reference, tags, spool: None }
+        Self { registry, name: format!("\"{reference}\""), reference, tags, spool: None }
+    }
+
+    /// The same under another name for people.
+    #[must_use]
+    pub fn called(self, name: &str) -> Self {
+        Self { name: format!("\"{name}\""), ..self }
     }
 
     /// Keeps what is compressed on the way in `spool` first, and sends it only if the registry lacks it.
@@ -163,7 +179,7 @@ impl DockerDestination {
 
 impl Destination for DockerDestination {
     fn name(&self) -> String {
-        format!("\"{}\"", self.reference)
+        self.name.clone()
     }
 
     fn wants_compressed_layers(&self) -> bool {

@@ -36,7 +36,7 @@ pub use endpoint::{Destination, Document, Incoming, Repository, Source};
 pub use error::{Error, Result};
 pub use flat::flatten;
 pub use layout::{LayoutDestination, LayoutSource, StoreDestination};
-pub use name::{ImageName, Pick, TRANSPORTS};
+pub use name::{ImageName, Pick, SshHost, TRANSPORTS};
 pub use observer::{NoObserver, Observer, Outcome};
 pub use oci_archive::{OciArchiveDestination, OciArchiveSource};
 pub use tarball::TarballSource;

@@ -50,6 +50,13 @@ pub enum ImageName {
     },
     /// `docker-daemon:NAME:TAG` or `docker-daemon:sha256:ID`: with a Docker daemon.
     DockerDaemon(String),
+    /// `ssh://[USER@]HOST[:PORT]/NAME`: in the store of another machine.
+    Ssh {
+        /// The machine.
+        host: SshHost,
+        /// Its name there, below `localhost`, which stands for the machine.
+        reference: Reference,
+    },
     /// `tarball:FILE[:FILE…]`: tars as the layers of a new image; `-` is standard input.
     Tarball(Vec<PathBuf>),
 }
@@ -92,9 +99,51 @@ impl fmt::Display for Pick {
     }
 }
 
+/// A machine as ssh(1) is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshHost {
+    /// `HOST` or `USER@HOST`; neither begins with a dash, which would be an option.
+    pub destination: String,
+    /// The port, where it is not the usual one.
+    pub port: Option<u16>,
+}
+
+impl SshHost {
+    fn parse(text: &str) -> std::result::Result<Self, &'static str> {
+        let (user, host) = text.rsplit_once('@').map_or((None, text), |(user, host)| (Some(user), host));
+        let (host, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, "")) => (address, None),
+            Some((address, rest)) => (address, Some(rest.strip_prefix(':').ok_or("after ']' comes a port")?)),
+            None => host.split_once(':').map_or((host, None), |(host, port)| (host, Some(port))),
+        };
+        let port = port.map(|port| port.parse().map_err(|_| "the port is no number")).transpose()?;
+        for part in user.iter().chain([&host]) {
+            if part.is_empty() || part.starts_with('-') {
+                return Err("user and host of ssh:// neither are empty nor begin with '-'");
+            }
+            if !part.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._:%+".contains(&c)) {
+                return Err("user and host of ssh:// are made of letters, digits, '-', '.', '_' and '+'");
+            }
+        }
+        let destination = user.map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));
+        Ok(Self { destination, port })
+    }
+}
+
+impl fmt::Display for SshHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (user, host) = self.destination.rsplit_once('@').map_or(("", self.destination.as_str()), |(u, h)| (u, h));
+        let at = if user.is_empty() { "" } else { "@" };
+        let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{user}{at}{open}{host}{close}")?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
 /// Every transport, as an image name begins.
-pub const TRANSPORTS: [&str; 9] = [
+pub const TRANSPORTS: [&str; 10] = [
     "docker://",
+    "ssh://",
     "oci:",
     "oci-archive:",
     "docker-archive:",
@@ -127,6 +176,12 @@ impl FromStr for ImageName {
             "docker" => {
                 let name = rest.strip_prefix("//").ok_or_else(|| wrong("docker: is followed by //"))?;
                 Ok(Self::Docker(reference(name)?.or_latest()))
+            }
+            "ssh" => {
+                let rest = rest.strip_prefix("//").ok_or_else(|| wrong("ssh: is followed by //"))?;
+                let (host, name) = rest.split_once('/').ok_or_else(|| wrong("after the host comes /NAME"))?;
+                let reference = reference(&format!("localhost/{name}"))?.or_latest();
+                Ok(Self::Ssh { host: SshHost::parse(host).map_err(wrong)?, reference })
             }
             "oci" => {
                 let (directory, name) = split();
@@ -192,6 +247,10 @@ impl fmt::Display for ImageName {
         };
         match self {
             Self::Docker(reference) => write!(f, "docker://{reference}"),
+            Self::Ssh { host, reference } => {
+                let name = reference.to_string();
+                write!(f, "ssh://{host}/{}", name.strip_prefix("localhost/").unwrap_or(&name))
+            }
             Self::Oci { directory, pick } => write!(f, "oci:{}{pick}", directory.display()),
             Self::OciArchive { file, pick } => write!(f, "oci-archive:{}{pick}", file.display()),
             Self::DockerArchive { file, reference, index } => {
@@ -220,7 +279,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_read_is_written(transport in "(docker|oci|oci-archive|docker-archive|dir|store|docker-daemon|tarball)", rest in "[/:@.+\\[\\]a-zA-Z0-9-]{0,40}") {
+        fn what_is_read_is_written(transport in "(docker|ssh|oci|oci-archive|docker-archive|dir|store|docker-daemon|tarball)", rest in "[/:@.+\\[\\]a-zA-Z0-9-]{0,40}") {
             if let Ok(name) = format!("{transport}:{rest}").parse::<ImageName>() {
                 proptest::prop_assert_eq!(name.to_string().parse::<ImageName>().unwrap(), name);
             }
@@ -250,6 +309,9 @@ mod tests {
             ("oci-archive:a.tar:@0", "oci-archive:a.tar:@0"),
             ("docker-daemon:a:1", "docker-daemon:a:1"),
             ("tarball:a.tar:b.tar", "tarball:a.tar:b.tar"),
+            ("ssh://nas/app", "ssh://nas/app:latest"),
+            ("ssh://me@nas.x:2222/docker.io/library/debian:12", "ssh://me@nas.x:2222/docker.io/library/debian:12"),
+            ("ssh://[fe80::1%eth0]:22/app:1", "ssh://[fe80::1%eth0]:22/app:1"),
         ] {
             assert_eq!(text.parse::<ImageName>().unwrap().to_string(), want, "{text}");
         }
@@ -270,6 +332,17 @@ mod tests {
             "docker-daemon:a",
             "tarball:",
             "tarball:a::b",
+            "ssh:nas/app",
+            "ssh://nas",
+            "ssh://nas/",
+            "ssh:///app",
+            "ssh://-oProxyCommand=x/app",
+            "ssh://-lroot@nas/app",
+            "ssh://me@-oProxyCommand=x/app",
+            "ssh://nas;reboot/app",
+            "ssh://nas:x/app",
+            "ssh://nas/-app",
+            "ssh://nas/$(reboot)",
         ] {
             assert!(wrong.parse::<ImageName>().is_err(), "{wrong}");
         }

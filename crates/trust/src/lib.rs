@@ -1,0 +1,20 @@
+//! Which images are trusted: containers-policy.json(5), simple signatures by GnuPG's programs, sigstore's by keys.
+//!
+//! It never fetches anything, and whatever it cannot read, check or understand is not trusted.
+
+mod der;
+mod error;
+mod identity;
+mod payload;
+mod places;
+mod policy;
+mod sigstore;
+mod simple;
+
+pub use error::{Error, Result};
+pub use identity::SignedIdentity;
+pub use payload::{Claim, Kind, payload};
+pub use places::{Places, Signatures as SignaturePlaces};
+pub use policy::{Evidence, Policy, Requirement, Subject};
+pub use sigstore::{Attached, PrivateKey, PublicKey, generate_key};
+pub use simple::{check as check_simple, export as export_simple_key, sign as sign_simple};
