@@ -5,8 +5,10 @@
 //! hand in what counts.
 
 mod change;
+mod chmod;
 mod clamp;
 mod commit;
+mod containerfile;
 mod copy;
 mod destination;
 mod document;
@@ -16,6 +18,7 @@ mod inspect;
 mod list;
 mod run;
 mod settings;
+mod sink;
 mod source;
 mod supervise;
 mod tools;

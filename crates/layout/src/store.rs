@@ -222,10 +222,18 @@ impl Store {
 
     /// Reads the image that a person calls `text`, for this machine's platform.
     ///
+    /// `sha256:` and a manifest's whole digest also mean one that no name leads to, as in the midst of a build.
+    ///
     /// # Errors
     /// As [`Store::find_image`] and [`ImageLayout::image`].
     pub fn image(&self, text: &str) -> Result<(NamedImage, Image)> {
-        let named = self.find_image(text)?;
+        let named = match (self.find_image(text), text.parse()) {
+            (Err(error), Ok(digest)) if error.is_not_found() => match self.layout.manifest(&digest)? {
+                Some(descriptor) => NamedImage { name: None, descriptor, additional: None },
+                None => return Err(error),
+            },
+            (found, _) => found?,
+        };
         let image = self.layout.image(&named.descriptor, &Platform::host())?;
         Ok((named, image))
     }
