@@ -28,8 +28,9 @@ pub(crate) struct Clause {
 impl Chmod {
     /// Reads what was typed.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let wrong =
-            || Error::option("--chmod", text, "permissions are an octal number up to 7777, or changes such as u=rwX,go-w");
+        let wrong = || {
+            Error::option("--chmod", text, "permissions are an octal number up to 7777, or changes such as u=rwX,go-w")
+        };
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
             return mode.map(Self::Octal).ok_or_else(wrong);
@@ -39,13 +40,15 @@ impl Chmod {
             let end = part.find(['+', '-', '=']).ok_or_else(wrong)?;
             let (who, mut rest) = part.split_at(end);
             let who = who.chars().try_fold(0, |all, c| {
-                Some(all | match c {
-                    'u' => 0o4700,
-                    'g' => 0o2070,
-                    'o' => 0o1007,
-                    'a' => 0o7777,
-                    _ => return None,
-                })
+                Some(
+                    all | match c {
+                        'u' => 0o4700,
+                        'g' => 0o2070,
+                        'o' => 0o1007,
+                        'a' => 0o7777,
+                        _ => return None,
+                    },
+                )
             });
             let who = who.ok_or_else(wrong)?;
             let who = if who == 0 { 0o7777 } else { who };

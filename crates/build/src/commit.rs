@@ -98,7 +98,7 @@ pub fn commit(
 }
 
 /// Enters the image into the index; whether it is new there and has no name.
-fn enter(layout: &ImageLayout, name: Option<&str>, descriptor: &Descriptor) -> Result<bool> {
+pub(crate) fn enter(layout: &ImageLayout, name: Option<&str>, descriptor: &Descriptor) -> Result<bool> {
     if let Some(name) = name {
         layout.set_name(name, descriptor)?;
         return Ok(false);

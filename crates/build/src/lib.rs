@@ -26,8 +26,13 @@ mod tree;
 mod words;
 mod working;
 
+pub use change::duration;
 pub use clamp::Clamp;
 pub use commit::{CommitOptions, Committed, commit};
+pub use containerfile::{
+    BuildOptions, Built, Context, NamedContext, PREDEFINED, Report, Secret, Squash, build, is_socket, needs_mounts,
+    plan,
+};
 pub use copy::{CopyOptions, copy};
 pub use document::Format;
 pub use error::{Error, Result};

@@ -9,12 +9,14 @@ use hoy_containerfile::{Document, Ignore, Origin, Plan, Word};
 use hoy_layout::Store;
 use hoy_oci::{Digest, Platform};
 use hoy_sys::rustix::fs::{Mode, OFlags, openat};
+use hoy_sys::rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use crate::containerfile::cache::{Cache, Inputs};
 use crate::containerfile::context::Context;
 use crate::containerfile::interrupt::Interrupt;
 use crate::containerfile::origin::{Containers, Files};
 use crate::containerfile::report::Report;
+use crate::containerfile::run::needs_memory;
 use crate::containerfile::scratch::Scratch;
 use crate::containerfile::secrets::{Secret, Watch};
 use crate::containerfile::standing::Standing;
@@ -24,7 +26,6 @@ use crate::document::{Format, NewLayer};
 use crate::from::obtain;
 use crate::sink::LayerSink;
 use crate::source::SourceRoot;
-use crate::working::image_by_manifest;
 use crate::{Clamp, Error, FromOptions, Result, Tools};
 
 /// What a build is asked for.
@@ -118,6 +119,7 @@ pub(crate) struct Builder<'a> {
     pub(crate) cache: Cache,
     pub(crate) containers: Containers<'a>,
     pub(crate) scratch: Scratch,
+    pub(crate) memory: Option<PathBuf>,
     pub(crate) watch: Option<Arc<Watch>>,
     pub(crate) interrupt: Arc<Interrupt>,
     /// Stages that are done, by index.
@@ -149,6 +151,7 @@ impl<'a> Builder<'a> {
             cache,
             containers: Containers::new(tools, scratch.record()?),
             watch: Watch::new(&options.secrets)?.map(Arc::new),
+            memory: memory(plan, &scratch)?,
             interrupt: Interrupt::catch()?,
             scratch,
             done: Mutex::default(),
@@ -196,7 +199,8 @@ impl<'a> Builder<'a> {
             Origin::Scratch => Ok(Files::Nothing),
             Origin::Stage(stage) => {
                 let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-                let state = done.get(&stage).cloned().ok_or_else(|| Error::Refused(format!("stage {from} is not built")))?;
+                let state =
+                    done.get(&stage).cloned().ok_or_else(|| Error::Refused(format!("stage {from} is not built")))?;
                 drop(done);
                 if state.layers.is_empty() {
                     return Ok(Files::Nothing);
@@ -301,6 +305,21 @@ impl<'a> Builder<'a> {
         Ok(standing)
     }
 
+    /// The FROM of a stage: the word that names its base, and its line.
+    pub(crate) fn from_line(&self, index: usize) -> (Word, String) {
+        let from = self.document.instructions.iter().filter_map(|instruction| match &instruction.kind {
+            hoy_containerfile::Kind::From(from) => Some((from.image.clone(), instruction.statement.text.clone())),
+            _ => None,
+        });
+        from.into_iter().nth(index).unwrap_or_default()
+    }
+
+    /// A directory in memory that only this build sees, for secrets; none before there is one.
+    pub(crate) fn memory(&self) -> Result<&Path> {
+        let none = "no memory for secrets was mounted".to_owned();
+        self.memory.as_deref().ok_or(Error::Refused(none))
+    }
+
     /// An error with the line it belongs to.
     pub(crate) fn locate(&self, text: &str, file: &str, word: &Word, error: Error) -> Error {
         if matches!(error, Error::Located { .. } | Error::Interrupted) {
@@ -314,6 +333,29 @@ impl<'a> Builder<'a> {
         Error::Located { code: error.program_code(), text: place.render(file, &crate::error::chain(&error)) }
     }
 }
+
+/// Mounts memory for secrets where nobody else sees it, if a RUN has any: it is gone with this process, however that ends.
+fn memory(plan: &Plan, scratch: &Scratch) -> Result<Option<PathBuf>> {
+    let needed = plan.needed();
+    let stages = needed.iter().filter_map(|index| plan.stages.get(*index));
+    let has_secret = stages.flat_map(|stage| &stage.instructions).any(|instruction| match &instruction.kind {
+        hoy_containerfile::Kind::Run(run) => needs_memory(&run.mounts),
+        _ => false,
+    });
+    if !has_secret {
+        return Ok(None);
+    }
+    let path = scratch.directory()?;
+    let failed = || Error::io::<hoy_sys::rustix::io::Errno>("mount memory at", path.clone());
+    hoy_sys::process::unshare(CLONE_NEWNS).map_err(|error| failed()(error.errno))?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).map_err(failed())?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", &path, "tmpfs", flags, Some(c"mode=0700")).map_err(failed())?;
+    Ok(Some(path))
+}
+
+/// A mount namespace: clone(2).
+const CLONE_NEWNS: u64 = 0x0002_0000;
 
 /// Opens a directory whose files are read.
 pub(crate) fn open_directory(path: &Path) -> Result<std::os::fd::OwnedFd> {

@@ -100,7 +100,8 @@ impl Cache {
             return "the cache is not used".to_owned();
         }
         let directory = std::fs::read_dir(self.directory.join("cache"));
-        let records = directory.into_iter().flatten().flatten().take(MAX_EXPLAINED).filter_map(|e: DirEntry| read(&e.path()));
+        let records =
+            directory.into_iter().flatten().flatten().take(MAX_EXPLAINED).filter_map(|e: DirEntry| read(&e.path()));
         let differences = records.filter_map(|record| {
             (record.inputs.get("instruction") == inputs.get("instruction")).then(|| {
                 let differs = |(name, value): &(&&str, &String)| record.inputs.get(**name) != Some(value);

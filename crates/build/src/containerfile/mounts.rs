@@ -1,9 +1,9 @@
 //! `RUN --mount`: what a command sees for its own time and what never gets into a layer.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use hoy_containerfile::{Ignore, MountType, Sharing};
@@ -47,7 +47,12 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Reads a `--mount` in the stage at `index`.
-    pub(crate) fn read(builder: &Builder<'_>, index: usize, state: &State, word: &hoy_containerfile::Word) -> Result<Self> {
+    pub(crate) fn read(
+        builder: &Builder<'_>,
+        index: usize,
+        state: &State,
+        word: &hoy_containerfile::Word,
+    ) -> Result<Self> {
         let variables = state.variables();
         let rules = hoy_containerfile::Rules::words(state.escape);
         let expand = |text: &str| hoy_containerfile::expand(text, &variables, rules).map(|expanded| expanded.text);
@@ -192,7 +197,9 @@ impl Mounts {
         if !data.is_dir() {
             let fresh = builder.scratch.directory()?;
             let filled = match &one.files {
-                Some(files) => builder.with_files(files, |root, ignore| copy_to(root, ignore, &mount.source, &fresh))?,
+                Some(files) => {
+                    builder.with_files(files, |root, ignore| copy_to(root, ignore, &mount.source, &fresh))?
+                }
                 None => fresh,
             };
             let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o755) & 0o7777);
@@ -301,11 +308,6 @@ fn copy_to(root: &SourceRoot, ignore: &Ignore, source: &str, directory: &Path) -
         sent
     })?;
     Ok(if is_directory { directory.to_owned() } else { directory.join("file") })
-}
-
-/// A private directory, made only for its owner.
-pub(crate) fn private(path: &Path) -> Result<()> {
-    DirBuilder::new().mode(0o700).create(path).map_err(Error::io("create", path))
 }
 
 /// Whether a path is a socket.

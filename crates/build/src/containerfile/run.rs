@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use hoy_containerfile::{Heredoc, Instruction, Network, Run, Word};
@@ -22,7 +21,7 @@ use crate::tools::answer;
 use crate::{Error, Result};
 
 /// Variables that RUN has without an ARG, and that no cache knows (reference "Predefined ARGs").
-pub(crate) const PREDEFINED: [&str; 10] = [
+pub const PREDEFINED: [&str; 10] = [
     "HTTP_PROXY",
     "http_proxy",
     "HTTPS_PROXY",
@@ -58,7 +57,8 @@ pub(crate) fn run(
     instruction: &Instruction,
 ) -> Result<Outcome> {
     if run.is_insecure || !run.devices.is_empty() {
-        let text = "RUN --security=insecure and RUN --device are not supported: use --cap-add and --device of the build";
+        let text =
+            "RUN --security=insecure and RUN --device are not supported: use --cap-add and --device of the build";
         return Err(Error::Refused(text.to_owned()));
     }
     let command = Command::read(state, run, &instruction.statement.heredocs)?;
@@ -192,7 +192,7 @@ fn command_in(
         runtime: builder.options.runtime.clone(),
         runtime_flags: builder.options.runtime_flags.clone(),
         mounts: mounts.mounts.clone(),
-        bundles: builder.memory_if_there(),
+        bundles: builder.memory.clone(),
     };
     let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
     let other = writer.try_clone().map_err(Error::io("create", "pipe"))?;
@@ -292,4 +292,3 @@ fn leaking_file(builder: &Builder<'_>, watch: &Watch, args: &[String]) -> Option
     child.wait().ok()?;
     found
 }
-

@@ -141,7 +141,12 @@ mod tests {
             assert!(Secret::read(text, environment).is_err(), "{text}");
         }
         let watch = Watch::new(&[secret]).unwrap().unwrap();
-        for text in ["xhunter2-hunter2y".to_owned(), STANDARD.encode("a: hunter2-hunter2\n"), STANDARD.encode("hunter2-hunter2"), STANDARD.encode("user:hunter2-hunter2!")] {
+        for text in [
+            "xhunter2-hunter2y".to_owned(),
+            STANDARD.encode("a: hunter2-hunter2\n"),
+            STANDARD.encode("hunter2-hunter2"),
+            STANDARD.encode("user:hunter2-hunter2!"),
+        ] {
             assert_eq!(watch.find(text.as_bytes()), Some("t"), "{text}");
             for size in [1, 2, 7, 30] {
                 let mut tail = Vec::new();

@@ -140,7 +140,7 @@ fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|&c| c == b'/').filter(|part| !matches!(*part, b"" | b"."))
 }
 
-fn clean(path: &[u8]) -> Vec<u8> {
+pub(crate) fn clean(path: &[u8]) -> Vec<u8> {
     parts(path).collect::<Vec<_>>().join(&b'/')
 }
 

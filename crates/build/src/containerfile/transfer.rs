@@ -1,7 +1,7 @@
 //! COPY and ADD: files of a context, a stage or an image as a layer, written without mounting where they go.
 
 use std::ffi::OsStr;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use hoy_containerfile::{Ignore, Rules, Transfer};
 use hoy_layer::{Entry, Kind};
 use hoy_oci::{Digest, Hasher};
-use hoy_sys::rustix::fs::{SeekFrom, fstat, seek};
+use hoy_sys::rustix::fs::{SeekFrom, seek};
 
 use crate::chmod::Chmod;
 use crate::containerfile::builder::Builder;
@@ -116,7 +116,8 @@ impl Asked {
             transfer.from.is_some(),
         );
         if sources.len() + inline.len() > 1 && !says_directory {
-            let text = format!("{verb} of more than one source needs a destination that ends in /: \"{typed}\" does not");
+            let text =
+                format!("{verb} of more than one source needs a destination that ends in /: \"{typed}\" does not");
             return Err(Error::Refused(text));
         }
         Ok(Self {
@@ -150,7 +151,8 @@ fn numbers(chown: &str) -> Option<(u32, u32)> {
 fn fingerprint(builder: &Builder<'_>, asked: &Asked, files: &Files, transfer: &Transfer) -> Result<Digest> {
     let excludes: Vec<&str> = transfer.excludes.iter().map(|word| word.text.as_str()).collect();
     let name = files.name().map(|name| format!("{name} {:?} {excludes:?} {}", asked.sources, asked.parents));
-    if let Some(known) = name.as_deref().and_then(|name| builder.cache.content(name)).filter(|_| asked.inline.is_empty())
+    if let Some(known) =
+        name.as_deref().and_then(|name| builder.cache.content(name)).filter(|_| asked.inline.is_empty())
     {
         return Ok(known);
     }
@@ -300,13 +302,7 @@ fn split_pivot(text: &str) -> (usize, PathBuf) {
 }
 
 /// Makes the directories that lead to a source; returns where it goes.
-fn parents(
-    root: &SourceRoot,
-    source: &Source,
-    pivot: &usize,
-    plan: &Plan,
-    to: &mut impl Receiver,
-) -> Result<Vec<u8>> {
+fn parents(root: &SourceRoot, source: &Source, pivot: &usize, plan: &Plan, to: &mut impl Receiver) -> Result<Vec<u8>> {
     let normal = |part: Component<'_>| match part {
         Component::Normal(name) => Some(name.to_owned()),
         _ => None,
@@ -321,7 +317,10 @@ fn parents(
         target = join(&target, name.as_bytes());
         if at + 1 < names.len() || source.is_directory {
             let directory = root.directory(&path)?;
-            to.add(entry_of(&directory, &target, Kind::Directory, path.as_os_str().as_bytes())?, &mut std::io::empty())?;
+            to.add(
+                entry_of(&directory, &target, Kind::Directory, path.as_os_str().as_bytes())?,
+                &mut std::io::empty(),
+            )?;
         }
     }
     Ok(target)
