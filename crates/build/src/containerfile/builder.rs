@@ -306,7 +306,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The FROM of a stage: the word that names its base, and its line.
-    pub(crate) fn from_line(&self, index: usize) -> (Word, String) {
+    pub(crate) fn base_line(&self, index: usize) -> (Word, String) {
         let from = self.document.instructions.iter().filter_map(|instruction| match &instruction.kind {
             hoy_containerfile::Kind::From(from) => Some((from.image.clone(), instruction.statement.text.clone())),
             _ => None,

@@ -80,7 +80,7 @@ impl Receiver for LayerWriter<'_> {
         if self.clamp.is_some_and(|clamp| time.seconds >= clamp) {
             entry.mtime = Time { seconds: self.clamp.unwrap_or_default(), nanoseconds: 0 };
         }
-        self.directories(&split(&entry.path).0.to_vec())?;
+        self.directories(split(&entry.path).0)?;
         if entry.kind == Kind::Directory {
             let real = self.standing.resolve(&entry.path, true)?;
             let is_new = self.known.insert(entry.path.clone());

@@ -93,7 +93,7 @@ impl Watch {
             // In base64 three texts, for each place in a group that a secret may begin at, less the characters at the
             // ends that depend on its neighbours.
             for before in 0..3 {
-                let padded = [&b"\0\0"[..before.min(2)], text].concat();
+                let padded = [vec![0; before].as_slice(), text].concat();
                 let encoded = STANDARD.encode(&padded).into_bytes();
                 let start = (before * 8).div_ceil(6);
                 let end = padded.len() * 8 / 6;

@@ -1,5 +1,8 @@
 //! One instruction after another: from a stage's base to its image.
 
+use std::sync::PoisonError;
+use std::time::Instant;
+
 use hoy_containerfile::{Instruction, Kind, Origin, Word};
 use hoy_oci::Platform;
 
@@ -12,8 +15,6 @@ use crate::containerfile::{settings, standing};
 use crate::copy::user_and_group;
 use crate::destination::{Owner, clean};
 use crate::{Error, Result};
-use std::sync::PoisonError;
-use std::time::Instant;
 
 /// Builds the stage at `index`; those it needs are done.
 pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
@@ -23,7 +24,7 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
     let label = stage.name.clone().unwrap_or_else(|| index.to_string());
     let text = builder.document.text();
     let file = builder.options.file.as_str();
-    let (from, line) = builder.from_line(index);
+    let (from, line) = builder.base_line(index);
     let count = stage.instructions.len() + 1;
     builder.report.line(&format!("[{label} 1/{count}]"), &line);
     let mut state = base(builder, index).map_err(|error| builder.locate(text, file, &from, error))?;
