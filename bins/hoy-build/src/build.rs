@@ -41,7 +41,15 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
     let report = Report::new(Box::new(std::io::stderr()), args.quiet);
     let built = hoy_build::build(&store, &context.tools, &document, &plan, &options, &report);
     drop(input.unpacked);
-    let built = built?;
+    let built = built.map_err(|error| {
+        // As buildah, with the code of the command that failed.
+        let code = error.program_code().and_then(|code| u8::try_from(code).ok());
+        let error = Error::from(error);
+        match code {
+            Some(code) => error.with_code(code),
+            None => error,
+        }
+    })?;
     if let Some(file) = &args.iidfile {
         std::fs::write(file, built.id.to_string()).context(|| format!("write \"{}\"", file.display()))?;
     }

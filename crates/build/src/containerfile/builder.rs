@@ -330,7 +330,11 @@ impl<'a> Builder<'a> {
             _ => word.span,
         };
         let place = hoy_containerfile::Place::of(text, span);
-        Error::Located { code: error.program_code(), text: place.render(file, &crate::error::chain(&error)) }
+        let code = match &error {
+            Error::Command { code, .. } => Some(i32::from(*code)),
+            _ => None,
+        };
+        Error::Located { code, text: place.render(file, &crate::error::chain(&error)) }
     }
 }
 

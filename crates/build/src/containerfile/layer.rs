@@ -96,12 +96,17 @@ impl Receiver for LayerWriter<'_> {
 }
 
 /// Hashes entries: everything that is to be copied, whatever stands where it goes.
-#[derive(Default)]
 pub(crate) struct Fingerprint {
     content: Hasher,
+    /// Whose files they are plays a part.
+    has_owners: bool,
 }
 
 impl Fingerprint {
+    pub(crate) fn new(has_owners: bool) -> Self {
+        Self { content: Hasher::new(), has_owners }
+    }
+
     pub(crate) fn finish(self) -> Digest {
         self.content.finish()
     }
@@ -110,6 +115,9 @@ impl Fingerprint {
 impl Receiver for Fingerprint {
     fn add(&mut self, mut entry: Entry, data: &mut dyn Read) -> Result<()> {
         entry.mtime = Time::default();
+        if !self.has_owners {
+            (entry.uid, entry.gid) = (0, 0);
+        }
         self.content.update(&described(&entry));
         let mut heard = Heard { data, by: &mut self.content };
         std::io::copy(&mut heard.by_ref().take(entry.size), &mut std::io::sink())

@@ -93,7 +93,7 @@ impl Asked {
         if let Some(known) = name.as_deref().and_then(|name| builder.cache.content(name)) {
             return Ok(known);
         }
-        let mut to = Fingerprint::default();
+        let mut to = Fingerprint::new(files.keeps_owner());
         builder.with_files(files, |root, ignore| copy(root, ignore, &self.mount.source, &mut to))?;
         let content = to.finish();
         if let Some(name) = name {

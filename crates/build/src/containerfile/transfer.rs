@@ -158,7 +158,7 @@ fn fingerprint(builder: &Builder<'_>, asked: &Asked, files: &Files, transfer: &T
     }
     let mut all = Hasher::new();
     if !asked.sources.is_empty() {
-        let mut to = Fingerprint::default();
+        let mut to = Fingerprint::new(files.keeps_owner());
         let plan = Plan { target: Vec::new(), is_directory: true };
         send(builder, asked, files, &plan, false, &mut to)?;
         all.update(to.finish().to_string().as_bytes());
