@@ -35,7 +35,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("hoy-storage", "hoy-storage hoy-containerfile"),
     ("hoy-spec", "hoy-spec"),
     ("hoy-runtime", "hoy-runtime"),
-    ("hoy-build", "hoy-build hoy-spec"),
+    ("hoy-build", "hoy-build hoy-containerfile hoy-spec"),
     ("hoy", "hoy-engine hoy-spec"),
 ];
 

@@ -95,7 +95,6 @@ elif question == "locks":
 elif question == "changes":
     records = (load(f"{path}/storage.json", f"{path}/.storage.json") for path in glob.glob(f"{root}/containers/" + "?" * 64))
     record = next(r for r in records if which[0] in (r["id"], r["name"]))
-    lower = dict(merged([usable(name)[0] for name in reversed(record["layers"])]))
-    upper = f"{root}/containers/{record['id']}/upper"
+    lower, upper = dict(merged([usable(name)[0] for name in reversed(record["layers"])])), f"{root}/containers/{record['id']}/upper"
     for path in sorted(f"{at}/{name}"[len(upper):] for at, dirs, files in os.walk(upper) for name in dirs + files):
         print("D" if is_whiteout(upper + path) else "C" if path in lower else "A", path)

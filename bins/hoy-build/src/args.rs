@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use hoy_build::{Filter, Format, Settings};
 
 use crate::access::{Access, PlatformArgs};
+use crate::build_args::BuildArgs;
 use crate::images::ImagesArgs;
 
 /// Make images: working containers that are changed from the shell and committed
@@ -51,6 +52,9 @@ pub(crate) enum Action {
     Run(Box<RunArgs>),
     /// Make an image of a working container and print its id
     Commit(CommitArgs),
+    /// Make an image by the instructions of a Containerfile and print its id
+    #[command(visible_alias = "bud", alias = "build-using-dockerfile")]
+    Build(Box<BuildArgs>),
     /// List working containers
     #[command(visible_alias = "list", alias = "ls", alias = "ps")]
     Containers(ContainersArgs),
@@ -81,9 +85,6 @@ pub(crate) enum Action {
     Info(FormatArgs),
     /// Print the version
     Version(VersionArgs),
-    /// Not there yet
-    #[command(hide = true, aliases = ["bud", "build-using-dockerfile"])]
-    Build(Rest),
     /// Not there yet
     #[command(hide = true, aliases = ["source", "mkcw"])]
     Manifest(Rest),

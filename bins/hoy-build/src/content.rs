@@ -128,7 +128,8 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         ..Options::default()
     };
     let flags = args.runtime_flag.iter().map(|flag| format!("--{flag}")).collect();
-    let options = RunOptions { create, runtime: args.runtime.clone(), runtime_flags: flags };
+    let options =
+        RunOptions { create, runtime: args.runtime.clone(), runtime_flags: flags, mounts: Vec::new(), bundles: None };
     let code = hoy_build::run(&store, &context.tools, &dir, &working, &command, &options, warn).context(doing)?;
     if args.history.add_history && code == 0 {
         let step = format!("/bin/sh -c {}", command.join(" "));

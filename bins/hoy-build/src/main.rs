@@ -2,6 +2,8 @@
 
 mod access;
 mod args;
+mod build;
+mod build_args;
 mod content;
 mod context;
 mod image;
@@ -46,9 +48,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Action::Rmi(rest) => context.become_other("hoy-storage", "rmi", &rest.args),
         Action::Unshare(rest) => context.become_other("hoy-storage", "unshare", &rest.args),
         Action::Login(rest) => context.become_other("hoy-copy", "login", &rest.args),
-        Action::Build(_) => {
-            Err(Error::msg("Containerfiles are not there yet").with_hint("use from, copy, run, commit"))
-        }
+        Action::Build(args) => build::build(&context, &args),
         Action::Manifest(_) => Err(Error::msg("manifest, source and mkcw are not there yet")),
         Action::Logout(rest) => context.become_other("hoy-copy", "logout", &rest.args),
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::words::expand;
+use crate::{Error, Result};
 
 /// `NAME=VALUE`, `NAME` for an empty value, `NAME-` to remove, `-` to remove all.
 pub(crate) fn change_map(map: &mut BTreeMap<String, String>, change: &str) {
@@ -81,4 +82,13 @@ pub(crate) fn nanoseconds(text: &str) -> Option<u64> {
     }
     // A float becomes the nearest integer there is.
     Some(total as u64)
+}
+
+/// A duration as Go writes it: `1h30m`, `24h`, `90s`.
+///
+/// # Errors
+/// [`Error::Option`] for what is none.
+pub fn duration(text: &str) -> Result<std::time::Duration> {
+    let wrong = || Error::option("--cache-ttl", text, "a duration is like 1h30m or 24h");
+    nanoseconds(text).map(std::time::Duration::from_nanos).ok_or_else(wrong)
 }

@@ -1,15 +1,15 @@
 //! `commit`: from a working container to an image.
 
-use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use hoy_layer::{Compressor, Diff, DiffOptions, Entry, Kind, Lower, OverlayXattrs, Owners};
+use hoy_layer::{Diff, DiffOptions, Entry, Kind, Lower, OverlayXattrs, Owners};
 use hoy_layout::{ContainerDir, ImageLayout, Store};
-use hoy_oci::{Descriptor, Digest, Hasher, LayerCompression};
+use hoy_oci::{Descriptor, Digest};
 use hoy_sys::rustix::fs::{Mode, OFlags, openat};
 
 use crate::document::{self, Format, NewLayer};
+use crate::sink::LayerSink;
 use crate::tools::answer;
 use crate::working::image_by_manifest;
 use crate::{Clamp, Error, Result, Tools, Working};
@@ -98,7 +98,7 @@ pub fn commit(
 }
 
 /// Enters the image into the index; whether it is new there and has no name.
-fn enter(layout: &ImageLayout, name: Option<&str>, descriptor: &Descriptor) -> Result<bool> {
+pub(crate) fn enter(layout: &ImageLayout, name: Option<&str>, descriptor: &Descriptor) -> Result<bool> {
     if let Some(name) = name {
         layout.set_name(name, descriptor)?;
         return Ok(false);
@@ -149,73 +149,4 @@ fn whole_tree(layout: &ImageLayout, root: &Path, options: &CommitOptions) -> Res
     let sink = diff.write(LayerSink::new(layout, options.compress)?)?;
     // An empty tree is a layer too: without one an image would keep what it should not.
     sink.finish_always()
-}
-
-/// A tar on its way into the store: hashed, compressed, hashed again.
-struct LayerSink {
-    diff_id: Hasher,
-    output: Output,
-    is_empty: bool,
-}
-
-enum Output {
-    Plain(hoy_layout::BlobWriter),
-    Gzip(Compressor<hoy_layout::BlobWriter>),
-}
-
-impl LayerSink {
-    fn new(layout: &ImageLayout, compress: bool) -> Result<Self> {
-        let writer = layout.blob_writer()?;
-        let output = if compress {
-            let compressor = Compressor::new(LayerCompression::Gzip, writer);
-            Output::Gzip(compressor.map_err(Error::io("compress a layer for", layout.path()))?)
-        } else {
-            Output::Plain(writer)
-        };
-        Ok(Self { diff_id: Hasher::new(), output, is_empty: true })
-    }
-
-    fn copy(&mut self, tar: &mut impl Read) -> io::Result<()> {
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            match tar.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(count) => self.write_all(buffer.get(..count).unwrap_or_default())?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// The layer; none when the tar had no entry, for then it is zeros throughout.
-    fn finish(self) -> Result<Option<NewLayer>> {
-        if self.is_empty { Ok(None) } else { self.finish_always().map(Some) }
-    }
-
-    fn finish_always(self) -> Result<NewLayer> {
-        let (writer, compressed) = match self.output {
-            Output::Plain(writer) => (writer, false),
-            Output::Gzip(compressor) => (compressor.finish().map_err(Error::io("write", "layer"))?, true),
-        };
-        let (digest, size) = writer.finish()?;
-        let descriptor = Descriptor::new(document::layer_type(compressed), digest, size);
-        Ok(NewLayer { descriptor, diff_id: self.diff_id.finish() })
-    }
-}
-
-impl Write for LayerSink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = match &mut self.output {
-            Output::Plain(writer) => writer.write(bytes)?,
-            Output::Gzip(compressor) => compressor.write(bytes)?,
-        };
-        let written = bytes.get(..count).unwrap_or_default();
-        self.is_empty &= written.iter().all(|&byte| byte == 0);
-        self.diff_id.update(written);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

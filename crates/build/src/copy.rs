@@ -12,6 +12,7 @@ use hoy_oci::Digest;
 use hoy_spec::Users;
 use hoy_sys::rustix::fs::fstat;
 
+use crate::chmod::Chmod;
 use crate::destination::{Destination, Owner, Present, clean, present};
 use crate::source::{Source, SourceRoot};
 use crate::tree::{TreeReader, archive, lossy, mtime};
@@ -74,7 +75,7 @@ pub fn copy(
 }
 
 /// Whether a source would have to be fetched.
-fn is_url(source: &str) -> bool {
+pub(crate) fn is_url(source: &str) -> bool {
     ["http://", "https://", "git://", "git@"].iter().any(|start| source.starts_with(start))
 }
 
@@ -113,20 +114,19 @@ impl Plan {
 
 fn owner(root: BorrowedFd<'_>, options: &CopyOptions) -> Result<Owner> {
     let ids = match &options.chown {
-        Some(text) => {
-            let user = Users::read(root)?.find(text)?;
-            // As in Docker: a number alone is the group's too.
-            let gid = if text.parse::<u32>().is_ok() { user.uid } else { user.gid };
-            Some((user.uid, gid))
-        }
+        Some(text) => Some(user_and_group(&Users::read(root)?, text)?),
         None if options.keep_owner => None,
         None => Some((0, 0)),
     };
-    let mode = options.chmod.as_deref().map(|text| {
-        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
-        mode.ok_or_else(|| Error::option("--chmod", text, "permissions are an octal number up to 7777"))
-    });
-    Ok(Owner { ids, mode: mode.transpose()? })
+    Ok(Owner { ids, mode: options.chmod.as_deref().map(Chmod::parse).transpose()? })
+}
+
+/// The ids that `--chown` means.
+pub(crate) fn user_and_group(users: &Users, text: &str) -> Result<(u32, u32)> {
+    let user = users.find(text)?;
+    // As in Docker: a number alone is the group's too.
+    let gid = if text.parse::<u32>().is_ok() { user.uid } else { user.gid };
+    Ok((user.uid, gid))
 }
 
 /// One thread reads the sources as an archive, this one unpacks it below the root.

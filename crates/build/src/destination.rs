@@ -12,15 +12,34 @@ use hoy_sys::path::open_in_root;
 use hoy_sys::rustix::fs::{FileType, Mode, OFlags, fstat};
 use hoy_sys::rustix::io::Errno;
 
+use crate::chmod::Chmod;
 use crate::{Error, Result};
 
 /// What copied files get instead of their own.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Owner {
     /// Owner and group; none keeps them.
     pub(crate) ids: Option<(u32, u32)>,
     /// Permissions; none keeps them.
-    pub(crate) mode: Option<u32>,
+    pub(crate) mode: Option<Chmod>,
+}
+
+impl Owner {
+    /// Makes an entry this owner's.
+    pub(crate) fn give(&self, entry: &mut Entry) {
+        if let Some((uid, gid)) = self.ids {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        if let (Some(mode), true) = (&self.mode, entry.kind != Kind::Symlink) {
+            entry.mode = mode.apply(entry.mode, entry.kind == Kind::Directory);
+        }
+    }
+}
+
+/// What takes entries: paths, and targets of hard links, are clean and have no leading `/`.
+pub(crate) trait Receiver {
+    /// Takes one entry, and of a regular file its bytes.
+    fn add(&mut self, entry: Entry, data: &mut dyn Read) -> Result<()>;
 }
 
 /// What stands at a path of the destination, links followed inside the root.
@@ -63,37 +82,6 @@ impl<'a, W: Write> Destination<'a, W> {
         Self { root, archive: TarWriter::new(output), owner, made_at, known: BTreeSet::new(), content: Hasher::new() }
     }
 
-    /// Adds an entry whose path, and whose hard link's target, are clean and relative to the root.
-    ///
-    /// A directory that is there already stays as it is, also one behind a link.
-    pub(crate) fn add(&mut self, mut entry: Entry, data: &mut impl Read) -> Result<()> {
-        let shown = || format!("/{}", String::from_utf8_lossy(&entry.path));
-        if entry.path.split(|&c| c == b'/').any(|part| part.starts_with(WHITEOUT)) {
-            return Err(Error::Refused(format!("\"{}\": no layer can hold a name that begins with .wh.", shown())));
-        }
-        let is_directory = entry.kind == Kind::Directory;
-        if !is_directory && present(self.root, &entry.path, false)? == Present::Directory {
-            return Err(Error::Refused(format!("\"{}\" is a directory: a file cannot replace it", shown())));
-        }
-        if let Some((uid, gid)) = self.owner.ids {
-            (entry.uid, entry.gid) = (uid, gid);
-        }
-        if let Some(mode) = self.owner.mode.filter(|_| entry.kind != Kind::Symlink) {
-            entry.mode = mode;
-        }
-        self.content.update(&described(&entry));
-        if let Some(parent) = entry.path.iter().rposition(|&c| c == b'/').and_then(|at| entry.path.get(..at)) {
-            self.directories(parent)?;
-        }
-        if is_directory {
-            let is_new = self.known.insert(entry.path.clone());
-            if !is_new || present(self.root, &entry.path, true)? == Present::Directory {
-                return Ok(());
-            }
-        }
-        Ok(self.archive.append(&entry, &mut Heard { data, by: &mut self.content })?)
-    }
-
     /// Makes the directory `path` and those above it where they are missing: mode 755, the copy's owner or root.
     pub(crate) fn directories(&mut self, path: &[u8]) -> Result<()> {
         let ends = path.iter().enumerate().filter(|(_, c)| **c == b'/').map(|(at, _)| at).chain([path.len()]);
@@ -126,11 +114,44 @@ impl<'a, W: Write> Destination<'a, W> {
     }
 }
 
+impl<W: Write> Receiver for Destination<'_, W> {
+    /// A directory that is there already stays as it is, also one behind a link.
+    fn add(&mut self, mut entry: Entry, data: &mut dyn Read) -> Result<()> {
+        let shown = || format!("/{}", String::from_utf8_lossy(&entry.path));
+        refuse_whiteout(&entry.path)?;
+        let is_directory = entry.kind == Kind::Directory;
+        if !is_directory && present(self.root, &entry.path, false)? == Present::Directory {
+            return Err(Error::Refused(format!("\"{}\" is a directory: a file cannot replace it", shown())));
+        }
+        self.owner.give(&mut entry);
+        self.content.update(&described(&entry));
+        if let Some(parent) = entry.path.iter().rposition(|&c| c == b'/').and_then(|at| entry.path.get(..at)) {
+            self.directories(parent)?;
+        }
+        if is_directory {
+            let is_new = self.known.insert(entry.path.clone());
+            if !is_new || present(self.root, &entry.path, true)? == Present::Directory {
+                return Ok(());
+            }
+        }
+        Ok(self.archive.append(&entry, &mut Heard { data, by: &mut self.content })?)
+    }
+}
+
 /// How names begin that mean a deletion in a layer (image-spec layer.md "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";
 
+/// No layer can say what such a file is.
+pub(crate) fn refuse_whiteout(path: &[u8]) -> Result<()> {
+    if path.split(|&c| c == b'/').any(|part| part.starts_with(WHITEOUT)) {
+        let path = String::from_utf8_lossy(path);
+        return Err(Error::Refused(format!("\"/{path}\": no layer can hold a name that begins with .wh.")));
+    }
+    Ok(())
+}
+
 /// An entry's facts as bytes of which no two entries have the same.
-fn described(entry: &Entry) -> Vec<u8> {
+pub(crate) fn described(entry: &Entry) -> Vec<u8> {
     let kind = match entry.kind {
         Kind::File => [0, 0, 0],
         Kind::HardLink => [1, 0, 0],
@@ -155,12 +176,12 @@ fn described(entry: &Entry) -> Vec<u8> {
 }
 
 /// A reader whose bytes are hashed as they pass.
-struct Heard<'a, R> {
-    data: &'a mut R,
-    by: &'a mut Hasher,
+pub(crate) struct Heard<'a> {
+    pub(crate) data: &'a mut dyn Read,
+    pub(crate) by: &'a mut Hasher,
 }
 
-impl<R: Read> Read for Heard<'_, R> {
+impl Read for Heard<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.data.read(buffer)?;
         self.by.update(buffer.get(..count).unwrap_or_default());

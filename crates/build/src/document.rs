@@ -57,7 +57,7 @@ pub(crate) fn config(working: &Working, layer: Option<&NewLayer>, created: Times
 }
 
 /// Gives layers without a history an entry each, so that entries and layers still belong together.
-fn pad_history(config: &mut ImageConfig) {
+pub(crate) fn pad_history(config: &mut ImageConfig) {
     let told = config.history.iter().filter(|step| !step.empty_layer).count();
     let missing = config.rootfs.diff_ids.len().saturating_sub(told);
     config.history.extend(std::iter::repeat_n(History::default(), missing));

@@ -69,9 +69,51 @@ pub enum Error {
     /// A request that cannot be met, with the reason.
     #[error("{0}")]
     Refused(String),
+    /// A word of a Containerfile that cannot be.
+    #[error("{error}")]
+    Language {
+        /// Why.
+        error: hoy_containerfile::Error,
+        /// Where.
+        span: hoy_containerfile::Span,
+    },
+    /// What is wrong with a Containerfile, or with carrying it out, with its line and a caret.
+    #[error("{text}")]
+    Located {
+        /// The lines that a person reads.
+        text: String,
+        /// The exit code of the command that failed, where one did.
+        code: Option<i32>,
+    },
+    /// A command of a Containerfile ended with another code than 0.
+    #[error("\"{command}\" ended with code {code}")]
+    Command {
+        /// As run.
+        command: String,
+        /// Its exit code.
+        code: u8,
+    },
+    /// The build was ended from outside.
+    #[error("interrupted")]
+    Interrupted,
     /// Documents that could not be written as JSON.
     #[error("write {0}")]
     Json(&'static str, #[source] serde_json::Error),
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut parts = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        let text = text.find(" (os error ").map_or(text.as_str(), |at| text.get(..at).unwrap_or(&text)).to_owned();
+        if parts.last() != Some(&text) {
+            parts.push(text);
+        }
+        next = cause.source();
+    }
+    parts.join(": ")
 }
 
 impl Error {
@@ -89,6 +131,8 @@ impl Error {
     pub fn program_code(&self) -> Option<i32> {
         match self {
             Self::Program { code, .. } => Some(*code),
+            Self::Command { code, .. } => Some((*code).into()),
+            Self::Located { code, .. } => *code,
             _ => None,
         }
     }

@@ -61,7 +61,7 @@ pub fn pull(store: &Store, tools: &Tools, image: &str, options: &FromOptions) ->
     Ok(store.layout().image(&found.descriptor, &platform)?.manifest.config.digest)
 }
 
-fn obtain(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<NamedImage> {
+pub(crate) fn obtain(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<NamedImage> {
     if split_transport(image).is_some() || options.pull == Pull::Always {
         return Ok(store.find_image(&fetch(tools, image, options)?)?);
     }

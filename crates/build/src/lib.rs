@@ -5,8 +5,10 @@
 //! hand in what counts.
 
 mod change;
+mod chmod;
 mod clamp;
 mod commit;
+mod containerfile;
 mod copy;
 mod destination;
 mod document;
@@ -16,6 +18,7 @@ mod inspect;
 mod list;
 mod run;
 mod settings;
+mod sink;
 mod source;
 mod supervise;
 mod tools;
@@ -23,8 +26,13 @@ mod tree;
 mod words;
 mod working;
 
+pub use change::duration;
 pub use clamp::Clamp;
 pub use commit::{CommitOptions, Committed, commit};
+pub use containerfile::{
+    BuildOptions, Built, Context, NamedContext, PREDEFINED, Report, Secret, Squash, build, is_socket, needs_mounts,
+    plan,
+};
 pub use copy::{CopyOptions, copy};
 pub use document::Format;
 pub use error::{Error, Result};

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 
 use hoy_layout::{ContainerDir, ContainerId, Store, write_volatile_file};
 use hoy_spec::{Config, Host, Mount, Options, Request, Users, generate};
@@ -31,6 +32,10 @@ pub struct RunOptions {
     pub runtime: String,
     /// Global options for it.
     pub runtime_flags: Vec<String>,
+    /// What is mounted beside what `create` says.
+    pub mounts: Vec<Mount>,
+    /// Where the bundle is made, if not in the store's volatile state.
+    pub bundles: Option<PathBuf>,
 }
 
 /// Runs `command` in the container and returns its exit code, with what a person should hear about it.
@@ -48,22 +53,42 @@ pub fn run(
     options: &RunOptions,
     warn: impl Fn(&str),
 ) -> Result<u8> {
+    let started = start(store, tools, dir, working, command, options, |_| {}, warn)?;
+    let signals = catch_signals().map_err(Error::io("catch", "signals"))?;
+    let code = supervise::wait(started.child, &signals)?;
+    Ok(started.bundle.code(code))
+}
+
+/// A command that runs.
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    pub(crate) bundle: Bundle,
+}
+
+/// Starts `command`; `set_up` may change how the runtime is started.
+#[expect(clippy::too_many_arguments, reason = "a place, what is done there, and who hears of it")]
+pub(crate) fn start(
+    store: &Store,
+    tools: &Tools,
+    dir: &ContainerDir,
+    working: &Working,
+    command: &[String],
+    options: &RunOptions,
+    set_up: impl FnOnce(&mut Command),
+    warn: impl Fn(&str),
+) -> Result<Started> {
     let rootfs = tools.mount(dir.id().as_str())?;
     let root = File::open(&rootfs).map_err(Error::io("open", &rootfs))?;
     let config = config(root.as_fd(), dir, working, command, options, &warn)?;
     remember_stubs(root.as_fd(), dir, &config.mounts)?;
-    let bundle = Bundle::new(store, &rootfs, config)?;
-    let log = bundle.path.join("log");
+    let bundle = Bundle::new(options.bundles.as_deref().unwrap_or(store.runroot()), &rootfs, config)?;
     let mut runtime = tools.command(&options.runtime);
     runtime.args(&options.runtime_flags).arg("--root").arg(store.runroot().join("runtime"));
-    runtime.arg("--log").arg(&log).args(["--log-format", "json"]);
+    runtime.arg("--log").arg(bundle.log()).args(["--log-format", "json"]);
     runtime.arg("run").arg("--bundle").arg(&bundle.path).arg(bundle.id.as_str());
-    let signals = catch_signals().map_err(Error::io("catch", "signals"))?;
+    set_up(&mut runtime);
     let child = runtime.spawn().map_err(no_program(&options.runtime))?;
-    let code = supervise::wait(child, &signals)?;
-    // Only these can be the runtime's own.
-    let failure = || std::fs::read_to_string(&log).ok().and_then(|log| start_failure(&log));
-    Ok(if matches!(code, 1 | 125..=127 | 255) { failure().unwrap_or(code) } else { code })
+    Ok(Started { child, bundle })
 }
 
 fn config(
@@ -76,10 +101,11 @@ fn config(
 ) -> Result<Config> {
     let mut image = working.config.config.clone();
     (image.entrypoint, image.cmd) = (None, None);
-    let network_files = match options.create.network.as_deref() {
+    let mut mounts: Vec<Mount> = match options.create.network.as_deref() {
         Some("host") => NETWORK_FILES.iter().filter(|file| Path::new(file).exists()).map(|file| bind(file)).collect(),
         _ => Vec::new(),
     };
+    mounts.extend(options.mounts.iter().cloned());
     if let Some(option) = options.create.id_options().into_iter().next() {
         let reason = "a working container has the ids it was made with".to_owned();
         return Err(hoy_spec::Error::Option { option: "--userns", value: option, reason }.into());
@@ -93,7 +119,7 @@ fn config(
         ids: dir.container()?.id_maps.as_ref(),
         user_namespace: None,
         hostname: dir.id().short(),
-        mounts: &network_files,
+        mounts: &mounts,
     })?;
     made.warnings.iter().for_each(|warning| warn(warning));
     Ok(made.config)
@@ -125,21 +151,32 @@ fn remember_stubs(root: BorrowedFd<'_>, dir: &ContainerDir, mounts: &[Mount]) ->
 }
 
 /// A bundle for one run, gone afterwards; several commands may run in one container.
-struct Bundle {
-    id: ContainerId,
-    path: std::path::PathBuf,
+pub(crate) struct Bundle {
+    pub(crate) id: ContainerId,
+    path: PathBuf,
 }
 
 impl Bundle {
-    fn new(store: &Store, rootfs: &Path, mut config: Config) -> Result<Self> {
+    fn new(directory: &Path, rootfs: &Path, mut config: Config) -> Result<Self> {
         let id = ContainerId::random()?;
-        let path = store.runroot().join(id.as_str());
+        let path = directory.join(id.as_str());
         DirBuilder::new().mode(0o700).create(&path).map_err(Error::io("create", &path))?;
         let bundle = Self { id, path };
         config.root.path = rootfs.display().to_string();
         let bytes = serde_json::to_vec(&config).map_err(|source| Error::Json("config.json", source))?;
         write_volatile_file(&bundle.path.join("config.json"), &bytes)?;
         Ok(bundle)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// What the code that the runtime ended with means: its command's, or that it could not start that.
+    pub(crate) fn code(&self, code: u8) -> u8 {
+        // Only these can be the runtime's own.
+        let failure = || std::fs::read_to_string(self.log()).ok().and_then(|log| start_failure(&log));
+        if matches!(code, 1 | 125..=127 | 255) { failure().unwrap_or(code) } else { code }
     }
 }
 

@@ -87,6 +87,11 @@ impl SourceRoot {
         Ok(found)
     }
 
+    /// Opens a directory that leads to a source.
+    pub(crate) fn directory(&self, path: &Path) -> Result<OwnedFd> {
+        self.open(path, OFlags::DIRECTORY).map_err(Error::io("open", path))
+    }
+
     /// The names in a directory; none where there is no such directory.
     fn names(&self, directory: &Path) -> Result<Vec<Vec<u8>>> {
         let path = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hoy_containerfile::Ignore;
@@ -12,7 +12,7 @@ use hoy_sys::rustix::fs::{
 };
 use hoy_sys::rustix::io::Errno;
 
-use crate::destination::Destination;
+use crate::destination::Receiver;
 use crate::source::{Source, names};
 use crate::{Error, Result};
 
@@ -25,30 +25,46 @@ const MAX_DEPTH: usize = 2048;
 pub(crate) struct TreeReader<'a> {
     /// What is left out, by paths relative to the context directory.
     pub(crate) ignore: &'a Ignore,
+    /// What else is left out, by paths relative to a directory that is copied.
+    pub(crate) excludes: Option<&'a Ignore>,
     /// The first name of each file with several.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
 
 impl<'a> TreeReader<'a> {
     pub(crate) fn new(ignore: &'a Ignore) -> Self {
-        Self { ignore, links: HashMap::new() }
+        Self { ignore, excludes: None, links: HashMap::new() }
     }
 
     /// Adds what is in the directory `source`, known to the ignore rules as `shown`, below `target`.
-    pub(crate) fn directory<W: Write>(
+    pub(crate) fn directory(
         &mut self,
         source: BorrowedFd<'_>,
         shown: &[u8],
         target: &[u8],
-        to: &mut Destination<'_, W>,
+        to: &mut impl Receiver,
+    ) -> Result<()> {
+        self.below(source, shown, b"", target, to)
+    }
+
+    /// The same for a directory that is `inner` in the one that is copied.
+    fn below(
+        &mut self,
+        source: BorrowedFd<'_>,
+        shown: &[u8],
+        inner: &[u8],
+        target: &[u8],
+        to: &mut impl Receiver,
     ) -> Result<()> {
         if shown.iter().filter(|c| **c == b'/').count() > MAX_DEPTH {
             return Err(Error::Refused(format!("\"{}\" is too deep", lossy(shown))));
         }
         for name in names(source).map_err(Error::io("read", lossy(shown)))? {
-            let (shown, target) = (join(shown, &name), join(target, &name));
-            let excluded = self.ignore.excludes(&lossy(&shown));
-            if excluded && !self.ignore.has_exceptions() {
+            let (shown, target, inner) = (join(shown, &name), join(target, &name), join(inner, &name));
+            let is_hidden = |rules: &Ignore, path: &[u8]| rules.excludes(&lossy(path));
+            let by_caller = self.excludes.filter(|rules| is_hidden(rules, &inner));
+            let excluded = by_caller.is_some() || is_hidden(self.ignore, &shown);
+            if excluded && !by_caller.unwrap_or(self.ignore).has_exceptions() {
                 continue;
             }
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -62,7 +78,7 @@ impl<'a> TreeReader<'a> {
                     if !excluded {
                         to.add(entry_of(&opened, &target, Kind::Directory, &shown)?, &mut std::io::empty())?;
                     }
-                    self.directory(opened.as_fd(), &shown, &target, to)?;
+                    self.below(opened.as_fd(), &shown, &inner, &target, to)?;
                 }
                 _ if excluded => {}
                 FileType::RegularFile => {
@@ -77,13 +93,7 @@ impl<'a> TreeReader<'a> {
     }
 
     /// Adds one regular file as `target`.
-    pub(crate) fn file<W: Write>(
-        &mut self,
-        source: OwnedFd,
-        shown: &[u8],
-        target: &[u8],
-        to: &mut Destination<'_, W>,
-    ) -> Result<()> {
+    pub(crate) fn file(&mut self, source: OwnedFd, shown: &[u8], target: &[u8], to: &mut impl Receiver) -> Result<()> {
         let stat = fstat(&source).map_err(Error::io("look at", lossy(shown)))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::Refused(format!("\"{}\" changed while it was copied", lossy(shown))));
@@ -103,13 +113,13 @@ impl<'a> TreeReader<'a> {
     }
 }
 
-fn special<W: Write>(
+fn special(
     fd: &OwnedFd,
     kind: FileType,
     stat: &Stat,
     shown: &[u8],
     target: &[u8],
-    to: &mut Destination<'_, W>,
+    to: &mut impl Receiver,
 ) -> Result<()> {
     let device = Device { major: major(stat.st_rdev), minor: minor(stat.st_rdev) };
     let mut entry = stated(stat, target, Kind::Fifo);
@@ -141,7 +151,7 @@ pub(crate) fn mtime(stat: &Stat) -> Time {
 }
 
 /// The entry of an open file or directory, with the attributes that belong to an image.
-fn entry_of(fd: &OwnedFd, target: &[u8], kind: Kind, shown: &[u8]) -> Result<Entry> {
+pub(crate) fn entry_of(fd: &OwnedFd, target: &[u8], kind: Kind, shown: &[u8]) -> Result<Entry> {
     let stat = fstat(fd).map_err(Error::io("look at", lossy(shown)))?;
     let mut entry = stated(&stat, target, kind);
     let io = || Error::io::<Errno>("read attributes of", lossy(shown));
@@ -174,7 +184,7 @@ fn entry_of(fd: &OwnedFd, target: &[u8], kind: Kind, shown: &[u8]) -> Result<Ent
 }
 
 /// Adds what is in a local archive below `target`, if `source` is one; whether it was.
-pub(crate) fn archive<W: Write>(source: &Source, target: &[u8], to: &mut Destination<'_, W>) -> Result<bool> {
+pub(crate) fn archive(source: &Source, target: &[u8], to: &mut impl Receiver) -> Result<bool> {
     let shown = source.path.as_path();
     let file = File::from(source.fd.try_clone().map_err(Error::io("open", shown))?);
     let mut start = Vec::new();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hoy_layout::{ContainerDir, Image, ImageLayout, Lock, Store};
-use hoy_oci::{Descriptor, Digest, Document, History, ImageConfig, Platform};
+use hoy_oci::{Digest, History, ImageConfig, Platform};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -129,9 +129,6 @@ impl Working {
 /// Reads the image whose manifest has this digest.
 pub(crate) fn image_by_manifest(layout: &ImageLayout, digest: &Digest) -> Result<Image> {
     let missing = || hoy_layout::Error::NoBlob { digest: *digest, layout: layout.path().to_owned() };
-    let size = layout.blob_size(digest)?.ok_or_else(missing)?;
-    // The media type is in the document; what it is read as is checked against it.
-    let unknown = Descriptor::new(hoy_oci::MediaType::from(hoy_oci::MediaType::MANIFEST), *digest, size);
-    let media_type = Document::guess_media_type(&layout.read_document(&unknown)?)?;
-    Ok(layout.image(&Descriptor::new(media_type, *digest, size), &Platform::host())?)
+    let descriptor = layout.manifest(digest)?.ok_or_else(missing)?;
+    Ok(layout.image(&descriptor, &Platform::host())?)
 }

@@ -160,19 +160,10 @@ fn hint(nearest: Option<&str>) -> String {
 }
 
 impl Diagnostic {
-    /// The lines that a person reads: the message under the name of the file, the source line, a caret under the word.
+    /// The lines that a person reads: [`Place::render`].
     #[must_use]
     pub fn render(&self, file: &str) -> String {
-        let Place { line, column, length, source } = &self.place;
-        let gutter = line.to_string();
-        let pad = " ".repeat(gutter.len());
-        let lead: String = source.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        format!(
-            "{file}:{line}:{column}: {}{}\n{pad} |\n{gutter} | {source}\n{pad} | {lead}{}\n",
-            self.error,
-            hint(self.nearest.as_deref()),
-            "^".repeat(*length)
-        )
+        self.place.render(file, &format!("{}{}", self.error, hint(self.nearest.as_deref())))
     }
 }
 

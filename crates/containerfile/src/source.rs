@@ -50,6 +50,19 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The lines that a person reads: a message under the name of the file, the source line, a caret under the word.
+    #[must_use]
+    pub fn render(&self, file: &str, message: &str) -> String {
+        let Self { line, column, length, source } = self;
+        let gutter = line.to_string();
+        let pad = " ".repeat(gutter.len());
+        let lead: String = source.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let caret = "^".repeat(*length);
+        format!("{file}:{line}:{column}: {message}\n{pad} |\n{gutter} | {source}\n{pad} | {lead}{caret}\n")
+    }
+}
+
 fn floor(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {

@@ -392,6 +392,20 @@ impl ImageLayout {
         }
     }
 
+    /// Describes the document with this digest, whether anything leads to it or not; none where there is no such blob.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Content`] for a blob that is no manifest and no index.
+    pub fn manifest(&self, digest: &Digest) -> Result<Option<Descriptor>> {
+        let Some(size) = self.blob_size(digest)? else { return Ok(None) };
+        let mut descriptor = Descriptor::new(MediaType::from(MediaType::MANIFEST), *digest, size);
+        // The media type is in the document; what it is read as is checked against it.
+        let media_type = Document::guess_media_type(&self.read_document(&descriptor)?);
+        let wrong = |source| Error::Content { doing: format!("read {digest}"), source };
+        descriptor.media_type = media_type.map_err(wrong)?;
+        Ok(Some(descriptor))
+    }
+
     /// Reads the image that `descriptor` points to; of an index, the member for `platform`.
     ///
     /// # Errors

@@ -235,11 +235,20 @@ impl Store {
 
     /// Reads the image that a person calls `text`, for this machine's platform.
     ///
+    /// `sha256:` and a manifest's whole digest also mean one that no name leads to, as in the midst of a build.
+    ///
     /// # Errors
     /// As [`Store::find_image`] and [`ImageLayout::image`].
     pub fn image(&self, text: &str) -> Result<(NamedImage, Image)> {
         loop {
-            let named = self.find_image(text)?;
+            let named = match (self.find_image(text), text.parse()) {
+                (Err(error), Ok(digest)) if error.is_not_found() => {
+                    let descriptor = self.layout.manifest(&digest)?.ok_or(error)?;
+                    let image = self.layout.image(&descriptor, &Platform::host())?;
+                    return Ok((NamedImage { name: None, descriptor, additional: None }, image));
+                }
+                (found, _) => found?,
+            };
             match self.layout.image(&named.descriptor, &Platform::host()) {
                 // Somebody has removed it, or given its name to another, since its name was read.
                 Err(_) if !self.has_entry(&named)? => {}

@@ -1,0 +1,285 @@
+//! `build`: from what was typed to what is built.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hoy_build::{BuildOptions, FromOptions, NamedContext, Report, Secret, Squash, is_socket};
+use hoy_cli::{Context as _, Error, Result, print_line};
+use hoy_containerfile::Document;
+use hoy_oci::{Platform, Reference};
+
+use crate::build_args::BuildArgs;
+use crate::context::Context;
+use crate::working::pull_policy;
+
+/// Names of Containerfiles in a context directory, the first that is there.
+const NAMES: [&str; 2] = ["Containerfile", "Dockerfile"];
+/// Where the magic of a tar archive is, and what it is.
+const TAR: (usize, &[u8]) = (257, b"ustar");
+
+pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
+    let uses_stdin = args.context == "-" || args.file.as_deref() == Some("-");
+    if uses_stdin {
+        // What was read once cannot be read again by the program that goes on in the namespaces.
+        context.enter()?;
+    }
+    let store = context.store()?;
+    let input = Input::read(args, store.root())?;
+    let document = Document::parse(&input.containerfile).map_err(|error| Error::msg(error.render(&input.name)))?;
+    let options = options(args, &input)?;
+    let plan = hoy_build::plan(&document, &options)?;
+    if hoy_build::needs_mounts(&plan) {
+        if args.run.isolation.as_deref() == Some("none") {
+            return Err(Error::msg("--isolation none: there is a RUN or a --from in what the target needs"));
+        }
+        context.enter()?;
+    }
+    let report = Report::new(Box::new(std::io::stderr()), args.quiet);
+    let built = hoy_build::build(&store, &context.tools, &document, &plan, &options, &report);
+    drop(input.unpacked);
+    let built = built.map_err(|error| {
+        // As buildah, with the code of the command that failed.
+        let code = error.program_code().and_then(|code| u8::try_from(code).ok());
+        let error = Error::from(error);
+        match code {
+            Some(code) => error.with_code(code),
+            None => error,
+        }
+    })?;
+    if let Some(file) = &args.iidfile {
+        std::fs::write(file, built.id.to_string()).context(|| format!("write \"{}\"", file.display()))?;
+    }
+    print_line(built.id.hex())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is built from.
+struct Input {
+    containerfile: Vec<u8>,
+    /// Its name, for messages.
+    name: String,
+    context: Option<Arc<hoy_build::Context>>,
+    /// Where a context that came as an archive is, until the build is done.
+    unpacked: Option<Unpacked>,
+}
+
+impl Input {
+    fn read(args: &BuildArgs, root: &Path) -> Result<Self> {
+        if args.context != "-" {
+            return Self::of_directory(args, PathBuf::from(&args.context), None);
+        }
+        if args.file.as_deref() == Some("-") {
+            return Err(Error::msg("standard input is the context or the Containerfile, not both"));
+        }
+        let (bytes, is_archive) = peek(std::io::stdin())?;
+        if is_archive {
+            let unpacked = Unpacked::new(root)?;
+            let archive = Cursor::new(bytes).chain(std::io::stdin());
+            hoy_build::Context::unpack(archive, &unpacked.0).context(|| "unpack the context")?;
+            return Self::of_directory(args, unpacked.0.clone(), Some(unpacked));
+        }
+        let mut containerfile = bytes;
+        std::io::stdin().take(hoy_containerfile::MAX_DOCUMENT as u64 + 1).read_to_end(&mut containerfile)?;
+        Ok(Self { containerfile, name: "-".to_owned(), context: None, unpacked: None })
+    }
+
+    fn of_directory(args: &BuildArgs, directory: PathBuf, unpacked: Option<Unpacked>) -> Result<Self> {
+        if directory.to_str().is_some_and(|text| text.contains("://")) {
+            let text = format!("context \"{}\": only directories and archives on standard input", directory.display());
+            return Err(Error::msg(text).with_hint("fetch it first, with git clone or curl"));
+        }
+        let beside = args.file.as_deref().filter(|file| *file != "-").and_then(ignore_beside);
+        let ignore_file = args.ignorefile.clone().or(beside);
+        let doing = || format!("use the context \"{}\"", directory.display());
+        let context = hoy_build::Context::open(&directory, ignore_file.as_deref()).context(doing)?;
+        let (name, containerfile) = match args.file.as_deref() {
+            Some("-") => {
+                let mut bytes = Vec::new();
+                std::io::stdin().take(hoy_containerfile::MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes)?;
+                ("-".to_owned(), bytes)
+            }
+            // In an archive that was unpacked, no link leads anywhere else.
+            Some(file) if unpacked.is_some() => (file.to_owned(), context.read(file).context(doing)?),
+            Some(file) if !Path::new(file).exists() && directory.join(file).exists() => {
+                (file.to_owned(), context.read(file).context(doing)?)
+            }
+            Some(file) => (file.to_owned(), std::fs::read(file).context(|| format!("read \"{file}\""))?),
+            None => default_file(&context).context(doing)?,
+        };
+        Ok(Self { containerfile, name, context: Some(Arc::new(context)), unpacked })
+    }
+}
+
+fn default_file(context: &hoy_build::Context) -> Result<(String, Vec<u8>)> {
+    for name in NAMES {
+        match context.read(name) {
+            Err(error) if error.is_not_found() => {}
+            other => return Ok((name.to_owned(), other?)),
+        }
+    }
+    Err(Error::msg("there is no Containerfile and no Dockerfile in it").with_hint("name it with --file"))
+}
+
+/// `FILE.containerignore` or `FILE.dockerignore`, where there is one.
+fn ignore_beside(file: &str) -> Option<PathBuf> {
+    let names = ["containerignore", "dockerignore"].map(|end| PathBuf::from(format!("{file}.{end}")));
+    names.into_iter().find(|path| path.is_file())
+}
+
+/// The first bytes, and whether they begin an archive, compressed or not.
+fn peek(mut input: impl Read) -> Result<(Vec<u8>, bool)> {
+    let mut bytes = Vec::new();
+    input.by_ref().take(512).read_to_end(&mut bytes)?;
+    let is_tar = bytes.get(TAR.0..).is_some_and(|rest| rest.starts_with(TAR.1));
+    let is_compressed = bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+    Ok((bytes, is_tar || is_compressed))
+}
+
+/// A directory of the store, gone afterwards.
+struct Unpacked(PathBuf);
+
+impl Unpacked {
+    fn new(root: &Path) -> Result<Self> {
+        let name = format!(".tmp-context-{}", hoy_layout::ContainerId::random()?.short());
+        let path = root.join("build").join(name);
+        for path in [root.join("build"), path.clone()] {
+            hoy_layout::make_directory(&path, 0o700)?;
+        }
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        // What stays is a temporary, which prune removes.
+        std::fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
+
+fn options(args: &BuildArgs, input: &Input) -> Result<BuildOptions> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let network = args.run.network.as_str();
+    if !matches!(network, "none" | "host") {
+        let text = format!("option --network: \"{network}\": only host and none are there");
+        return Err(Error::msg(text).with_hint("use --network host to reach the network"));
+    }
+    let create = hoy_spec::Options {
+        network: Some(network.to_owned()),
+        cap_add: args.run.cap_add.clone(),
+        cap_drop: args.run.cap_drop.clone(),
+        ulimit: args.run.ulimit.clone(),
+        volume: args.run.volume.clone(),
+        device: args.run.device.clone(),
+        memory: args.run.memory.clone(),
+        shm_size: args.run.shm_size.clone(),
+        security_opt: args.run.security_opt.clone(),
+        ..hoy_spec::Options::default()
+    };
+    let host = Platform::host();
+    let platform = args.platform.as_deref().map_or(Ok(host), str::parse::<Platform>)?;
+    let mut copy_options = args.access.options("src");
+    copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
+    let pull = pull_policy("--pull", &args.pull)?;
+    let proxies = hoy_build::PREDEFINED.iter().filter(|_| args.run.http_proxy);
+    let proxies = proxies.filter_map(|name| Some(((*name).to_owned(), environment(name)?)));
+    Ok(BuildOptions {
+        file: input.name.clone(),
+        context: input.context.clone(),
+        contexts: args.build_context.iter().map(|text| named_context(text)).collect::<Result<_>>()?,
+        target: args.target.clone(),
+        args: build_args(args, environment)?,
+        platform,
+        names: args.tag.iter().map(|name| local_name(name)).collect::<Result<_>>()?,
+        format: args.format,
+        timestamp: args.timestamp.clone(),
+        source_date_epoch: args.source_date_epoch.clone(),
+        now: SystemTime::now(),
+        compress: !args.disable_compression,
+        no_cache: args.no_cache,
+        cache_ttl: args.cache_ttl.as_deref().map(hoy_build::duration).transpose()?,
+        explain: args.explain,
+        squash: match (args.squash, args.layers) {
+            (true, _) => Squash::All,
+            (false, false) => Squash::New,
+            (false, true) => Squash::None,
+        },
+        labels: args.label.iter().map(|text| pair(text)).collect(),
+        annotations: args.annotation.iter().map(|text| pair(text)).collect(),
+        omit_history: args.omit_history,
+        from: FromOptions { name: None, pull, copy_options, platform: None },
+        secrets: args
+            .run
+            .secret
+            .iter()
+            .map(|text| Secret::read(text, environment))
+            .collect::<std::result::Result<_, _>>()?,
+        ssh: args.run.ssh.iter().map(|text| agent(text)).collect::<Result<_>>()?,
+        create,
+        runtime: args.run.runtime.clone(),
+        runtime_flags: args.run.runtime_flag.iter().map(|flag| format!("--{flag}")).collect(),
+        jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        proxies: proxies.collect(),
+    })
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.to_owned(), value.to_owned())
+}
+
+fn local_name(name: &str) -> Result<String> {
+    let name = name.strip_prefix("store:").unwrap_or(name);
+    Ok(Reference::parse_local(name).context(|| format!("use the name \"{name}\""))?.to_string())
+}
+
+fn build_args(args: &BuildArgs, environment: impl Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>> {
+    let mut given = BTreeMap::new();
+    for file in &args.build_arg_file {
+        let text = std::fs::read_to_string(file).context(|| format!("read \"{}\"", file.display()))?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        given.extend(lines.map(pair));
+    }
+    for text in &args.build_arg {
+        match text.split_once('=') {
+            Some((name, value)) => drop(given.insert(name.to_owned(), value.to_owned())),
+            None => given.extend(environment(text).map(|value| (text.clone(), value))),
+        }
+    }
+    Ok(given)
+}
+
+fn named_context(text: &str) -> Result<(String, NamedContext)> {
+    let wrong = || Error::msg(format!("option --build-context: \"{text}\": its form is NAME=CONTEXT"));
+    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+    let image = ["docker-image://", "container-image://"].iter().find_map(|start| value.strip_prefix(start));
+    if let Some(image) = image {
+        return Ok((name.to_owned(), NamedContext::Image(image.to_owned())));
+    }
+    if let Some(layout) = value.strip_prefix("oci-layout://") {
+        return Ok((name.to_owned(), NamedContext::Image(format!("oci:{layout}"))));
+    }
+    if value.contains("://") {
+        let text = format!("option --build-context: \"{text}\": only directories, docker-image:// and oci-layout://");
+        return Err(Error::msg(text).with_hint("fetch it first, with git clone or curl"));
+    }
+    let context = hoy_build::Context::open(Path::new(value), None).context(|| format!("use the context \"{text}\""))?;
+    Ok((name.to_owned(), NamedContext::Directory(Arc::new(context))))
+}
+
+/// `default`, `ID` or `ID=SOCKET`.
+fn agent(text: &str) -> Result<(String, PathBuf)> {
+    let own = || std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from);
+    let (id, socket) = text.split_once('=').map_or((text, own()), |(id, path)| (id, Some(PathBuf::from(path))));
+    match socket {
+        Some(socket) if is_socket(&socket) => Ok((id.to_owned(), socket)),
+        Some(other) => {
+            let text = format!("option --ssh: \"{}\" is no socket of an agent", other.display());
+            Err(Error::msg(text).with_hint("start ssh-agent and add the key to it"))
+        }
+        None => Err(Error::msg("option --ssh: SSH_AUTH_SOCK is not set").with_hint("start ssh-agent")),
+    }
+}

@@ -1,0 +1,163 @@
+//! The command line of `build`.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+use hoy_build::Format;
+
+use crate::access::Access;
+
+/// What is built, from what, and what comes of it.
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// The context: a directory, or - for a tar archive or a Containerfile on standard input
+    #[arg(default_value = ".", hide_default_value = true, value_name = "CONTEXT")]
+    pub(crate) context: String,
+    /// The Containerfile, - for standard input (default: Containerfile or Dockerfile of the context)
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// Name of the image
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) tag: Vec<String>,
+    /// Build this stage and what it needs (default: the last)
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Value of an ARG; NAME alone takes it from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// File of such values, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) build_arg_file: Vec<PathBuf>,
+    /// Further context for --from and FROM: a directory, or docker-image://NAME
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    pub(crate) build_context: Vec<String>,
+    /// Leave out of the context what this file of patterns names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ignorefile: Option<PathBuf>,
+    /// Do every step anew
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Do steps anew whose result is older than this
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) cache_ttl: Option<String>,
+    /// Say for each step that is done why its result was not known
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// A layer for each step; false makes one of all new ones (default true)
+    #[arg(long, env = "BUILDAH_LAYERS", hide_env = true, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "true", hide_default_value = true,
+          hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) layers: bool,
+    /// One layer holds everything, that of the base image too
+    #[arg(long)]
+    pub(crate) squash: bool,
+    /// Label of the image
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// Annotation of the manifest
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// oci or docker
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "BUILDAH_FORMAT",
+        hide_env = true,
+        default_value = "oci",
+        hide_default_value = true
+    )]
+    pub(crate) format: Format,
+    /// Write the image's id into this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// The latest time in the image, in seconds since 1970, or now
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timestamp: Option<String>,
+    /// The same, weaker than --timestamp
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", hide_env = true)]
+    pub(crate) source_date_epoch: Option<String>,
+    /// The image tells nothing of how it was made
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) omit_history: bool,
+    /// Do not compress new layers
+    #[arg(short = 'D', long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) disable_compression: bool,
+    /// Platform of the image (default: this machine's)
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<String>,
+    /// When to fetch images: missing, always or never
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "missing", hide_default_value = true)]
+    pub(crate) pull: String,
+    /// Only what failed is told
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Stages that are built at once (default: as many as there are processors)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) jobs: Option<usize>,
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// What the commands of RUN are given.
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// A secret for RUN --mount=type=secret
+    #[arg(long, value_name = "id=NAME,src=FILE|env=VARIABLE")]
+    pub(crate) secret: Vec<String>,
+    /// The agent for RUN --mount=type=ssh (default: that of SSH_AUTH_SOCK)
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
+    /// host or none (default none)
+    #[arg(long, visible_alias = "net", value_name = "MODE", default_value = "none", hide_default_value = true)]
+    pub(crate) network: String,
+    /// Add a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_add: Vec<String>,
+    /// Take away a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_drop: Vec<String>,
+    /// Limit of a resource
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// Bind a directory or file of the host
+    #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
+    pub(crate) volume: Vec<String>,
+    /// Give access to a device of the host
+    #[arg(long, value_name = "HOST[:TARGET][:rwm]")]
+    pub(crate) device: Vec<String>,
+    /// Most memory
+    #[arg(short, long, value_name = "BYTES")]
+    pub(crate) memory: Option<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) shm_size: Option<String>,
+    /// As podman has it: seccomp=FILE, no-new-privileges, …
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) security_opt: Vec<String>,
+    /// Pass proxy variables of the environment on (default true)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true",
+          value_name = "BOOL", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) http_proxy: bool,
+    /// oci or rootless, which are one here, or none: a RUN is an error then
+    #[arg(long, value_name = "TYPE", value_parser = ["oci", "rootless", "none"], env = "BUILDAH_ISOLATION",
+          hide_env = true, hide_possible_values = true)]
+    pub(crate) isolation: Option<String>,
+    /// The OCI runtime, a name or a path (default hoy-runtime)
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        env = "BUILDAH_RUNTIME",
+        hide_env = true,
+        default_value = "hoy-runtime",
+        hide_default_value = true
+    )]
+    pub(crate) runtime: String,
+    /// An option for the runtime, without its leading dashes
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) runtime_flag: Vec<String>,
+}

@@ -1,0 +1,184 @@
+//! `build`: the stages that a target needs, those that do not need one another at the same time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use hoy_containerfile::{Document, Kind, Plan, Request};
+use hoy_layout::Store;
+use hoy_oci::{Descriptor, Digest, Platform};
+
+use crate::commit::enter;
+use crate::containerfile::builder::{BuildOptions, Builder, Squash};
+use crate::containerfile::merge::merge;
+use crate::containerfile::report::Report;
+use crate::containerfile::run::leak;
+use crate::containerfile::state::State;
+use crate::containerfile::step::stage;
+use crate::document::Format;
+use crate::{Error, Result, Tools};
+
+/// An image that was built.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The digest of its configuration: its id.
+    pub id: Digest,
+    /// Its manifest.
+    pub manifest: Descriptor,
+}
+
+/// The stages of a Containerfile and what the target needs of them.
+///
+/// # Errors
+/// [`Error::Located`] for what is wrong with it.
+pub fn plan(document: &Document, options: &BuildOptions) -> Result<Plan> {
+    let request = Request {
+        target: options.target.clone(),
+        args: options.args.clone(),
+        platform_args: platform_args(&options.platform, options.target.as_deref()),
+        contexts: options.contexts.keys().cloned().collect(),
+    };
+    let wrong =
+        |error: Box<hoy_containerfile::Diagnostic>| Error::Located { text: error.render(&options.file), code: None };
+    document.resolve(&request).map_err(wrong)
+}
+
+/// Whether a build has to mount anything: one without RUN and `--from` needs no privilege at all.
+pub fn needs_mounts(plan: &Plan) -> bool {
+    let needed = plan.needed();
+    let stages = needed.iter().filter_map(|index| plan.stages.get(*index));
+    stages.flat_map(|stage| &stage.instructions).any(|instruction| match &instruction.kind {
+        Kind::Run(_) => true,
+        Kind::Copy(copy) => copy.from.is_some(),
+        _ => false,
+    })
+}
+
+/// Reference "Automatic platform ARGs in the global scope".
+fn platform_args(target: &Platform, stage: Option<&str>) -> BTreeMap<String, String> {
+    let mut args = BTreeMap::new();
+    for (prefix, platform) in [("BUILD", &Platform::host()), ("TARGET", target)] {
+        let variant = platform.variant.clone().unwrap_or_default();
+        for (name, value) in [
+            ("PLATFORM", platform.to_string()),
+            ("OS", platform.os.clone()),
+            ("ARCH", platform.architecture.clone()),
+            ("VARIANT", variant),
+        ] {
+            args.insert(format!("{prefix}{name}"), value);
+        }
+    }
+    args.insert("TARGETSTAGE".to_owned(), stage.unwrap_or("default").to_owned());
+    args
+}
+
+/// Builds an image.
+///
+/// # Errors
+/// [`Error::Located`] with the line at fault; [`Error::Interrupted`].
+pub fn build(
+    store: &Store,
+    tools: &Tools,
+    document: &Document,
+    plan: &Plan,
+    options: &BuildOptions,
+    report: &Report,
+) -> Result<Built> {
+    let lease = store.lease()?;
+    let builder = Builder::new(store, tools, options, report, document, plan)?;
+    let mut state = stages(&builder)?;
+    finish(&builder, &mut state)?;
+    let layout = store.layout();
+    let (manifest, id) = state.put(layout, options.format)?;
+    for name in &options.names {
+        enter(layout, Some(name), &manifest)?;
+    }
+    if options.names.is_empty() {
+        enter(layout, None, &manifest)?;
+    }
+    let removed = builder.containers.clear();
+    drop(lease);
+    removed?;
+    Ok(Built { id, manifest })
+}
+
+/// What is said of the image as a whole.
+fn finish(builder: &Builder<'_>, state: &mut State) -> Result<()> {
+    let options = builder.options;
+    for (name, value) in &options.labels {
+        state.working.config.config.labels.insert(name.clone(), value.clone());
+        state.remember(&format!("LABEL {name}={value}"));
+    }
+    state.working.annotations.extend(options.annotations.iter().cloned());
+    merge(builder, state)?;
+    if options.omit_history {
+        state.working.config.history.clear();
+    }
+    if options.squash == Squash::All {
+        (state.working.from_manifest, state.working.from_image) = (None, String::new());
+    }
+    if options.format == Format::Docker && !state.working.annotations.is_empty() {
+        builder.report.warn("the format docker has no annotations: they are left out");
+    }
+    let config = serde_json::to_vec(&state.working).map_err(|source| Error::Json("configuration", source))?;
+    match builder.watch.as_ref().and_then(|watch| watch.find(&config)) {
+        Some(secret) => Err(leak(secret, "the image's configuration or history")),
+        None => Ok(()),
+    }
+}
+
+/// What the workers know of one another.
+struct Work {
+    waiting: BTreeSet<usize>,
+    failed: Option<Error>,
+}
+
+/// Builds all stages that the target needs, and gives back the target.
+fn stages(builder: &Builder<'_>) -> Result<State> {
+    let needed = builder.plan.needed();
+    let work = Mutex::new(Work { waiting: needed.iter().copied().collect(), failed: None });
+    let changed = Condvar::new();
+    let jobs = builder.options.jobs.clamp(1, needed.len().max(1));
+    std::thread::scope(|scope| {
+        for _ in 1..jobs {
+            scope.spawn(|| worker(builder, &work, &changed));
+        }
+        worker(builder, &work, &changed);
+    });
+    if let Some(error) = work.into_inner().unwrap_or_else(PoisonError::into_inner).failed {
+        return Err(error);
+    }
+    let mut done = builder.done.lock().unwrap_or_else(PoisonError::into_inner);
+    done.remove(&builder.plan.target).ok_or_else(|| Error::Refused("the target was not built".to_owned()))
+}
+
+fn worker(builder: &Builder<'_>, work: &Mutex<Work>, changed: &Condvar) {
+    loop {
+        let mut now = work.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = loop {
+            if now.failed.is_some() || now.waiting.is_empty() {
+                return;
+            }
+            match now.waiting.iter().copied().find(|index| is_ready(builder, *index)) {
+                Some(index) => break index,
+                None => now = changed.wait(now).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        now.waiting.remove(&index);
+        drop(now);
+        let built = stage(builder, index);
+        let mut now = work.lock().unwrap_or_else(PoisonError::into_inner);
+        match built {
+            Ok(state) => {
+                builder.done.lock().unwrap_or_else(PoisonError::into_inner).insert(index, state);
+            }
+            Err(error) => drop(now.failed.get_or_insert(error)),
+        }
+        drop(now);
+        changed.notify_all();
+    }
+}
+
+fn is_ready(builder: &Builder<'_>, index: usize) -> bool {
+    let done = builder.done.lock().unwrap_or_else(PoisonError::into_inner);
+    builder.plan.stages.get(index).is_some_and(|stage| stage.needs.iter().all(|need| done.contains_key(need)))
+}

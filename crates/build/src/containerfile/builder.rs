@@ -1,0 +1,368 @@
+//! One build: what all its steps share.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use hoy_containerfile::{Document, Ignore, Origin, Plan, Word};
+use hoy_layout::Store;
+use hoy_oci::{Digest, Platform};
+use hoy_sys::rustix::fs::{Mode, OFlags, openat};
+use hoy_sys::rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+
+use crate::containerfile::cache::{Cache, Inputs};
+use crate::containerfile::context::Context;
+use crate::containerfile::interrupt::Interrupt;
+use crate::containerfile::origin::{Containers, Files};
+use crate::containerfile::report::Report;
+use crate::containerfile::run::needs_memory;
+use crate::containerfile::scratch::Scratch;
+use crate::containerfile::secrets::{Secret, Watch};
+use crate::containerfile::standing::Standing;
+use crate::containerfile::state::State;
+use crate::containerfile::transfer::Outcome;
+use crate::document::{Format, NewLayer};
+use crate::from::obtain;
+use crate::sink::LayerSink;
+use crate::source::SourceRoot;
+use crate::{Clamp, Error, FromOptions, Result, Tools};
+
+/// What a build is asked for.
+#[derive(Debug)]
+pub struct BuildOptions {
+    /// The Containerfile's name, for messages.
+    pub file: String,
+    /// The directory that COPY and ADD copy from; none where there is none.
+    pub context: Option<Arc<Context>>,
+    /// `--build-context`: names, and directories or images.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--build-arg`.
+    pub args: BTreeMap<String, String>,
+    /// The platform built for.
+    pub platform: Platform,
+    /// Full names of the image.
+    pub names: Vec<String>,
+    /// In whose words its documents are.
+    pub format: Format,
+    /// `--timestamp`.
+    pub timestamp: Option<String>,
+    /// `--source-date-epoch`, or `SOURCE_DATE_EPOCH`.
+    pub source_date_epoch: Option<String>,
+    /// The time it is.
+    pub now: SystemTime,
+    /// New layers are compressed.
+    pub compress: bool,
+    /// Steps are done even if their result is known.
+    pub no_cache: bool,
+    /// Results older than this are not used.
+    pub cache_ttl: Option<Duration>,
+    /// For each step that is done, say why its result was not known.
+    pub explain: bool,
+    /// What becomes one layer.
+    pub squash: Squash,
+    /// `--label`.
+    pub labels: Vec<(String, String)>,
+    /// `--annotation`.
+    pub annotations: Vec<(String, String)>,
+    /// The image tells nothing of how it was made.
+    pub omit_history: bool,
+    /// How images are fetched.
+    pub from: FromOptions,
+    /// `--secret`.
+    pub secrets: Vec<Secret>,
+    /// `--ssh`: ids, and sockets of agents.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// What RUN has in common with `podman create`.
+    pub create: hoy_spec::Options,
+    /// The OCI runtime: a name or a path.
+    pub runtime: String,
+    /// Global options for it.
+    pub runtime_flags: Vec<String>,
+    /// How many stages are built at once.
+    pub jobs: usize,
+    /// Predefined proxy variables of the caller, for RUN.
+    pub proxies: BTreeMap<String, String>,
+}
+
+/// What becomes one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Squash {
+    /// Nothing: each step has its own.
+    #[default]
+    None,
+    /// What the build adds to its base image.
+    New,
+    /// Everything.
+    All,
+}
+
+/// A named context.
+#[derive(Debug, Clone)]
+pub enum NamedContext {
+    /// A directory.
+    Directory(Arc<Context>),
+    /// An image, by a name that `from` understands.
+    Image(String),
+}
+
+/// A build under way.
+pub(crate) struct Builder<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) tools: &'a Tools,
+    pub(crate) options: &'a BuildOptions,
+    pub(crate) report: &'a Report,
+    pub(crate) document: &'a Document,
+    pub(crate) plan: &'a Plan,
+    pub(crate) cache: Cache,
+    pub(crate) containers: Containers<'a>,
+    pub(crate) scratch: Scratch,
+    pub(crate) memory: Option<PathBuf>,
+    pub(crate) watch: Option<Arc<Watch>>,
+    pub(crate) interrupt: Arc<Interrupt>,
+    /// Stages that are done, by index.
+    pub(crate) done: Mutex<BTreeMap<usize, State>>,
+    standings: Mutex<BTreeMap<Digest, Arc<Standing>>>,
+    images: Mutex<BTreeMap<String, Arc<hoy_layout::Image>>>,
+    pub(crate) named: OnceLock<std::collections::BTreeSet<String>>,
+}
+
+impl<'a> Builder<'a> {
+    pub(crate) fn new(
+        store: &'a Store,
+        tools: &'a Tools,
+        options: &'a BuildOptions,
+        report: &'a Report,
+        document: &'a Document,
+        plan: &'a Plan,
+    ) -> Result<Self> {
+        let ttl = options.cache_ttl.map(|ttl| (ttl, options.now));
+        let cache = Cache::new(store, options.no_cache, ttl)?;
+        let scratch = Scratch::new(store)?;
+        Ok(Self {
+            store,
+            tools,
+            options,
+            report,
+            document,
+            plan,
+            cache,
+            containers: Containers::new(tools, scratch.record()?),
+            watch: Watch::new(&options.secrets)?.map(Arc::new),
+            memory: memory(plan, &scratch)?,
+            interrupt: Interrupt::catch()?,
+            scratch,
+            done: Mutex::default(),
+            standings: Mutex::default(),
+            images: Mutex::default(),
+            named: OnceLock::new(),
+        })
+    }
+
+    /// The latest time in an image that is based on one made at `base`.
+    pub(crate) fn clamp(&self, base: Option<hoy_oci::Timestamp>) -> Result<Clamp> {
+        let args = self.options.args.get("SOURCE_DATE_EPOCH").map(String::as_str);
+        let epoch = self.options.source_date_epoch.as_deref().or(args);
+        let now = || hoy_oci::Timestamp::from(self.options.now);
+        Clamp::choose(self.options.timestamp.as_deref(), epoch, base, now)
+    }
+
+    /// An image of the store, fetched where needed.
+    pub(crate) fn image(&self, name: &str, platform: &Platform) -> Result<Arc<hoy_layout::Image>> {
+        let key = format!("{name} {platform}");
+        // Two stages that want one image fetch it once.
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = images.get(&key) {
+            return Ok(Arc::clone(image));
+        }
+        let is_other = *platform != Platform::host();
+        let options = FromOptions { platform: is_other.then(|| platform.clone()), ..self.options.from.clone() };
+        let found = obtain(self.store, self.tools, name, &options)?;
+        let image = Arc::new(self.store.layout().image(&found.descriptor, platform)?);
+        images.insert(key, Arc::clone(&image));
+        Ok(image)
+    }
+
+    /// What `from` names in the stage at `index`; the context where there is none.
+    pub(crate) fn files(&self, index: usize, from: Option<&str>) -> Result<Files> {
+        let Some(from) = from else {
+            let none = "this build has no context directory to take files from";
+            let context = self.options.context.clone().ok_or_else(|| Error::Refused(none.to_owned()))?;
+            return Ok(Files::Context(context));
+        };
+        let number = from.parse::<usize>().ok().filter(|number| *number < index);
+        let names = self.named.get_or_init(|| self.options.contexts.keys().cloned().collect());
+        let origin = number.map_or_else(|| self.plan.origin(index, from, names), Origin::Stage);
+        match origin {
+            Origin::Scratch => Ok(Files::Nothing),
+            Origin::Stage(stage) => {
+                let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+                let state =
+                    done.get(&stage).cloned().ok_or_else(|| Error::Refused(format!("stage {from} is not built")))?;
+                drop(done);
+                if state.layers.is_empty() {
+                    return Ok(Files::Nothing);
+                }
+                let (manifest, _) = state.put(self.store.layout(), Format::Oci)?;
+                Ok(Files::Image { manifest: manifest.digest, chain: state.chain() })
+            }
+            Origin::Context(name) => match self.options.contexts.get(&name) {
+                Some(NamedContext::Directory(context)) => Ok(Files::Context(Arc::clone(context))),
+                Some(NamedContext::Image(image)) => self.files_of_image(image),
+                None => Err(Error::Refused(format!("there is no context \"{name}\""))),
+            },
+            Origin::Image(name) => self.files_of_image(&name),
+        }
+    }
+
+    fn files_of_image(&self, name: &str) -> Result<Files> {
+        let image = self.image(name, &self.options.platform)?;
+        let clamp = self.clamp(image.config.created)?;
+        let chain = State::from_image(name, &image, clamp).chain();
+        Ok(Files::Image { manifest: image.descriptor.digest, chain })
+    }
+
+    /// Opens files to be read.
+    pub(crate) fn with_files<T>(
+        &self,
+        files: &Files,
+        read: impl FnOnce(&SourceRoot, &Ignore) -> Result<T>,
+    ) -> Result<T> {
+        match files {
+            Files::Context(context) => {
+                let root = context.root.try_clone().map_err(Error::io("open", &context.path))?;
+                read(&SourceRoot::Root(root), &context.ignore)
+            }
+            Files::Image { manifest, .. } => {
+                let root = open_directory(&self.containers.root_of(manifest)?)?;
+                read(&SourceRoot::Root(root), &Ignore::default())
+            }
+            Files::Nothing => {
+                let root = open_directory(&self.scratch.empty()?)?;
+                read(&SourceRoot::Root(root), &Ignore::default())
+            }
+        }
+    }
+
+    /// What every step depends on.
+    pub(crate) fn inputs(&self, state: &State, instruction: String) -> Inputs {
+        let clamp = state.clamp.seconds().map_or_else(|| "none".to_owned(), |seconds| seconds.to_string());
+        Inputs::from([
+            ("parent", state.chain().to_string()),
+            ("instruction", instruction),
+            ("platform", state.platform.to_string()),
+            ("clamp", clamp),
+            ("compression", if self.options.compress { "gzip" } else { "none" }.to_owned()),
+        ])
+    }
+
+    /// What the cache knows of a step, or what the step makes.
+    pub(crate) fn cached(
+        &self,
+        inputs: &Inputs,
+        created_by: String,
+        make: impl FnOnce() -> Result<Option<NewLayer>>,
+    ) -> Result<Outcome> {
+        if let Some(layer) = self.cache.find(self.store.layout(), inputs)? {
+            return Ok(Outcome { layer, found: true, why: None, created_by });
+        }
+        let why = self.options.explain.then(|| self.cache.explain(inputs));
+        let layer = make()?;
+        self.cache.add(inputs, layer.as_ref())?;
+        Ok(Outcome { layer, found: false, why, created_by })
+    }
+
+    /// A new layer for the store.
+    pub(crate) fn sink(&self) -> Result<LayerSink> {
+        Ok(LayerSink::new(self.store.layout(), self.options.compress)?.watched(self.watch.clone()))
+    }
+
+    /// What stands where in the root file system that a stage has come to.
+    pub(crate) fn standing(&self, state: &State) -> Result<Arc<Standing>> {
+        let mut so_far = State { layers: Vec::new(), ..state.clone() };
+        let diff_ids = std::mem::take(&mut so_far.working.config.rootfs.diff_ids);
+        let (mut standing, mut is_known) = (Arc::new(Standing::default()), true);
+        for (layer, diff_id) in state.layers.iter().zip(&diff_ids) {
+            so_far.working.config.rootfs.diff_ids.push(*diff_id);
+            let chain = so_far.chain();
+            let known = self.standings.lock().unwrap_or_else(PoisonError::into_inner).get(&chain).cloned();
+            standing = match known {
+                Some(known) => known,
+                None => {
+                    is_known = false;
+                    let mut next = Arc::unwrap_or_clone(standing);
+                    next.add_layer(self.store.layout(), layer)?;
+                    Arc::new(next)
+                }
+            };
+        }
+        if !is_known {
+            let mut all = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(so_far.chain(), Arc::clone(&standing));
+        }
+        Ok(standing)
+    }
+
+    /// The FROM of a stage: the word that names its base, and its line.
+    pub(crate) fn base_line(&self, index: usize) -> (Word, String) {
+        let from = self.document.instructions.iter().filter_map(|instruction| match &instruction.kind {
+            hoy_containerfile::Kind::From(from) => Some((from.image.clone(), instruction.statement.text.clone())),
+            _ => None,
+        });
+        from.into_iter().nth(index).unwrap_or_default()
+    }
+
+    /// A directory in memory that only this build sees, for secrets; none before there is one.
+    pub(crate) fn memory(&self) -> Result<&Path> {
+        let none = "no memory for secrets was mounted".to_owned();
+        self.memory.as_deref().ok_or(Error::Refused(none))
+    }
+
+    /// An error with the line it belongs to.
+    pub(crate) fn locate(&self, text: &str, file: &str, word: &Word, error: Error) -> Error {
+        if matches!(error, Error::Located { .. } | Error::Interrupted) {
+            return error;
+        }
+        let span = match &error {
+            Error::Language { span, .. } if span.end > span.start => *span,
+            _ => word.span,
+        };
+        let place = hoy_containerfile::Place::of(text, span);
+        let code = match &error {
+            Error::Command { code, .. } => Some(i32::from(*code)),
+            _ => None,
+        };
+        Error::Located { code, text: place.render(file, &crate::error::chain(&error)) }
+    }
+}
+
+/// Mounts memory for secrets where nobody else sees it, if a RUN has any: it is gone with this process, however that ends.
+fn memory(plan: &Plan, scratch: &Scratch) -> Result<Option<PathBuf>> {
+    let needed = plan.needed();
+    let stages = needed.iter().filter_map(|index| plan.stages.get(*index));
+    let has_secret = stages.flat_map(|stage| &stage.instructions).any(|instruction| match &instruction.kind {
+        hoy_containerfile::Kind::Run(run) => needs_memory(&run.mounts),
+        _ => false,
+    });
+    if !has_secret {
+        return Ok(None);
+    }
+    let path = scratch.directory()?;
+    let failed = || Error::io::<hoy_sys::rustix::io::Errno>("mount memory at", path.clone());
+    hoy_sys::process::unshare(CLONE_NEWNS).map_err(|error| failed()(error.errno))?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).map_err(failed())?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", &path, "tmpfs", flags, Some(c"mode=0700")).map_err(failed())?;
+    Ok(Some(path))
+}
+
+/// A mount namespace: clone(2).
+const CLONE_NEWNS: u64 = 0x0002_0000;
+
+/// Opens a directory whose files are read.
+pub(crate) fn open_directory(path: &Path) -> Result<std::os::fd::OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(hoy_sys::rustix::fs::CWD, path, flags, Mode::empty()).map_err(Error::io("open", path))
+}

@@ -1,0 +1,86 @@
+//! Where a build's own files come from: the context directory and named contexts.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use hoy_containerfile::Ignore;
+use hoy_layer::{Decompressor, Flavour, Limits, unpack};
+use hoy_sys::path::open_beneath;
+use hoy_sys::rustix::fs::{Mode, OFlags};
+use hoy_sys::rustix::io::Errno;
+
+use crate::{Error, Result};
+
+/// Ignore files of a context directory, the first that is there.
+const IGNORE_FILES: [&str; 2] = [".containerignore", ".dockerignore"];
+/// Longer ones are no ignore files.
+const MAX_IGNORE_BYTES: u64 = 4 << 20;
+
+/// A directory that nothing leads out of, and what of it does not count.
+#[derive(Debug)]
+pub struct Context {
+    pub(crate) root: OwnedFd,
+    pub(crate) path: PathBuf,
+    pub(crate) ignore: Ignore,
+}
+
+impl Context {
+    /// The directory `path`, with the ignore file in it unless another is given.
+    ///
+    /// # Errors
+    /// Those of opening it; [`Error::Refused`] for an ignore file with a line that is no pattern.
+    pub fn open(path: &Path, ignore_file: Option<&Path>) -> Result<Self> {
+        let root = OwnedFd::from(File::open(path).map_err(Error::io("open", path))?);
+        let read_own = || {
+            for name in IGNORE_FILES {
+                match read_beneath(&root, name) {
+                    Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                    other => return other.map(|text| Some((PathBuf::from(name), text))),
+                }
+            }
+            Ok(None)
+        };
+        let text = match ignore_file {
+            Some(file) => Some((file.to_owned(), std::fs::read_to_string(file).map_err(Error::io("read", file))?)),
+            None => read_own()?,
+        };
+        let ignore = text.map_or(Ok(Ignore::default()), |(file, text)| {
+            let wrong = |line| Error::Refused(format!("\"{}\": line {line} is no pattern", file.display()));
+            Ignore::parse(&text).map_err(wrong)
+        });
+        Ok(Self { root, path: path.to_owned(), ignore: ignore? })
+    }
+
+    /// Unpacks a context that comes as an archive into the empty directory `directory`.
+    ///
+    /// # Errors
+    /// Those of reading it; nothing outside the directory is written, whatever it holds.
+    pub fn unpack(archive: impl Read + Send, directory: &Path) -> Result<()> {
+        let root = File::open(directory).map_err(Error::io("open", directory))?;
+        let tar = Decompressor::detect(archive).map_err(Error::io("read", "the context"))?;
+        unpack(tar, root.as_fd(), Flavour::Plain, Limits::default())?;
+        Ok(())
+    }
+
+    /// The text of a file of the context; a link that leads out of it is not followed.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        read_beneath(&self.root, name).map(String::into_bytes)
+    }
+}
+
+fn read_beneath(root: &OwnedFd, name: &str) -> Result<String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = open_beneath(root, name, flags, Mode::empty());
+    let file = File::from(file.map_err(|error| Error::io::<Errno>("open", name)(error.errno))?);
+    if !file.metadata().map_err(Error::io("look at", name))?.is_file() {
+        return Err(Error::Refused(format!("\"{name}\" is no file")));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_IGNORE_BYTES).read_to_end(&mut bytes).map_err(Error::io("read", name))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,127 @@
+//! Copied files as a layer, written straight into the store, and their fingerprint, of which no time is a part.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+
+use hoy_layer::{Entry, Kind, TarWriter, Time};
+use hoy_oci::{Digest, Hasher};
+
+use crate::Error;
+use crate::Result;
+use crate::containerfile::standing::{Node, Standing, join, split};
+use crate::destination::{Heard, Owner, Receiver, described, refuse_whiteout};
+use crate::document::NewLayer;
+use crate::sink::LayerSink;
+
+/// Writes entries as a layer for the root file system that `standing` tells of.
+pub(crate) struct LayerWriter<'a> {
+    archive: TarWriter<LayerSink>,
+    standing: &'a Standing,
+    pub(crate) owner: Owner,
+    /// Later times become this one.
+    clamp: Option<i64>,
+    /// The time of directories that have to be made on the way.
+    made_at: Time,
+    known: BTreeSet<Vec<u8>>,
+}
+
+impl<'a> LayerWriter<'a> {
+    pub(crate) fn new(sink: LayerSink, standing: &'a Standing, owner: Owner, clamp: Option<i64>, made_at: i64) -> Self {
+        let made_at = Time { seconds: made_at, nanoseconds: 0 };
+        Self { archive: TarWriter::new(sink), standing, owner, clamp, made_at, known: BTreeSet::new() }
+    }
+
+    /// The path as it is behind the links of its directories.
+    fn real(&self, path: &[u8]) -> Result<Vec<u8>> {
+        let (parent, name) = split(path);
+        Ok(join(&self.standing.resolve(parent, true)?, name))
+    }
+
+    /// Makes the directory `path`, whose links were followed, and those above it where they are missing.
+    pub(crate) fn directories(&mut self, path: &[u8]) -> Result<()> {
+        let ends = path.iter().enumerate().filter(|(_, c)| **c == b'/').map(|(at, _)| at).chain([path.len()]);
+        for above in ends.filter_map(|end| path.get(..end)).filter(|above| !above.is_empty()) {
+            if self.known.contains(above) {
+                continue;
+            }
+            self.known.insert(above.to_vec());
+            match self.standing.at(above) {
+                Some(Node::Directory) => {}
+                Some(_) => {
+                    let path = String::from_utf8_lossy(above).into_owned();
+                    return Err(Error::Refused(format!("\"/{path}\" is in the way: it is no directory")));
+                }
+                None => {
+                    let mut entry = Entry::new(above, Kind::Directory, 0o755);
+                    (entry.uid, entry.gid) = self.owner.ids.unwrap_or_default();
+                    entry.mtime = self.made_at;
+                    self.archive.append(&entry, &mut std::io::empty())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The layer; none where everything was there already.
+    pub(crate) fn finish(self) -> Result<Option<NewLayer>> {
+        self.archive.finish()?.finish()
+    }
+}
+
+impl Receiver for LayerWriter<'_> {
+    fn add(&mut self, mut entry: Entry, mut data: &mut dyn Read) -> Result<()> {
+        refuse_whiteout(&entry.path)?;
+        entry.path = self.real(&entry.path)?;
+        if entry.kind == Kind::HardLink {
+            entry.link = self.real(&entry.link)?;
+        }
+        self.owner.give(&mut entry);
+        let time = entry.mtime;
+        if self.clamp.is_some_and(|clamp| time.seconds >= clamp) {
+            entry.mtime = Time { seconds: self.clamp.unwrap_or_default(), nanoseconds: 0 };
+        }
+        self.directories(split(&entry.path).0)?;
+        if entry.kind == Kind::Directory {
+            let real = self.standing.resolve(&entry.path, true)?;
+            let is_new = self.known.insert(entry.path.clone());
+            if !is_new || self.standing.at(&real) == Some(&Node::Directory) {
+                return Ok(());
+            }
+        } else if self.standing.at(&entry.path) == Some(&Node::Directory) || self.known.contains(&entry.path) {
+            let path = String::from_utf8_lossy(&entry.path);
+            return Err(Error::Refused(format!("\"/{path}\" is a directory: a file cannot replace it")));
+        }
+        Ok(self.archive.append(&entry, &mut data)?)
+    }
+}
+
+/// Hashes entries: everything that is to be copied, whatever stands where it goes.
+pub(crate) struct Fingerprint {
+    content: Hasher,
+    /// Whose files they are plays a part.
+    has_owners: bool,
+}
+
+impl Fingerprint {
+    pub(crate) fn new(has_owners: bool) -> Self {
+        Self { content: Hasher::new(), has_owners }
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        self.content.finish()
+    }
+}
+
+impl Receiver for Fingerprint {
+    fn add(&mut self, mut entry: Entry, data: &mut dyn Read) -> Result<()> {
+        entry.mtime = Time::default();
+        if !self.has_owners {
+            (entry.uid, entry.gid) = (0, 0);
+        }
+        self.content.update(&described(&entry));
+        let mut heard = Heard { data, by: &mut self.content };
+        std::io::copy(&mut heard.by_ref().take(entry.size), &mut std::io::sink())
+            .map_err(Error::io("read", String::from_utf8_lossy(&entry.path).as_ref()))?;
+        Ok(())
+    }
+}

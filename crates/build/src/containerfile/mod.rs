@@ -1,0 +1,29 @@
+//! Images from Containerfiles: stages as a graph, steps as layers, and a cache of what steps made before.
+
+mod build;
+mod builder;
+mod cache;
+mod context;
+mod interrupt;
+mod layer;
+mod merge;
+mod mounts;
+mod origin;
+mod report;
+mod run;
+mod scratch;
+mod secrets;
+mod settings;
+mod standing;
+mod state;
+mod step;
+mod transfer;
+
+pub use build::{Built, build, needs_mounts, plan};
+pub use builder::{BuildOptions, NamedContext, Squash};
+pub use context::Context;
+pub use mounts::is_socket;
+pub use report::Report;
+pub use run::PREDEFINED;
+pub use secrets::Secret;
+pub(crate) use secrets::{Leak, Watch};

@@ -1,0 +1,317 @@
+//! `RUN --mount`: what a command sees for its own time and what never gets into a layer.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use hoy_containerfile::{Ignore, MountType, Sharing};
+use hoy_layer::{Flavour, Limits, unpack};
+use hoy_layout::{Lock, make_directory};
+use hoy_oci::Digest;
+use hoy_spec::Mount;
+use hoy_sys::path::open_in_root;
+use hoy_sys::rustix::fs::{FileType, Mode, OFlags, fstat, readlinkat};
+
+use crate::containerfile::builder::{Builder, open_directory};
+use crate::containerfile::layer::Fingerprint;
+use crate::containerfile::origin::Files;
+use crate::containerfile::state::State;
+use crate::destination::{Destination, Owner, Receiver, clean};
+use crate::source::SourceRoot;
+use crate::tree::{TreeReader, lossy};
+use crate::{Error, Result};
+
+/// Where secrets are when nobody says (reference "RUN --mount=type=secret").
+const SECRETS: &str = "/run/secrets";
+
+/// What one RUN mounts.
+#[derive(Debug, Default)]
+pub(crate) struct Mounts {
+    pub(crate) mounts: Vec<Mount>,
+    /// Variables for secrets and for the agent.
+    pub(crate) env: Vec<String>,
+    /// Held while the command runs.
+    locks: Vec<Lock>,
+}
+
+/// One mount as asked for, and the files behind it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) mount: hoy_containerfile::Mount,
+    /// Absolute.
+    target: String,
+    files: Option<Files>,
+}
+
+impl Asked {
+    /// Reads a `--mount` in the stage at `index`.
+    pub(crate) fn read(
+        builder: &Builder<'_>,
+        index: usize,
+        state: &State,
+        word: &hoy_containerfile::Word,
+    ) -> Result<Self> {
+        let variables = state.variables();
+        let rules = hoy_containerfile::Rules::words(state.escape);
+        let expand = |text: &str| hoy_containerfile::expand(text, &variables, rules).map(|expanded| expanded.text);
+        let mount = hoy_containerfile::Mount::parse(&word.text, expand);
+        let mount = mount.map_err(|(error, _)| Error::Language { error, span: word.span })?;
+        let wrong = |text: &str| Err(Error::Refused(format!("--mount={}: {text}", word.text)));
+        let target = match (mount.kind, mount.target.as_str()) {
+            (MountType::Secret | MountType::Ssh, "") => String::new(),
+            (_, "") => return wrong("it needs a target"),
+            (_, typed) => format!("/{}", lossy(&clean(state.workdir(), typed))),
+        };
+        if target == "/" {
+            return wrong("nothing can be mounted at / itself");
+        }
+        let from = Some(mount.from.as_str()).filter(|from| !from.is_empty());
+        let files = match mount.kind {
+            MountType::Bind => Some(builder.files(index, from)?),
+            MountType::Cache => from.map(|from| builder.files(index, Some(from))).transpose()?,
+            _ => None,
+        };
+        Ok(Self { mount, target, files })
+    }
+
+    /// What the cache of steps has to know: contents of files, and no secret.
+    pub(crate) fn content(&self, builder: &Builder<'_>) -> Result<String> {
+        let files = match &self.files {
+            Some(files) if self.mount.kind == MountType::Bind => self.fingerprint(builder, files)?.to_string(),
+            _ => String::new(),
+        };
+        let mount = &self.mount;
+        let id = (&mount.id, &mount.source, &mount.from, &mount.env, mount.mode, mount.uid, mount.gid);
+        let from = files.is_empty().then_some(id);
+        Ok(format!("{:?} {} {} {from:?} {files}", mount.kind, self.target, mount.is_read_only))
+    }
+
+    fn fingerprint(&self, builder: &Builder<'_>, files: &Files) -> Result<Digest> {
+        let name = files.name().map(|name| format!("bind {name} {:?}", self.mount.source));
+        if let Some(known) = name.as_deref().and_then(|name| builder.cache.content(name)) {
+            return Ok(known);
+        }
+        let mut to = Fingerprint::new(files.keeps_owner());
+        builder.with_files(files, |root, ignore| copy(root, ignore, &self.mount.source, &mut to))?;
+        let content = to.finish();
+        if let Some(name) = name {
+            builder.cache.add_content(&name, &content)?;
+        }
+        Ok(content)
+    }
+}
+
+impl Mounts {
+    /// Makes everything that the mounts need.
+    pub(crate) fn prepare(builder: &Builder<'_>, asked: &[Asked]) -> Result<Self> {
+        let mut made = Self::default();
+        for (number, one) in asked.iter().enumerate() {
+            match one.mount.kind {
+                MountType::Bind => made.bind(builder, one)?,
+                MountType::Cache => made.cache(builder, one)?,
+                MountType::Tmpfs => made.tmpfs(one),
+                MountType::Secret => made.secret(builder, one)?,
+                MountType::Ssh => made.ssh(builder, one, number)?,
+            }
+        }
+        Ok(made)
+    }
+
+    fn add(&mut self, source: &Path, target: &str, options: &[&str]) -> Result<()> {
+        let text = source.to_str().ok_or_else(|| Error::Refused(format!("\"{}\" is not UTF-8", source.display())))?;
+        let options = ["rbind", "rprivate"].iter().chain(options).map(|word| (*word).to_owned()).collect();
+        let (destination, kind) = (target.to_owned(), "bind".to_owned());
+        self.mounts.push(Mount { destination, kind, source: text.to_owned(), options });
+        Ok(())
+    }
+
+    /// What a command writes there is lost: it writes into a copy, or into a layer that nobody keeps.
+    fn bind(&mut self, builder: &Builder<'_>, one: &Asked) -> Result<()> {
+        let access = if one.mount.is_read_only { "ro" } else { "rw" };
+        let source = match one.files.as_ref().unwrap_or(&Files::Nothing) {
+            Files::Image { manifest, .. } => {
+                // Who may write gets a root of its own, so that nobody moves what another one looks for.
+                let root = match one.mount.is_read_only {
+                    true => builder.containers.root_of(manifest)?,
+                    false => builder.tools.mount(builder.containers.create(Some(manifest))?.as_str())?,
+                };
+                inside(&root, &one.mount.source)?
+            }
+            files => {
+                let directory = builder.scratch.directory()?;
+                builder.with_files(files, |root, ignore| copy_to(root, ignore, &one.mount.source, &directory))?
+            }
+        };
+        self.add(&source, &one.target, &[access])
+    }
+
+    fn tmpfs(&mut self, one: &Asked) {
+        let mut options = ["nosuid", "nodev", "mode=755"].map(str::to_owned).to_vec();
+        options.extend(one.mount.size_bytes.map(|size| format!("size={size}")));
+        options.extend(one.mount.is_read_only.then(|| "ro".to_owned()));
+        let (kind, source) = ("tmpfs".to_owned(), "tmpfs".to_owned());
+        self.mounts.push(Mount { destination: one.target.clone(), kind, source, options });
+    }
+
+    /// A directory that outlives the build, named by its id, owner and permissions, and never by a path that was typed.
+    fn cache(&mut self, builder: &Builder<'_>, one: &Asked) -> Result<()> {
+        let mount = &one.mount;
+        let id = if mount.id.is_empty() { &one.target } else { &mount.id };
+        let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let origin = one.files.as_ref().and_then(Files::name).unwrap_or_default();
+        let name = Digest::of(format!("{id:?} {uid} {gid} {origin} {:?}", mount.source).as_bytes()).hex();
+        let all = builder.store.root().join("build/mounts");
+        make_directory(&all, 0o700)?;
+        let (directory, lock) = match mount.sharing.unwrap_or(Sharing::Shared) {
+            Sharing::Shared => {
+                let directory = all.join(&name);
+                make_directory(&directory, 0o700)?;
+                let lock = Lock::shared(&directory.join("lock"))?;
+                (directory, lock)
+            }
+            Sharing::Locked => {
+                let directory = all.join(&name);
+                make_directory(&directory, 0o700)?;
+                let lock = Lock::exclusive(&directory.join("lock"))?;
+                (directory, lock)
+            }
+            Sharing::Private => {
+                let mut number = 0;
+                loop {
+                    let directory = all.join(format!("{name}-{number}"));
+                    make_directory(&directory, 0o700)?;
+                    if let Some(lock) = Lock::try_exclusive(&directory.join("lock"))? {
+                        break (directory, lock);
+                    }
+                    number += 1;
+                }
+            }
+        };
+        let data = directory.join("data");
+        let named = serde_json::json!({"id": id, "uid": uid, "gid": gid});
+        let bytes = serde_json::to_vec(&named).map_err(|source| Error::Json("cache mount", source))?;
+        hoy_layout::write_volatile_file(&directory.join("mount.json"), &bytes)?;
+        let making = Lock::exclusive(&directory.join("making"))?;
+        if !data.is_dir() {
+            let fresh = builder.scratch.directory()?;
+            let filled = match &one.files {
+                Some(files) => {
+                    builder.with_files(files, |root, ignore| copy_to(root, ignore, &mount.source, &fresh))?
+                }
+                None => fresh,
+            };
+            let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o755) & 0o7777);
+            chown(&filled, Some(uid), Some(gid)).map_err(Error::io("give to its owner", &filled))?;
+            std::fs::set_permissions(&filled, mode).map_err(Error::io("change", &filled))?;
+            std::fs::rename(&filled, &data).map_err(Error::io("rename to", &data))?;
+        }
+        drop(making);
+        self.locks.push(lock);
+        self.add(&data, &one.target, &[if mount.is_read_only { "ro" } else { "rw" }])
+    }
+
+    fn secret(&mut self, builder: &Builder<'_>, one: &Asked) -> Result<()> {
+        let mount = &one.mount;
+        let id = [&mount.id, &mount.source].into_iter().find(|name| !name.is_empty()).cloned();
+        let id = id.unwrap_or_else(|| one.target.rsplit('/').next().unwrap_or_default().to_owned());
+        let Some(secret) = builder.options.secrets.iter().find(|secret| secret.id == id) else {
+            let missing = format!("the secret \"{id}\" is required: give it with --secret id={id},src=FILE");
+            return if mount.is_required { Err(Error::Refused(missing)) } else { Ok(()) };
+        };
+        if let Some(name) = &mount.env {
+            let name = if name.is_empty() { &id } else { name };
+            let value = String::from_utf8(secret.bytes.clone());
+            let value = value.map_err(|_| Error::Refused(format!("the secret \"{id}\" is not UTF-8")))?;
+            self.env.push(format!("{name}={value}"));
+            if one.target.is_empty() {
+                return Ok(());
+            }
+        }
+        let target = if one.target.is_empty() { format!("{SECRETS}/{id}") } else { one.target.clone() };
+        let path = builder.memory()?.join(hoy_layout::ContainerId::random()?.as_str());
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let written = file.as_mut().map_or(Ok(()), |file| file.write_all(&secret.bytes));
+        file.map(drop).and(written).map_err(Error::io("write", &path))?;
+        chown(&path, Some(mount.uid.unwrap_or(0)), Some(mount.gid.unwrap_or(0)))
+            .map_err(|_| Error::Refused(format!("the secret \"{id}\" cannot belong to the uid and gid asked for")))?;
+        let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o400) & 0o7777);
+        std::fs::set_permissions(&path, mode).map_err(Error::io("change", &path))?;
+        self.add(&path, &target, &["ro", "nosuid", "nodev", "noexec"])
+    }
+
+    fn ssh(&mut self, builder: &Builder<'_>, one: &Asked, number: usize) -> Result<()> {
+        let mount = &one.mount;
+        let id = if mount.id.is_empty() { "default" } else { &mount.id };
+        let Some(socket) = builder.options.ssh.get(id) else {
+            let missing = format!("the agent \"{id}\" is required: give it with --ssh {id}");
+            return if mount.is_required { Err(Error::Refused(missing)) } else { Ok(()) };
+        };
+        if mount.uid.or(mount.gid).is_some_and(|id| id != 0) || mount.mode.is_some_and(|mode| mode != 0o600) {
+            let text = "the agent's socket is the caller's own: it cannot have another owner or mode in a container";
+            return Err(Error::Refused(text.to_owned()));
+        }
+        let target = match one.target.as_str() {
+            "" => format!("/run/buildkit/ssh_agent.{number}"),
+            target => target.to_owned(),
+        };
+        self.env.push(format!("SSH_AUTH_SOCK={target}"));
+        self.add(socket, &target, &["rw", "nosuid", "nodev", "noexec"])
+    }
+}
+
+/// Where a path of a root file system really is; no link leads out of it.
+fn inside(root: &Path, source: &str) -> Result<PathBuf> {
+    let opened = open_directory(root)?;
+    let source = if source.is_empty() { "/" } else { source };
+    let found = open_in_root(&opened, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let found = found.map_err(|error| Error::io("open", source)(error.errno))?;
+    path_of(&found)
+}
+
+fn path_of(file: &OwnedFd) -> Result<PathBuf> {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = readlinkat(hoy_sys::rustix::fs::CWD, &link, Vec::new()).map_err(Error::io("read link", &link))?;
+    Ok(PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(path.as_bytes()).into_owned())))
+}
+
+/// Hands the file or directory `source` to `to`, as what is at its top.
+fn copy(root: &SourceRoot, ignore: &Ignore, source: &str, to: &mut impl Receiver) -> Result<bool> {
+    let path = source.trim_matches('/');
+    let found = root.find(Path::new(if path.is_empty() { "." } else { path }))?;
+    let Some(found) = found.into_iter().next() else { return Err(Error::NoSource(source.to_owned())) };
+    let mut reader = TreeReader::new(ignore);
+    if found.is_directory {
+        reader.directory(found.fd.as_fd(), path.as_bytes(), b"", to)?;
+    } else {
+        reader.file(found.fd, path.as_bytes(), b"file", to)?;
+    }
+    Ok(found.is_directory)
+}
+
+/// Copies the file or directory `source` below `directory`; all of it belongs to user 0.
+fn copy_to(root: &SourceRoot, ignore: &Ignore, source: &str, directory: &Path) -> Result<PathBuf> {
+    let target = File::open(directory).map_err(Error::io("open", directory))?;
+    let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
+    let owner = Owner { ids: Some((0, 0)), mode: None };
+    let is_directory = std::thread::scope(|scope| {
+        let received = scope.spawn(|| unpack(reader, target.as_fd(), Flavour::Plain, Limits::default()).map(drop));
+        let mut to = Destination::new(target.as_fd(), std::io::BufWriter::new(writer), owner, Default::default());
+        let sent = copy(root, ignore, source, &mut to).and_then(|is_directory| {
+            let (mut output, _) = to.finish()?;
+            output.flush().map_err(Error::io("write", "archive"))?;
+            Ok(is_directory)
+        });
+        let received = received.join().map_err(|_| Error::Refused("the writing thread ended".to_owned()))?;
+        received?;
+        sent
+    })?;
+    Ok(if is_directory { directory.to_owned() } else { directory.join("file") })
+}
+
+/// Whether a path is a socket.
+pub fn is_socket(path: &Path) -> bool {
+    let opened = hoy_sys::rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    opened.and_then(fstat).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+}

@@ -1,0 +1,111 @@
+//! What `--from` of a COPY and `from` of a mount name: the context, another context, a stage, an image.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hoy_layout::ContainerId;
+use hoy_oci::Digest;
+
+use crate::containerfile::context::Context;
+use crate::{Error, Result, Tools};
+
+/// Files to be copied or mounted.
+#[derive(Debug, Clone)]
+pub(crate) enum Files {
+    /// Of a directory outside of any image; they may change.
+    Context(Arc<Context>),
+    /// Of an image in the store.
+    Image {
+        /// Its manifest.
+        manifest: Digest,
+        /// The digest of its layers.
+        chain: Digest,
+    },
+    /// None at all.
+    Nothing,
+}
+
+impl Files {
+    /// A name under which a fingerprint can be remembered: files that cannot change have one.
+    pub(crate) fn name(&self) -> Option<String> {
+        match self {
+            Self::Image { chain, .. } => Some(chain.to_string()),
+            Self::Context(_) | Self::Nothing => None,
+        }
+    }
+
+    pub(crate) fn keeps_owner(&self) -> bool {
+        matches!(self, Self::Image { .. })
+    }
+}
+
+/// Containers that exist for a build alone; dropped, they are removed.
+#[derive(Debug)]
+pub(crate) struct Containers<'a> {
+    tools: &'a Tools,
+    /// The file that tells `prune` whose they are.
+    record: PathBuf,
+    /// Roots of images that files are taken from, by manifest.
+    mounted: Mutex<BTreeMap<Digest, PathBuf>>,
+    ids: Mutex<Vec<String>>,
+}
+
+/// The record's name in a container's directory.
+pub(crate) const STEP_RECORD: &str = "build-step.json";
+
+impl<'a> Containers<'a> {
+    pub(crate) fn new(tools: &'a Tools, record: PathBuf) -> Self {
+        Self { tools, record, mounted: Mutex::default(), ids: Mutex::default() }
+    }
+
+    /// A new container with the files of an image, or with none.
+    pub(crate) fn create(&self, manifest: Option<&Digest>) -> Result<ContainerId> {
+        let image = manifest.map_or_else(|| "scratch".to_owned(), ToString::to_string);
+        let record = format!("{STEP_RECORD}={}", self.record.display());
+        let id = self.tools.storage(["create", "--volatile", "--record", &record, &image])?;
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
+        Ok(id.parse()?)
+    }
+
+    /// Removes a container before the build ends.
+    pub(crate) fn remove(&self, id: &ContainerId) -> Result<()> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known != id.as_str());
+        self.tools.storage(["rm", "--force", id.as_str()]).map(drop)
+    }
+
+    /// Where the files of an image can be read.
+    pub(crate) fn root_of(&self, manifest: &Digest) -> Result<PathBuf> {
+        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = mounted.get(manifest) {
+            return Ok(path.clone());
+        }
+        let path = self.tools.mount(self.create(Some(manifest))?.as_str())?;
+        mounted.insert(*manifest, path.clone());
+        Ok(path)
+    }
+
+    /// Removes all of them.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let ids = std::mem::take(&mut *self.ids.lock().unwrap_or_else(PoisonError::into_inner));
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut args = vec!["rm".to_owned(), "--force".to_owned()];
+        args.extend(ids);
+        self.tools.storage(args).map(drop)
+    }
+}
+
+impl Drop for Containers<'_> {
+    fn drop(&mut self) {
+        // Whatever stays is found by prune through its record.
+        self.clear().unwrap_or_default();
+    }
+}
+
+impl From<hoy_containerfile::Error> for Error {
+    fn from(error: hoy_containerfile::Error) -> Self {
+        Self::Language { error, span: hoy_containerfile::Span::default() }
+    }
+}

@@ -1,0 +1,294 @@
+//! RUN: a command over a fresh layer, and what it changed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Stdio;
+
+use hoy_containerfile::{Heredoc, Instruction, Network, Run, Word};
+use hoy_layer::Archive;
+use hoy_layout::ContainerId;
+use hoy_spec::Mount;
+
+use crate::containerfile::builder::Builder;
+use crate::containerfile::mounts::{Asked, Mounts};
+use crate::containerfile::state::State;
+use crate::containerfile::transfer::Outcome;
+use crate::containerfile::{Leak, Watch};
+use crate::document::{Format, NewLayer};
+use crate::run::{RunOptions, start};
+use crate::tools::answer;
+use crate::{Error, Result};
+
+/// Variables that RUN has without an ARG, and that no cache knows (reference "Predefined ARGs").
+pub const PREDEFINED: [&str; 10] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+/// Where the script of a here-document with a `#!` line is.
+const SCRIPTS: &str = "/dev/pipes";
+/// So many last lines are told of a command that failed when nothing was told before.
+const LAST_LINES: usize = 20;
+/// A longer line is cut.
+const MAX_LINE_BYTES: u64 = 64 << 10;
+
+/// A command with its here-documents.
+struct Command {
+    words: Vec<String>,
+    /// A script that is to be there while it runs: its place, its text.
+    script: Option<(String, String)>,
+}
+
+/// Carries out a RUN.
+pub(crate) fn run(
+    builder: &Builder<'_>,
+    stage: usize,
+    step: &str,
+    state: &State,
+    run: &Run,
+    instruction: &Instruction,
+) -> Result<Outcome> {
+    if run.is_insecure || !run.devices.is_empty() {
+        let text =
+            "RUN --security=insecure and RUN --device are not supported: use --cap-add and --device of the build";
+        return Err(Error::Refused(text.to_owned()));
+    }
+    let command = Command::read(state, run, &instruction.statement.heredocs)?;
+    let asked: Vec<Asked> =
+        run.mounts.iter().map(|word| Asked::read(builder, stage, state, word)).collect::<Result<_>>()?;
+    let mut env = state.working.config.config.env.clone();
+    let is_set = |env: &[String], name: &str| env.iter().any(|entry| entry.split('=').next() == Some(name));
+    for (name, value) in &state.args {
+        if !is_set(&env, name) {
+            env.push(format!("{name}={value}"));
+        }
+    }
+    let contents = asked.iter().map(|one| one.content(builder)).collect::<Result<Vec<_>>>()?;
+    let create = &builder.options.create;
+    let canonical = format!("RUN {:?} {:?} {:?}", command.words, command.script, run.network);
+    let mut inputs = builder.inputs(state, canonical);
+    inputs.insert("environment", format!("{env:?}"));
+    inputs.insert("mounts", format!("{contents:?}"));
+    inputs.insert("user", state.working.config.config.user.clone());
+    inputs.insert("workdir", state.workdir().to_owned());
+    inputs.insert("options", format!("{create:?}"));
+    let proxies: BTreeMap<_, _> = builder.options.proxies.iter().chain(&builder.options.args).collect();
+    for name in PREDEFINED {
+        if let (Some(value), false) = (proxies.get(&name.to_owned()), is_set(&env, name)) {
+            env.push(format!("{name}={value}"));
+        }
+    }
+    let created_by = match &command.script {
+        Some((_, text)) => format!("{} <<EOF\n{text}EOF", command.words.join(" ")),
+        None => command.words.join(" "),
+    };
+    builder.cached(&inputs, created_by, || execute(builder, step, state, run, &command, &asked, env))
+}
+
+impl Command {
+    fn read(state: &State, run: &Run, heredocs: &[Heredoc]) -> Result<Self> {
+        let words: Vec<String> = run.command.words.iter().map(|word| word.text.clone()).collect();
+        let line = words.first().map(|text| text.trim()).unwrap_or_default();
+        if line.is_empty() && heredocs.is_empty() {
+            return Err(Error::Refused("RUN needs a command".to_owned()));
+        }
+        let plain = |words| Ok(Self { words: state.command(words, run.command.is_shell), script: None });
+        match heredocs {
+            [] => plain(words),
+            [only] if matches!(Heredoc::opened_by(line), Ok(Some(_))) => {
+                let text = only.text();
+                if !text.starts_with("#!") {
+                    return plain(vec![text]);
+                }
+                let place = format!("{SCRIPTS}/{}", only.name);
+                Ok(Self { words: state.command(vec![place.clone()], true), script: Some((place, text)) })
+            }
+            all => {
+                // The shell reads them itself.
+                let ends = all.iter().flat_map(|heredoc| [heredoc.content.as_str(), heredoc.name.as_str(), "\n"]);
+                plain(vec![std::iter::once(line).chain(["\n"]).chain(ends).collect()])
+            }
+        }
+    }
+}
+
+/// Whether any of the mounts needs memory that only this build sees.
+pub(crate) fn needs_memory(mounts: &[Word]) -> bool {
+    mounts.iter().any(|word| word.text.contains("secret"))
+}
+
+fn execute(
+    builder: &Builder<'_>,
+    step: &str,
+    state: &State,
+    run: &Run,
+    command: &Command,
+    asked: &[Asked],
+    env: Vec<String>,
+) -> Result<Option<NewLayer>> {
+    builder.interrupt.check()?;
+    let manifest = match state.layers.is_empty() {
+        true => None,
+        false => Some(state.put(builder.store.layout(), Format::Oci)?.0.digest),
+    };
+    let id = builder.containers.create(manifest.as_ref())?;
+    let mut mounts = Mounts::prepare(builder, asked)?;
+    if let Some((place, text)) = &command.script {
+        mounts.mounts.push(script(builder, place, text)?);
+    }
+    let ended = command_in(builder, step, state, run, command, &id, mounts, env);
+    let layer = ended.and_then(|()| changes(builder, state, &id));
+    let removed = builder.containers.remove(&id);
+    let layer = layer?;
+    removed.map(|()| layer)
+}
+
+fn script(builder: &Builder<'_>, place: &str, text: &str) -> Result<Mount> {
+    let path = builder.scratch.directory()?.join("script");
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o755).open(&path);
+    let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
+    written.map_err(Error::io("write", &path))?;
+    Ok(Mount {
+        destination: place.to_owned(),
+        kind: "bind".to_owned(),
+        source: path.display().to_string(),
+        options: ["bind", "ro"].map(str::to_owned).to_vec(),
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that a command depends on")]
+fn command_in(
+    builder: &Builder<'_>,
+    step: &str,
+    state: &State,
+    run: &Run,
+    command: &Command,
+    id: &ContainerId,
+    mounts: Mounts,
+    env: Vec<String>,
+) -> Result<()> {
+    let mut working = state.working.clone();
+    working.config.config.env = env;
+    working.config.config.env.extend(mounts.env.iter().cloned());
+    let mut create = builder.options.create.clone();
+    match run.network {
+        Network::Default => {}
+        Network::None => create.network = Some("none".to_owned()),
+        Network::Host => create.network = Some("host".to_owned()),
+    }
+    // No name of this one container may get into the image.
+    create.hostname.get_or_insert_with(|| "buildkitsandbox".to_owned());
+    let options = RunOptions {
+        create,
+        runtime: builder.options.runtime.clone(),
+        runtime_flags: builder.options.runtime_flags.clone(),
+        mounts: mounts.mounts.clone(),
+        bundles: builder.memory.clone(),
+    };
+    let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
+    let other = writer.try_clone().map_err(Error::io("create", "pipe"))?;
+    let dir = builder.store.container_dir(id.clone());
+    let set_up = |runtime: &mut std::process::Command| {
+        runtime.stdin(Stdio::null()).stdout(writer).stderr(other);
+    };
+    let warn = |text: &str| builder.report.line(step, text);
+    let mut started = start(builder.store, builder.tools, &dir, &working, &command.words, &options, set_up, warn)?;
+    let mut kill = builder.tools.command(&options.runtime);
+    kill.args(&options.runtime_flags).arg("--root").arg(builder.store.runroot().join("runtime"));
+    kill.args(["delete", "--force", started.bundle.id.as_str()]);
+    builder.interrupt.add(started.bundle.id.as_str(), kill);
+    let last = tell(builder, step, reader);
+    let status = started.child.wait().map_err(Error::io("wait for", "the OCI runtime"));
+    builder.interrupt.remove(started.bundle.id.as_str());
+    let code = status?.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(125);
+    builder.interrupt.check()?;
+    match started.bundle.code(code) {
+        0 => Ok(()),
+        code => {
+            builder.report.failed(&last);
+            Err(Error::Command { command: command.words.join(" "), code })
+        }
+    }
+}
+
+/// Passes a command's lines on; returns the last ones.
+fn tell(builder: &Builder<'_>, step: &str, reader: impl Read) -> Vec<String> {
+    let mut reader = BufReader::new(reader);
+    let mut last = VecDeque::new();
+    loop {
+        let mut line = Vec::new();
+        match reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return last.into(),
+            Ok(_) => {}
+        }
+        let text = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
+        builder.report.line(step, &text);
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(text);
+    }
+}
+
+/// What a command changed, as a layer.
+fn changes(builder: &Builder<'_>, state: &State, id: &ContainerId) -> Result<Option<NewLayer>> {
+    let mut args = vec!["diff".to_owned(), "--tar".to_owned()];
+    args.extend(state.clamp.seconds().into_iter().flat_map(|seconds| ["--clamp".to_owned(), seconds.to_string()]));
+    args.push(id.as_str().to_owned());
+    let mut child = builder.tools.storage_stream(&args)?;
+    let mut sink = builder.sink()?;
+    let copied = child.stdout.take().map_or(Ok(()), |mut tar| sink.copy(&mut tar));
+    let output = child.wait_with_output().map_err(Error::io("wait for", "hoy-storage"))?;
+    if let Err(error) = &copied
+        && let Some(Leak(secret)) = error.get_ref().and_then(|inner| inner.downcast_ref())
+    {
+        let file = builder.watch.as_ref().and_then(|watch| leaking_file(builder, watch, &args));
+        return Err(leak(secret, &file.unwrap_or_else(|| "a name".to_owned())));
+    }
+    // A child that failed says why better than the pipe that broke.
+    answer("hoy-storage", output)?;
+    copied.map_err(Error::io("write a layer to", builder.store.root()))?;
+    sink.finish()
+}
+
+/// The refusal to write a secret where it would stay.
+pub(crate) fn leak(secret: &str, place: &str) -> Error {
+    let text = format!("the secret \"{secret}\" is in {place}: it would be in the image for everybody to read");
+    Error::Refused(text)
+}
+
+/// The file of a layer that a secret is in.
+fn leaking_file(builder: &Builder<'_>, watch: &Watch, args: &[String]) -> Option<String> {
+    let mut child = builder.tools.storage_stream(args).ok()?;
+    let mut archive = Archive::new(BufReader::new(child.stdout.take()?));
+    let mut found = None;
+    while let Ok(Some(entry)) = archive.next_entry() {
+        let (mut data, mut tail, mut buffer) = (archive.data(), Vec::new(), vec![0; 64 << 10]);
+        let name = || format!("/{}", String::from_utf8_lossy(&entry.path));
+        while let Ok(count) = data.read(&mut buffer) {
+            if count == 0 {
+                break;
+            }
+            if watch.see(&mut tail, buffer.get(..count).unwrap_or_default()).is_some() {
+                found = Some(name());
+                break;
+            }
+        }
+        if found.is_some() {
+            break;
+        }
+    }
+    // It is of no more use.
+    child.kill().unwrap_or_default();
+    child.wait().ok()?;
+    found
+}

@@ -1,0 +1,59 @@
+//! A build's own directory, gone afterwards: what lies in it and is locked belongs to a build that still runs.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hoy_layout::{ContainerId, Store, TEMPORARY_PREFIX, make_directory, write_volatile_file};
+use hoy_sys::rustix::fs::{FlockOperation, flock};
+use serde_json::json;
+
+use crate::{Error, Result};
+
+/// The directory, locked.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    path: PathBuf,
+    count: AtomicU32,
+    _lock: File,
+}
+
+impl Scratch {
+    pub(crate) fn new(store: &Store) -> Result<Self> {
+        let name = format!("{TEMPORARY_PREFIX}{}", ContainerId::random()?.short());
+        let path = store.root().join("build").join(name);
+        make_directory(&path, 0o700)?;
+        let lock = File::open(&path).map_err(Error::io("open", &path))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(Error::io("lock", &path))?;
+        Ok(Self { path, count: AtomicU32::new(0), _lock: lock })
+    }
+
+    /// A new directory in it.
+    pub(crate) fn directory(&self) -> Result<PathBuf> {
+        let path = self.path.join(self.count.fetch_add(1, Ordering::Relaxed).to_string());
+        make_directory(&path, 0o755)?;
+        Ok(path)
+    }
+
+    /// A directory with nothing in it.
+    pub(crate) fn empty(&self) -> Result<PathBuf> {
+        let path = self.path.join("empty");
+        make_directory(&path, 0o755)?;
+        Ok(path)
+    }
+
+    /// The record that each of the build's containers has: it names this directory.
+    pub(crate) fn record(&self) -> Result<PathBuf> {
+        let path = self.path.join("step.json");
+        let bytes = serde_json::to_vec(&json!({"build": self.path})).map_err(|source| Error::Json("record", source))?;
+        write_volatile_file(&path, &bytes)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Whatever stays is found by prune: its lock is gone with this process.
+        std::fs::remove_dir_all(&self.path).unwrap_or_default();
+    }
+}

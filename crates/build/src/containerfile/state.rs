@@ -1,0 +1,143 @@
+//! An image in the making: what a stage has come to after each of its instructions.
+
+use std::collections::BTreeMap;
+
+use hoy_containerfile::{Rules, Word, expand};
+use hoy_layout::{Image, ImageLayout};
+use hoy_oci::{Descriptor, Digest, Hasher, History, Platform};
+
+use crate::document::{self, Format, NewLayer};
+use crate::{Clamp, Error, Result, Working};
+
+/// What runs the shell form where no SHELL says (reference "SHELL").
+const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
+/// A stage's image so far.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    /// Its configuration, with the history of every step so far.
+    pub(crate) working: Working,
+    /// Its layers, those of its base first.
+    pub(crate) layers: Vec<Descriptor>,
+    /// How many of them, and of the history, are its base image's.
+    pub(crate) base: (usize, usize),
+    /// ARGs declared so far that have a value.
+    pub(crate) args: BTreeMap<String, String>,
+    pub(crate) clamp: Clamp,
+    pub(crate) platform: Platform,
+    /// A CMD of this stage outlives its ENTRYPOINT.
+    pub(crate) has_cmd: bool,
+    /// The escape character of the document.
+    pub(crate) escape: char,
+}
+
+impl State {
+    pub(crate) fn scratch(platform: &Platform, clamp: Clamp) -> Self {
+        Self {
+            working: Working::from_scratch(platform),
+            layers: Vec::new(),
+            base: (0, 0),
+            args: BTreeMap::new(),
+            clamp,
+            platform: platform.clone(),
+            has_cmd: false,
+            escape: '\\',
+        }
+    }
+
+    pub(crate) fn from_image(name: &str, image: &Image, clamp: Clamp) -> Self {
+        let mut working = Working::from_image(name, image);
+        document::pad_history(&mut working.config);
+        let config = &working.config;
+        let platform = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
+        let base = (image.manifest.layers.len(), config.history.len());
+        Self { layers: image.manifest.layers.clone(), base, working, ..Self::scratch(&platform, clamp) }
+    }
+
+    /// The same as the start of another stage.
+    pub(crate) fn inherited(&self) -> Self {
+        Self { has_cmd: false, ..self.clone() }
+    }
+
+    /// Everything that can be referred to: ARGs, and above them the environment.
+    pub(crate) fn variables(&self) -> BTreeMap<String, String> {
+        let env = self.working.config.config.env.iter().filter_map(|entry| entry.split_once('='));
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        self.args.clone().into_iter().chain(env).collect()
+    }
+
+    /// The text of a word with its variables filled in.
+    pub(crate) fn text(&self, word: &Word) -> Result<String> {
+        self.expanded(word, Rules::words(self.escape)).map(|expanded| expanded.text)
+    }
+
+    /// The words that a word becomes.
+    pub(crate) fn words(&self, word: &Word) -> Result<Vec<String>> {
+        self.expanded(word, Rules::words(self.escape)).map(|expanded| expanded.words)
+    }
+
+    pub(crate) fn expanded(&self, word: &Word, rules: Rules) -> Result<hoy_containerfile::Expanded> {
+        expand(&word.text, &self.variables(), rules).map_err(|error| Error::Language { error, span: word.span })
+    }
+
+    /// The digest of all layers, in their order.
+    pub(crate) fn chain(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        for diff_id in &self.working.config.rootfs.diff_ids {
+            hasher.update(diff_id.to_string().as_bytes());
+        }
+        hasher.finish()
+    }
+
+    pub(crate) fn workdir(&self) -> &str {
+        match self.working.config.config.working_dir.as_str() {
+            "" => "/",
+            directory => directory,
+        }
+    }
+
+    /// A command line as the words that are run.
+    pub(crate) fn command(&self, words: Vec<String>, is_shell: bool) -> Vec<String> {
+        if !is_shell {
+            return words;
+        }
+        let shell = self.working.config.config.shell.clone();
+        let mut command = shell.unwrap_or_else(|| SHELL.map(str::to_owned).to_vec());
+        command.push(words.join(" "));
+        command
+    }
+
+    /// Takes up what a step made, and remembers the step.
+    pub(crate) fn push(&mut self, layer: Option<NewLayer>, created_by: &str) {
+        let empty_layer = layer.is_none();
+        if let Some(layer) = layer {
+            self.layers.push(layer.descriptor);
+            self.working.config.rootfs.diff_ids.push(layer.diff_id);
+        }
+        self.working.config.history.push(History {
+            created: Some(self.clamp.created()),
+            created_by: Some(created_by.to_owned()),
+            empty_layer,
+            ..History::default()
+        });
+    }
+
+    /// Remembers a step that has no layer, in the words that builders have for it.
+    pub(crate) fn remember(&mut self, instruction: &str) {
+        self.push(None, &format!("/bin/sh -c #(nop) {instruction}"));
+    }
+
+    /// Puts the image into the store; nothing leads to it yet.
+    pub(crate) fn put(&self, layout: &ImageLayout, format: Format) -> Result<(Descriptor, Digest)> {
+        let mut working = self.working.clone();
+        working.config.created = Some(self.clamp.created());
+        "layers".clone_into(&mut working.config.rootfs.kind);
+        let config = serde_json::to_vec(&working.config).map_err(|source| Error::Json("configuration", source))?;
+        let config = layout.put(document::config_type(format), &config)?;
+        let id = config.digest;
+        let manifest = document::manifest(&working, format, config, &self.layers, None)?;
+        let bytes = serde_json::to_vec(&manifest).map_err(|source| Error::Json("manifest", source))?;
+        let media_type = manifest.media_type.as_ref().map(|t| t.as_str()).unwrap_or_default();
+        Ok((layout.put(media_type, &bytes)?, id))
+    }
+}

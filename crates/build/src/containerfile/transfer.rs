@@ -1,0 +1,333 @@
+//! COPY and ADD: files of a context, a stage or an image as a layer, written without mounting where they go.
+
+use std::ffi::OsStr;
+use std::io::Cursor;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use hoy_containerfile::{Ignore, Rules, Transfer};
+use hoy_layer::{Entry, Kind};
+use hoy_oci::{Digest, Hasher};
+use hoy_sys::rustix::fs::{SeekFrom, seek};
+
+use crate::chmod::Chmod;
+use crate::containerfile::builder::Builder;
+use crate::containerfile::cache::Inputs;
+use crate::containerfile::layer::{Fingerprint, LayerWriter};
+use crate::containerfile::origin::Files;
+use crate::containerfile::standing::{Node, Standing, join};
+use crate::containerfile::state::State;
+use crate::copy::{is_url, user_and_group};
+use crate::destination::{Owner, Receiver, clean};
+use crate::document::NewLayer;
+use crate::source::{Source, SourceRoot};
+use crate::tree::{TreeReader, archive, entry_of, lossy};
+use crate::{Error, Result};
+
+/// A COPY or ADD with its variables filled in.
+#[derive(Debug)]
+struct Asked {
+    verb: &'static str,
+    sources: Vec<String>,
+    /// Here-documents: names and contents.
+    inline: Vec<(String, Vec<u8>)>,
+    /// Absolute, with a `/` at its end where one was written.
+    destination: String,
+    chown: Option<String>,
+    chmod: Option<Chmod>,
+    excludes: Ignore,
+    parents: bool,
+    link: bool,
+    unpack: bool,
+    /// All of it in one text, for the cache.
+    canonical: String,
+}
+
+/// What a step came to: its layer, whether the cache had it, and what it is remembered as.
+pub(crate) struct Outcome {
+    pub(crate) layer: Option<NewLayer>,
+    pub(crate) found: bool,
+    /// Why the cache had nothing.
+    pub(crate) why: Option<String>,
+    pub(crate) created_by: String,
+}
+
+/// Carries out a COPY or ADD.
+pub(crate) fn transfer(
+    builder: &Builder<'_>,
+    stage: usize,
+    state: &State,
+    transfer: &Transfer,
+    is_add: bool,
+) -> Result<Outcome> {
+    let asked = Asked::read(state, transfer, is_add)?;
+    let from = transfer.from.as_ref().map(|word| word.text.as_str());
+    let files = builder.files(stage, from)?;
+    let content = fingerprint(builder, &asked, &files, transfer)?;
+    let needs_parent = !asked.link || asked.chown.as_deref().is_some_and(|text| numbers(text).is_none());
+    let mut inputs: Inputs = builder.inputs(state, asked.canonical.clone());
+    inputs.insert("files", content.to_string());
+    if !needs_parent {
+        inputs.remove("parent");
+    }
+    let created_by =
+        format!("/bin/sh -c #(nop) {} {}:{} in {}", asked.verb, asked.kind(), content.hex(), asked.destination);
+    builder.cached(&inputs, created_by, || {
+        let standing = if needs_parent { builder.standing(state)? } else { Default::default() };
+        write(builder, state, &asked, &files, &standing)
+    })
+}
+
+impl Asked {
+    fn read(state: &State, transfer: &Transfer, is_add: bool) -> Result<Self> {
+        let verb = if is_add { "ADD" } else { "COPY" };
+        let sources: Result<Vec<String>> = transfer.sources.iter().map(|word| state.text(word)).collect();
+        let sources: Vec<String> = sources?.into_iter().filter(|source| !source.is_empty()).collect();
+        if let Some(url) = sources.iter().find(|source| is_add && is_url(source)) {
+            let text = format!("\"{url}\": ADD does not fetch: fetch it into the context first, with curl or git");
+            return Err(Error::Refused(text));
+        }
+        if transfer.checksum.is_some() || transfer.keep_git_dir == Some(true) {
+            return Err(Error::Refused("--checksum and --keep-git-dir are for what ADD fetches".to_owned()));
+        }
+        let inline = transfer.files.iter().map(|file| {
+            let text = file.text();
+            if !file.is_expanded {
+                return Ok((file.name.clone(), text.into_bytes()));
+            }
+            let word = hoy_containerfile::Word { text, span: file.span };
+            let expanded = state.expanded(&word, Rules { escape: state.escape, ..Rules::heredoc() })?;
+            Ok((file.name.clone(), expanded.text.into_bytes()))
+        });
+        let inline = inline.collect::<Result<Vec<_>>>()?;
+        let typed = state.text(&transfer.destination)?;
+        let path = lossy(&clean(state.workdir(), &typed));
+        let says_directory = typed.ends_with('/') || typed.ends_with("/.") || matches!(typed.as_str(), "." | "..");
+        let slash = if says_directory && !path.is_empty() { "/" } else { "" };
+        let chown = transfer.chown.as_ref().map(|word| state.text(word)).transpose()?;
+        let chmod = transfer.chmod.as_ref().map(|word| state.text(word)).transpose()?;
+        let excludes = transfer.excludes.iter().map(|word| state.text(word)).collect::<Result<Vec<_>>>()?;
+        let unpack = is_add && transfer.unpack.unwrap_or(true);
+        let canonical = format!(
+            "{verb} {sources:?} {:?} /{path}{slash} {chown:?} {chmod:?} {excludes:?} {} {unpack} {}",
+            inline.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            transfer.parents,
+            transfer.from.is_some(),
+        );
+        if sources.len() + inline.len() > 1 && !says_directory {
+            let text =
+                format!("{verb} of more than one source needs a destination that ends in /: \"{typed}\" does not");
+            return Err(Error::Refused(text));
+        }
+        Ok(Self {
+            verb,
+            sources,
+            inline,
+            destination: format!("/{path}{slash}"),
+            chown,
+            chmod: chmod.as_deref().map(Chmod::parse).transpose()?,
+            excludes: Ignore::parse(&excludes.join("\n"))
+                .map_err(|_| Error::Refused("an --exclude is no pattern".to_owned()))?,
+            parents: transfer.parents,
+            link: transfer.link,
+            unpack,
+            canonical,
+        })
+    }
+
+    fn kind(&self) -> &'static str {
+        if self.sources.len() + self.inline.len() > 1 { "multi" } else { "file" }
+    }
+}
+
+/// The user and group that numbers mean, whoever else the image knows.
+fn numbers(chown: &str) -> Option<(u32, u32)> {
+    let (user, group) = chown.split_once(':').unwrap_or((chown, chown));
+    Some((user.parse().ok()?, group.parse().ok()?))
+}
+
+/// The digest of all that is to be copied; of files that cannot change it is remembered.
+fn fingerprint(builder: &Builder<'_>, asked: &Asked, files: &Files, transfer: &Transfer) -> Result<Digest> {
+    let excludes: Vec<&str> = transfer.excludes.iter().map(|word| word.text.as_str()).collect();
+    let name = files.name().map(|name| format!("{name} {:?} {excludes:?} {}", asked.sources, asked.parents));
+    if let Some(known) =
+        name.as_deref().and_then(|name| builder.cache.content(name)).filter(|_| asked.inline.is_empty())
+    {
+        return Ok(known);
+    }
+    let mut all = Hasher::new();
+    if !asked.sources.is_empty() {
+        let mut to = Fingerprint::new(files.keeps_owner());
+        let plan = Plan { target: Vec::new(), is_directory: true };
+        send(builder, asked, files, &plan, false, &mut to)?;
+        all.update(to.finish().to_string().as_bytes());
+    }
+    for (name, bytes) in &asked.inline {
+        all.update(format!("{name:?} {}\n", Digest::of(bytes)).as_bytes());
+    }
+    let content = all.finish();
+    match name.filter(|_| asked.inline.is_empty()) {
+        Some(name) => builder.cache.add_content(&name, &content).map(|()| content),
+        None => Ok(content),
+    }
+}
+
+/// Where sources go.
+struct Plan {
+    /// Its links were followed.
+    target: Vec<u8>,
+    /// Sources go into it.
+    is_directory: bool,
+}
+
+impl Plan {
+    fn of(&self, name: &[u8], is_directory: bool) -> Vec<u8> {
+        if self.is_directory && !is_directory { join(&self.target, name) } else { self.target.clone() }
+    }
+}
+
+fn write(
+    builder: &Builder<'_>,
+    state: &State,
+    asked: &Asked,
+    files: &Files,
+    standing: &Standing,
+) -> Result<Option<NewLayer>> {
+    let target = clean("/", &asked.destination);
+    let real = standing.resolve(&target, true)?;
+    let is_there = standing.at(&real) == Some(&Node::Directory);
+    let is_directory = is_there || asked.destination.ends_with('/') || asked.parents;
+    let target = if is_directory { real } else { target };
+    let ids = match &asked.chown {
+        Some(text) => numbers(text).map_or_else(|| user_and_group(&standing.users(), text), Ok).map(Some)?,
+        None if files.keeps_owner() => None,
+        None => Some((0, 0)),
+    };
+    let owner = Owner { ids, mode: asked.chmod.clone() };
+    let made_at = state.clamp.created().unix_seconds();
+    let mut to = LayerWriter::new(builder.sink()?, standing, owner, state.clamp.seconds(), made_at);
+    let plan = Plan { target, is_directory };
+    send(builder, asked, files, &plan, asked.unpack, &mut to)?;
+    for (name, bytes) in &asked.inline {
+        let mut entry = Entry::new(plan.of(name.as_bytes(), false), Kind::File, 0o644);
+        entry.size = bytes.len() as u64;
+        entry.mtime.seconds = made_at;
+        to.add(entry, &mut Cursor::new(bytes))?;
+    }
+    if is_directory {
+        to.directories(&plan.target)?;
+    }
+    to.finish()
+}
+
+/// Hands every source to `to`.
+fn send(
+    builder: &Builder<'_>,
+    asked: &Asked,
+    files: &Files,
+    plan: &Plan,
+    unpack: bool,
+    to: &mut impl Receiver,
+) -> Result<()> {
+    if asked.sources.is_empty() {
+        return Ok(());
+    }
+    builder.with_files(files, |root, ignore| {
+        let mut reader = TreeReader::new(ignore);
+        reader.excludes = Some(&asked.excludes);
+        for text in &asked.sources {
+            let (pivot, pattern) = split_pivot(text);
+            let mut count = 0;
+            for source in root.find(&pattern)? {
+                let shown = shown(&source.path);
+                if !source.is_directory && (ignore.excludes(&lossy(&shown)) || is_excluded(asked, &source.path)) {
+                    continue;
+                }
+                count += 1;
+                let target = match asked.parents {
+                    false => plan.of(name(&source.path), source.is_directory),
+                    true => parents(root, &source, &pivot, plan, to)?,
+                };
+                one(&mut reader, source, &shown, &target, unpack, plan, to)?;
+            }
+            if count == 0 {
+                return Err(Error::NoSource(format!("{text} (left out by the ignore file or by --exclude)")));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn one(
+    reader: &mut TreeReader<'_>,
+    source: Source,
+    shown: &[u8],
+    target: &[u8],
+    unpack: bool,
+    plan: &Plan,
+    to: &mut impl Receiver,
+) -> Result<()> {
+    if source.is_directory {
+        if !target.is_empty() && !plan.is_directory {
+            // The directory itself: where it is missing it is made with this one's permissions.
+            to.add(Entry::new(target, Kind::Directory, 0o755), &mut std::io::empty())?;
+        }
+        return reader.directory(source.fd.as_fd(), shown, target, to);
+    }
+    if unpack && archive(&source, &plan.target, to)? {
+        return Ok(());
+    }
+    // The archive's look at it moved the descriptor's position.
+    seek(&source.fd, SeekFrom::Start(0)).map_err(Error::io("read", &source.path))?;
+    reader.file(source.fd, shown, target, to)
+}
+
+fn name(path: &Path) -> &[u8] {
+    path.file_name().map(OsStr::as_bytes).unwrap_or_default()
+}
+
+fn is_excluded(asked: &Asked, path: &Path) -> bool {
+    asked.excludes.excludes(&lossy(name(path)))
+}
+
+/// Where `/./` cuts a source of `--parents`: what comes before it is not made again, and how many names that are.
+fn split_pivot(text: &str) -> (usize, PathBuf) {
+    let names = |text: &str| {
+        let parts = Path::new(text).components();
+        parts.filter(|part| matches!(part, Component::Normal(_))).count()
+    };
+    let pivot = text.find("/./").map_or(0, |at| names(text.get(..at).unwrap_or_default()));
+    (pivot, PathBuf::from(text))
+}
+
+/// Makes the directories that lead to a source; returns where it goes.
+fn parents(root: &SourceRoot, source: &Source, pivot: &usize, plan: &Plan, to: &mut impl Receiver) -> Result<Vec<u8>> {
+    let normal = |part: Component<'_>| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        _ => None,
+    };
+    let names: Vec<_> = source.path.components().filter_map(normal).collect();
+    let (mut target, mut path) = (plan.target.clone(), PathBuf::new());
+    for (at, name) in names.iter().enumerate() {
+        path.push(name);
+        if at < *pivot {
+            continue;
+        }
+        target = join(&target, name.as_bytes());
+        if at + 1 < names.len() || source.is_directory {
+            let directory = root.directory(&path)?;
+            to.add(
+                entry_of(&directory, &target, Kind::Directory, path.as_os_str().as_bytes())?,
+                &mut std::io::empty(),
+            )?;
+        }
+    }
+    Ok(target)
+}
+
+/// A source's path relative to its context directory, for the ignore rules and for messages.
+fn shown(path: &Path) -> Vec<u8> {
+    let parts = path.as_os_str().as_bytes().split(|&c| c == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    parts.collect::<Vec<_>>().join(&b'/')
+}

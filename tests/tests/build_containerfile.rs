@@ -1,0 +1,325 @@
+//! `hoy-build build`: one Containerfile gives one image, whoever builds it and however often; the cache is never wrong;
+//! what is wrong is told with its line.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hoy_tests::{Out, Run, Sandbox, User, busybox_store};
+
+/// A Containerfile in which most of the language is.
+const MANY: &str = r#"# escape=\
+ARG BASE=busybox
+FROM ${BASE:-nothing} AS build
+ARG WHO=world
+ENV GREETING="hello $WHO" LONG=${WHO}/${UNSET:-default}
+LABEL a=b "c d"='e f'
+WORKDIR /src
+WORKDIR deep
+COPY --chmod=u=rw,go=r a.txt ./
+COPY *.txt sub /src/all/
+COPY --exclude=*.log --chown=app:staff sub /owned
+ADD tree.tar /unpacked/
+RUN echo "$GREETING" > out; cat a.txt >> out; mkdir -p /keep/empty; ln out /keep/linked
+RUN ["/bin/sh", "-c", "rm /src/all/a.txt; echo exec > /exec"]
+FROM scratch AS unused
+COPY no-such-file /
+FROM build AS files
+RUN --mount=type=bind,source=sub,target=/mnt cp /mnt/b.txt /from-bind
+RUN --mount=type=cache,target=/cache echo x >> /cache/log; wc -l < /cache/log | tr -d ' ' > /dev/null
+RUN --mount=type=tmpfs,target=/memory,size=1m echo x > /memory/gone
+FROM busybox
+COPY --from=build --chown=1000:50 /src/deep/out /copied/
+COPY --from=files --parents /keep/./linked /src/./all /tree/
+COPY --link sub/b.txt /link/b
+COPY <<"EOF" <<-other /etc/inline/
+plain $HOME
+EOF
+	tabs are gone in ${TARGETOS}
+	other
+ARG TARGETOS
+RUN <<EOF
+set -e
+echo "in one go" > /heredoc
+test ! -e /no
+EOF
+RUN <<script
+#!/bin/cat
+own interpreter
+script
+RUN cat <<one > /two
+text of one
+one
+VOLUME ["/data", "/more data"]
+EXPOSE 80 53/udp 8000-8002
+USER app:staff
+WORKDIR /home/made
+STOPSIGNAL SIGINT
+SHELL ["/bin/sh", "-ec"]
+HEALTHCHECK --interval=5s --retries=3 CMD test -e /two
+ONBUILD RUN echo triggered > /tmp/triggered
+ENTRYPOINT ["/bin/cat"]
+CMD /heredoc
+"#;
+
+/// Writes the files that [`MANY`] copies.
+fn context(dir: &Path) {
+    fs::create_dir_all(dir.join("sub/more")).unwrap();
+    for (name, text) in
+        [("a.txt", "a\n"), ("sub/b.txt", "b\n"), ("sub/more/c", "c"), ("sub/x.log", "log"), ("z.txt", "z")]
+    {
+        fs::write(dir.join(name), text).unwrap();
+    }
+    fs::write(dir.join(".dockerignore"), "z.*\n# comment\n").unwrap();
+    Run::new("tar").args(["-cf", "tree.tar", "--owner=7", "--group=8", "sub"]).dir(dir).ok();
+    fs::write(dir.join("Containerfile"), MANY).unwrap();
+    Run::new("chmod").args(["-R", "a+rX"]).arg(dir).ok();
+}
+
+#[track_caller]
+fn build(sandbox: &Sandbox, args: &[&str]) -> Out {
+    let out = sandbox.run("hoy-build").arg("build").args(args).output();
+    assert_eq!(out.status, 0, "{}", out.stderr);
+    out
+}
+
+/// The digest of the image's manifest.
+fn digest(sandbox: &Sandbox, image: &str) -> String {
+    sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", &format!("store:{image}")])
+}
+
+#[test]
+fn one_digest_for_everybody() {
+    let shared = tempfile::Builder::new().prefix("hoy-context-").tempdir_in("/tmp").unwrap();
+    Run::new("chmod").arg("755").arg(shared.path()).ok();
+    context(shared.path());
+    let dir = shared.path().to_str().unwrap();
+    let layout = Sandbox::new();
+    hoy_tests::need(&["umoci", "busybox"]).then(|| hoy_tests::busybox_layout(&layout.path("layout")));
+    let mut digests = Vec::new();
+    for user in [User::Root, User::Sub, User::One] {
+        if !user.available() || !hoy_tests::need(&["umoci", "busybox"]) {
+            return;
+        }
+        let sandbox = Sandbox::for_user(user);
+        let image = format!("oci:{}:busybox:latest", layout.path("layout").display());
+        sandbox.ok("hoy-copy", &["copy", "-q", &image, "store:busybox"]);
+        build(&sandbox, &["-t", "cold", dir]);
+        let again = build(&sandbox, &["-t", "cached", dir]);
+        assert!(!again.stderr.contains("DONE"), "everything is known: {}", again.stderr);
+        let script = format!("umask 077; TZ=Asia/Tokyo hoy-build build --no-cache --jobs 4 -t anew {dir}");
+        let path =
+            std::env::join_paths([hoy_tests::program_dir().to_owned(), "/bin".into(), "/usr/bin".into()]).unwrap();
+        sandbox.run("sh").args(["-c", &script]).env("PATH", path).ok();
+        digests.extend(["cold", "cached", "anew"].map(|image| (user, image, digest(&sandbox, image))));
+        let left = fs::read_dir(sandbox.path("root/containers")).unwrap().flatten();
+        let left: Vec<_> = left.filter(|entry| entry.file_name().len() == 64).collect();
+        assert!(left.is_empty(), "no container stays: {left:?}");
+        if user == User::Root {
+            looks_right(&sandbox);
+        }
+    }
+    let first = digests[0].2.clone();
+    assert!(digests.iter().all(|(.., digest)| *digest == first), "{digests:#?}");
+}
+
+fn looks_right(sandbox: &Sandbox) {
+    let tree = sandbox.path("tree");
+    sandbox.run("hoy-storage").arg("unpack").arg("cold").arg(&tree).ok();
+    let read = |name: &str| fs::read_to_string(tree.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert_eq!(read("copied/out"), "hello world\na\n");
+    assert_eq!(read("tree/linked"), "hello world\na\n");
+    assert_eq!(read("etc/inline/EOF"), "plain $HOME\n");
+    assert_eq!(read("etc/inline/other"), "tabs are gone in \n", "no ARG stands before it");
+    assert_eq!(read("heredoc"), "in one go\n");
+    assert_eq!(read("two"), "text of one\n");
+    for absent in ["cache", "memory", "mnt", "src", "dev/pipes", "tmp/triggered"] {
+        assert!(!tree.join(absent).exists(), "{absent}");
+    }
+    let config: serde_json::Value =
+        serde_json::from_str(&sandbox.ok("hoy-copy", &["inspect", "--config", "store:cold"])).unwrap();
+    let config = &config["config"];
+    assert_eq!(config["Entrypoint"], serde_json::json!(["/bin/cat"]));
+    assert_eq!(config["Cmd"], serde_json::json!(["/bin/sh", "-ec", "/heredoc"]));
+    assert_eq!(config["User"], "app:staff");
+    assert_eq!(config["OnBuild"], serde_json::json!(["RUN echo triggered > /tmp/triggered"]));
+    let ports: Vec<&String> = config["ExposedPorts"].as_object().unwrap().keys().collect();
+    assert_eq!(ports, ["53/udp", "80/tcp", "8000/tcp", "8001/tcp", "8002/tcp"]);
+    fs::write(sandbox.path("work/Containerfile"), "FROM cold\nUSER root\nRUN test -e /tmp/triggered\n").unwrap();
+    build(sandbox, &["-t", "child", "."]);
+    let inspected = sandbox.ok("hoy-copy", &["inspect", "--config", "store:child"]);
+    assert!(!inspected.contains("OnBuild"), "a trigger is not passed on");
+}
+
+/// Steps of a build that were done, by their instructions' first words.
+fn done(out: &Out) -> usize {
+    out.stderr.lines().filter(|line| line.contains("] DONE")).count()
+}
+
+#[test]
+fn the_cache_knows_what_matters() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let dir = sandbox.path("work");
+    fs::create_dir(dir.join("sub")).unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
+    write("a", "one");
+    write("sub/b", "b");
+    write(
+        "Containerfile",
+        "FROM busybox AS one\nARG USED=1\nARG OTHER=1\nCOPY a /a\nRUN cat /a; echo $USED > /used\n\
+         FROM busybox AS two\nARG USED\nRUN --mount=type=bind,from=one,source=/a,target=/x cat /x > /y\n\
+         RUN --mount=type=bind,source=sub,target=/s ls /s > /names\nCOPY --from=one /used /\n",
+    );
+    let steps = |args: &[&str]| done(&build(&sandbox, &[args, &["."]].concat()));
+    assert_eq!(steps(&[]), 5);
+    assert_eq!(steps(&[]), 0);
+    Run::new("touch").args(["-d", "2001-01-01", "a", "sub/b"]).dir(&dir).ok();
+    assert_eq!(steps(&[]), 0, "times do not count");
+    assert_eq!(steps(&["--build-arg", "UNDECLARED=1", "--label", "x=y"]), 0);
+    assert_eq!(steps(&["--build-arg", "OTHER=2"]), 1, "RUN sees every ARG that is declared before it");
+    write("a", "two");
+    let explained = build(&sandbox, &["--explain", "."]);
+    assert_eq!(done(&explained), 5, "{}", explained.stderr);
+    assert!(explained.stderr.contains("not cached: other files"), "{}", explained.stderr);
+    assert!(explained.stderr.contains("not cached: other mounts"), "{}", explained.stderr);
+    write("sub/new", "");
+    assert_eq!(steps(&[]), 2, "the bind of the context, and what lies above it");
+    Run::new("chmod").args(["600", "a"]).dir(&dir).ok();
+    assert!(steps(&[]) >= 1, "permissions count");
+    assert_eq!(steps(&["--no-cache"]), 5);
+    assert_eq!(steps(&["--cache-ttl", "1ns"]), 5);
+    assert_eq!(steps(&["--timestamp", "5"]), 5, "another time is another layer");
+    sandbox.ok("hoy-storage", &["rmi", "--all", "--force"]);
+    sandbox.ok("hoy-storage", &["prune", "--force"]);
+    let layout = sandbox.path("layout");
+    sandbox.ok("hoy-copy", &["copy", "-q", &format!("oci:{}:busybox:latest", layout.display()), "store:busybox"]);
+    assert_eq!(steps(&[]), 4, "what is no longer there is made again; the last layer is the same as an earlier one");
+    assert_eq!(steps(&[]), 0);
+}
+
+#[test]
+fn layers_become_one() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let text = "FROM busybox\nRUN echo a > /a; mkdir /d; echo x > /d/x\nRUN rm -r /a /d /etc/group; mkdir /d; echo y > /d/y\n\
+                RUN ln /d/y /hard; chown app /d/y\n";
+    fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+    let mut trees = Vec::new();
+    for (name, option, layers) in [("each", "--layers", 4), ("new", "--layers=false", 2), ("all", "--squash", 1)] {
+        build(&sandbox, &[option, "-t", name, "."]);
+        let manifest = sandbox.ok("hoy-copy", &["inspect", "--raw", &format!("store:{name}")]);
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        assert_eq!(manifest["layers"].as_array().unwrap().len(), layers, "{name}");
+        let tree = sandbox.path(name);
+        sandbox.run("hoy-storage").arg("unpack").arg(name).arg(&tree).ok();
+        assert!(!tree.join("etc/group").exists() && !tree.join("d/x").exists(), "{name}");
+        trees.push(hoy_tests::listing(&tree, |program| Run::new(program)));
+    }
+    assert_eq!(trees[0], trees[1]);
+    assert_eq!(trees[0], trees[2]);
+}
+
+/// Both ways to an image, where they say the same.
+#[test]
+fn shell_and_containerfile_are_equal() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let dir = sandbox.path("work");
+    fs::create_dir_all(dir.join("app/bin")).unwrap();
+    fs::write(dir.join("app/bin/run"), "#!/bin/sh\n").unwrap();
+    let container = sandbox.ok("hoy-build", &["from", "scratch"]);
+    sandbox.ok("hoy-build", &["copy", "-q", &container, "app", "/"]);
+    sandbox
+        .ok("hoy-build", &["config", "--entrypoint", r#"["/bin/run"]"#, "--env", "A=b", "--label", "l=m", &container]);
+    sandbox.ok("hoy-build", &["commit", "-q", "--omit-history", &container, "shell"]);
+    fs::write(dir.join("Containerfile"), "FROM scratch\nCOPY app /\nENTRYPOINT [\"/bin/run\"]\nENV A=b\nLABEL l=m\n")
+        .unwrap();
+    build(&sandbox, &["--omit-history", "-t", "file", "."]);
+    assert_eq!(digest(&sandbox, "shell"), digest(&sandbox, "file"));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_line() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    for (text, args, code, words) in [
+        (
+            "FORM busybox\n",
+            &[][..],
+            125,
+            &["Containerfile:1:1: unknown instruction: FORM (did you mean FROM?)", "^^^^"][..],
+        ),
+        (
+            "FROM busybox\nCOPY nothing /x\n",
+            &[],
+            125,
+            &["Containerfile:2:1:", "no source matches \"nothing\"", "2 | COPY nothing /x"],
+        ),
+        ("FROM busybox\nRUN exit 7\n", &[], 7, &["ended with code 7", "2 | RUN exit 7"]),
+        ("FROM busybox\nENV A=${B:?needed}\n", &[], 125, &["B: needed"]),
+        ("FROM busybox\n", &["--target", "nope"], 125, &["stage \"nope\" could not be found"]),
+        ("FROM no-such.invalid/image\n", &["--pull=never"], 125, &["Containerfile:1:6:", "no-such.invalid/image"]),
+        (
+            "FROM busybox\nCOPY Containerfile /etc\nCOPY Containerfile /etc/passwd/x\n",
+            &[],
+            125,
+            &["/etc/passwd", "no directory"],
+        ),
+        ("FROM busybox\nCOPY Containerfile Containerfile /x\n", &[], 125, &["ends in /"]),
+        ("FROM busybox\nADD https://example.invalid/x /x\n", &[], 125, &["ADD does not fetch"]),
+        ("FROM busybox\nCOPY --chown=nobody-here Containerfile /x\n", &[], 125, &["nobody-here"]),
+        ("FROM busybox\nRUN --mount=type=cahce,target=/x true\n", &[], 125, &["invalid value for type: cahce"]),
+        ("FROM busybox\nRUN true\n", &["--isolation", "none"], 125, &["--isolation none"]),
+        ("FROM busybox\nEXPOSE 99999\n", &[], 125, &["EXPOSE", "99999"]),
+        ("FROM busybox\nCOPY ../../etc/passwd /x\nCOPY /etc/hostname /y\n", &[], 125, &["no source matches"]),
+    ] {
+        fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+        let told = sandbox.run("hoy-build").arg("build").args(args).arg(".").fails(code, words);
+        assert!(!told.contains("panicked"), "{told}");
+    }
+    let left = fs::read_dir(sandbox.path("root/build")).unwrap().flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with(".tmp")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn standard_input_is_a_containerfile_or_a_context() {
+    for user in [User::Root, User::Sub] {
+        let Some(sandbox) = busybox_store(user) else { return };
+        let text = "FROM busybox\nRUN echo in > /in\n";
+        let run =
+            |args: &[&str], input: Vec<u8>| sandbox.run("hoy-build").arg("build").args(args).stdin(input).output();
+        assert_eq!(run(&["-t", "a", "-f", "-", "."], text.into()).status, 0);
+        assert_eq!(run(&["-t", "b", "-"], text.into()).status, 0);
+        assert_eq!(digest(&sandbox, "a"), digest(&sandbox, "b"));
+        let packed = tempfile::tempdir().unwrap();
+        fs::write(packed.path().join("Dockerfile"), "FROM scratch\nCOPY file /\n").unwrap();
+        fs::write(packed.path().join("file"), "x").unwrap();
+        for compression in ["-cf", "-czf"] {
+            let tar = packed.path().with_extension("tar");
+            Run::new("tar").args([compression]).arg(&tar).args(["-C"]).arg(packed.path()).arg(".").ok();
+            let out = run(&["-t", "c", "-"], fs::read(&tar).unwrap());
+            assert_eq!(out.status, 0, "{}", out.stderr);
+            fs::remove_file(tar).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_build_that_is_ended_leaves_nothing() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    fs::write(sandbox.path("work/Containerfile"), "FROM busybox\nRUN touch /begun; sleep 100\n").unwrap();
+    let mut child = sandbox.run("hoy-build").args(["build", "."]).spawn();
+    let start = Instant::now();
+    let sleeps = || {
+        let found = Command::new("pgrep").args(["-f", "^sleep 100$"]).output().unwrap();
+        !found.stdout.is_empty()
+    };
+    while !sleeps() {
+        assert!(start.elapsed() < Duration::from_secs(60), "the command does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(125));
+    let left = fs::read_dir(sandbox.path("root/containers")).unwrap().flatten();
+    assert_eq!(left.filter(|entry| entry.file_name().len() == 64).count(), 0);
+}
