@@ -53,7 +53,7 @@ fn good_signature(status: &str) -> Option<String> {
             "GOODSIG" => good += 1,
             "VALIDSIG" => {
                 // The last word is the primary key's fingerprint.
-                let fingerprint = words.last()?.to_owned();
+                let fingerprint = words.next_back()?.to_owned();
                 if valid.replace(fingerprint).is_some() {
                     return None;
                 }
