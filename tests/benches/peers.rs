@@ -124,6 +124,34 @@ fn own_ids<'a>(ours: &'a Sandbox, theirs: &'a Sandbox, files: &'a Path, peer_sto
     ]
 }
 
+/// Lists of a thousand images and of a thousand containers, each of an image of its own.
+fn lists<'a>(ours: &'a Sandbox, theirs: &'a Sandbox, peer_store: &'a str) -> Vec<Row<'a>> {
+    let fill = |sandbox: &Sandbox, import: &str, create: &str| {
+        let script = format!(
+            "for n in $(seq 1000); do echo $n >n; tar cf - n | {import} - many$n; {create} many$n; done >/dev/null 2>&1"
+        );
+        sandbox.run("sh").args(["-c", &script]).output();
+    };
+    fill(ours, "hoy-storage import", "hoy-storage create");
+    ours.ok("hoy-storage", &["umount", "--all"]);
+    fill(theirs, &format!("podman {peer_store} import -q"), &format!("podman {peer_store} create --network none"));
+    let podman = move |args: &str| timed(theirs, &format!("podman {peer_store} {args}"));
+    vec![
+        Row {
+            work: "list of 1,000 images",
+            peer: "podman",
+            ours: Box::new(|| timed(ours, "hoy-storage images")),
+            theirs: Box::new(move || podman("images")),
+        },
+        Row {
+            work: "list of 1,000 containers",
+            peer: "podman",
+            ours: Box::new(|| timed(ours, "hoy-storage containers")),
+            theirs: Box::new(move || podman("ps --all")),
+        },
+    ]
+}
+
 fn heading() {
     let version = |name: &str| Run::new(name).arg("--version").ok().lines().next().unwrap_or_default().to_owned();
     let kernel = Run::new("uname").arg("-r").ok();
@@ -237,6 +265,9 @@ fn main() {
     let files = fresh.path("many");
     many_files(&files, 100_000);
     for row in &own_ids(&ours, &theirs, &files, &peer_store) {
+        bench(row, SLOW_ROUNDS, &fresh.path("work"));
+    }
+    for row in &lists(&ours, &theirs, &peer_store) {
         bench(row, SLOW_ROUNDS, &fresh.path("work"));
     }
     ours.ok("hoy-storage", &["rm", "--all", "--force"]);

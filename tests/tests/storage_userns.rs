@@ -277,6 +277,9 @@ fn wrong_options() {
         (&["--userns=private"], "--uidmap"),
         (&["--userns=container:nobody"], "nobody"),
         (&["--uidmap=0:x:1"], "three numbers"),
+        (&["--uidmap=+0:1:1"], "\"+\" is podman's"),
+        (&["--uidmap=u0:1:1"], "\"u\" is podman's"),
+        (&["--uidmap=0:1:1", "--gidmap=g0:1:1"], "\"g\" is podman's"),
         (&["--uidmap=0:1:5", "--uidmap=3:100:5"], "another range"),
         (&["--uidmap=0:4294967290:10"], "4294967295"),
         (&["--subuidname=nobody-has-this"], "/etc/subuid"),
@@ -286,6 +289,18 @@ fn wrong_options() {
     assert_eq!(sandbox.ok("hoy-storage", &["containers", "-q"]), "", "nothing is left of what failed");
     let id = create(&sandbox, &["--subuidname=hoyuser", "busybox"]);
     assert_eq!(maps(&sandbox, &id)[0][0], 0);
+}
+
+/// In a user namespace of somebody else's making, which has none of the container's ids, a refused mount says so.
+#[test]
+fn a_mount_in_a_foreign_namespace() {
+    let Some(sandbox) = busybox_store(User::Sub).filter(|_| need(&["unshare"])) else { return };
+    let first = create(&sandbox, &["--userns=auto", "busybox"]);
+    let id = create(&sandbox, &[&format!("--userns=container:{first}"), "busybox"]);
+    sandbox.ok("hoy-storage", &["umount", "--all"]);
+    let mount = sandbox.run("unshare").args(["--user", "--map-root-user", "hoy-storage", "mount", &id]);
+    mount.fails(1, &["mount an overlay", "hint: ", "hoy-storage unshare"]);
+    sandbox.ok("hoy-storage", &["mount", &id]);
 }
 
 /// Where mounts cannot be mapped, in a user namespace on an ordinary file system, an owner that the ids lack is named.

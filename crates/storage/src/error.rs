@@ -180,6 +180,15 @@ impl Error {
             Self::Layout(hoy_layout::Error::Damaged { path, .. }) if path.ends_with("index.json") => {
                 Some("\"hoy-storage check --repair\" brings the last good index back".to_owned())
             }
+            Self::Io { doing: crate::overlay::MOUNT_OVERLAY, source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some(
+                    "this user namespace has neither its own mounts nor all ids of the container's files: \
+                     run it outside, or in \"hoy-storage unshare\""
+                        .to_owned(),
+                )
+            }
             Self::Held { .. } => Some("end it first".to_owned()),
             Self::Torn(_) => Some("remove the container and make it anew".to_owned()),
             Self::Owner { .. } => Some("ask for more ids, as --userns=auto:size=65536".to_owned()),

@@ -257,6 +257,11 @@ fn cut(map: &IdMapping, own: &[IdMapping]) -> Option<Vec<IdMapping>> {
 }
 
 fn one(own: &Own, kind: Kind, text: &str) -> Result<IdMapping> {
+    let prefix: String = text.chars().take_while(|c| matches!(c, '+' | 'u' | 'g')).collect();
+    if !prefix.is_empty() {
+        let what = format!("id mapping \"{text}\": the prefix \"{prefix}\" is podman's and not known here");
+        return Err(ids_error(what, "give all ranges of users with --uidmap and all of groups with --gidmap"));
+    }
     let mut map = IdMapping::parse(&text.replace('@', "")).map_err(not_a_map)?;
     if text.contains(":@") {
         let unknown = || ids_error(format!("id mapping \"{text}\": the id is not one of this user's"), kind.file());
