@@ -202,6 +202,18 @@ fn masks_are_the_null_device() {
     assert!(made > 0);
 }
 
+/// CVE-2025-31133: what the caller has at /dev/null is not believed to be that device.
+#[test]
+fn a_null_device_that_is_none_masks_nothing() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    bundle.set("/linux/maskedPaths", json!(["/proc/uptime"]));
+    bundle.script("cat /proc/uptime");
+    let script = "mount --bind /proc/version /dev/null; exec \"$@\"";
+    let out = bundle.tested_within(&["unshare", "-m", "sh", "-c", script, "sh"], &["run", "a"]).output();
+    assert_eq!((out.status, out.stdout.as_str()), (1, ""), "{}", out.stderr);
+    assert!(out.stderr.contains("\"/dev/null\" is not the null device"), "{}", out.stderr);
+}
+
 /// GHSA-3q8j-pf29-vwv8: a directory that is to be read-only or hidden is resolved once: there is no moment at which
 /// what was mounted and what is made read-only are two.
 #[test]
