@@ -15,7 +15,7 @@ const PEAK_KIB: u64 = 64 << 10;
 const DIFF_ID: &str = r#"
 import bz2, gzip, hashlib, lzma, sys
 data = open(sys.argv[1], 'rb').read()
-for unpack in (gzip.decompress, bz2.decompress, lzma.decompress):
+for unpack in (gzip.decompress, bz2.decompress, lambda data: lzma.decompress(data, lzma.FORMAT_XZ)):
     try:
         data = unpack(data)
         break

@@ -326,7 +326,12 @@ impl<'a> Unpacker<'a> {
         if own == Ok((stat.st_dev, stat.st_ino)) {
             return Ok(());
         }
-        self.make(entry, parent, name, |parent| linkat(&target_parent, target_name, parent, name, AtFlags::empty()))
+        self.make(entry, parent, name, |parent| linkat(&target_parent, target_name, parent, name, AtFlags::empty()))?;
+        if let Some(lost) = self.refused.files.get(&target) {
+            let lost = lost.clone();
+            self.refused.files.insert(entry.path.clone(), lost);
+        }
+        Ok(())
     }
 
     fn node(&mut self, entry: &Entry, parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
