@@ -42,8 +42,10 @@ def stack(diff_ids):
         record = usable(diff_id[7:])
         paths = [path if isinstance(path, str) else os.fsdecode(bytes(path)) for path in record.get("implicit", [])]
         below = (f"{root}/layers/{name}/{path}" for path in paths for name in names)
-        if record.get("needsParents") or any(map(os.path.lexists, below)):
+        if names and (record.get("needsParents") or any(map(os.path.lexists, below))):
             names += usable(chain[7:]) and [chain[7:]]
+        elif record.get("needsParents"):
+            names += usable("flat-" + diff_id[7:]) and ["flat-" + diff_id[7:]]
         else:
             names = [*([] if record.get("hidesAllBelow") else names), diff_id[7:]]
     return names

@@ -96,9 +96,8 @@ impl<'a> Cache<'a> {
                 self.unpack_on(layer, &id, &names)?;
                 names.push(id.hex());
             } else if record.needs_parents {
-                // With nothing below, unpacking again says which name is missing.
-                self.unpack_on(layer, &id, &names)?;
-                names.push(id.hex());
+                // With nothing below it is a whole image, whose name is not that of the layer on other layers.
+                names.push(self.flat(std::slice::from_ref(layer), None)?);
             } else {
                 if record.hides_all_below {
                     names.clear();
@@ -116,14 +115,17 @@ impl<'a> Cache<'a> {
     /// # Errors
     /// As [`Cache::unpack`].
     pub(crate) fn unpack_flat(&self, image: &Image, maps: Option<&IdMaps>) -> Result<String> {
-        let layers = layers_of(image)?;
-        let name = flat_name(&layers, maps);
+        self.flat(&layers_of(image)?, maps)
+    }
+
+    fn flat(&self, layers: &[ImageLayer], maps: Option<&IdMaps>) -> Result<String> {
+        let name = flat_name(layers, maps);
         let _lock = self.lock(&name)?;
         if self.usable(&name).is_none() {
             remove_whole(&self.path(&name))?;
             let directory = TemporaryDirectory::create_in(&self.store.layers())?;
             crate::unpack::set_base(directory.path(), directory.fd())?;
-            let unrepresented = unpack_all(self.store, &layers, directory.fd())?.unrepresented;
+            let unrepresented = unpack_all(self.store, layers, directory.fd())?.unrepresented;
             if let Some(maps) = maps {
                 shift::give(directory.path(), maps)?;
             }
