@@ -448,7 +448,8 @@ fn is_whiteout(stat: &hoy_sys::rustix::fs::Stat) -> bool {
 
 /// Takes away what an earlier description of the directory gave it.
 fn clear_xattrs(directory: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
-    let path = through_proc(directory);
+    // The directory, and not the link that leads to it.
+    let path = format!("{}/.", through_proc(directory));
     for name in xattr_names(&path)? {
         if whiteout::belongs_to_image(&name) || name == crate::OVERRIDE_STAT.as_bytes() {
             removexattr(&path, &name)?;
