@@ -51,11 +51,6 @@ fn compressions(user: User) {
         sandbox.run("hoy-storage").args(["unpack", &format!("docker{number}")]).arg(&tree).ok();
         assert_eq!(fs::read(tree.join("one")).unwrap(), [b'1'; 5000]);
         assert_eq!(fs::read(tree.join("two")).unwrap(), b"2");
-        let validated = format!("docker{number}");
-        assert_eq!(
-            sandbox.ok("hoy-storage", &["history", "-q", &validated]),
-            sandbox.ok("hoy-storage", &["history", "-q", "docker0"])
-        );
     }
     for packed in ["one.tar.xz", "one.tar.bz2"] {
         sandbox.ok("hoy-copy", &["copy", "-q", &format!("tarball:{packed}"), "store:tarball"]);
@@ -92,22 +87,18 @@ fn lazy_formats_are_read_as_what_they_are() {
     let sandbox = Sandbox::for_user(User::Root);
     sandbox.run("python3").args(["-c", MAKE]).ok();
     let read = |name: &str| fs::read(sandbox.path("work").join(name)).unwrap();
-    for (name, suffix, want) in
-        [("estargz", "gzip", ".no.prefetch.landmark\none\nstargz.index.json"), ("chunked", "zstd", "one")]
-    {
+    let gzip = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let zstd = "application/vnd.oci.image.layer.v1.tar+zstd";
+    let lazy = ".no.prefetch.landmark\none\nstargz.index.json";
+    for (name, media_type, want) in [("estargz", gzip, lazy), ("chunked", zstd, "one")] {
         let layout = sandbox.path(&format!("layout-{name}"));
         let diff_id = TarLayer::plain(read(&format!("{name}.tar"))).diff_id;
-        let media_type = if suffix == "gzip" {
-            "application/vnd.oci.image.layer.v1.tar+gzip"
-        } else {
-            "application/vnd.oci.image.layer.v1.tar+zstd"
-        };
         image_of(&layout, "it", [TarLayer { blob: read(name), media_type, diff_id }]);
         sandbox.ok("hoy-copy", &["copy", "-q", &format!("oci:{}:it", layout.display()), "store:it"]);
         let tree = sandbox.path(&format!("work/tree-{name}"));
         sandbox.run("hoy-storage").args(["unpack", "it"]).arg(&tree).ok();
         assert_eq!(Run::new("ls").arg("-A").arg(&tree).ok(), want, "{name}");
-        if suffix == "gzip" {
+        if media_type == gzip {
             let theirs = sandbox.path("work/theirs");
             Run::new("umoci").args(["unpack", "--image", &format!("{}:it", layout.display())]).arg(&theirs).ok();
             assert_eq!(Run::new("ls").arg("-A").arg(theirs.join("rootfs")).ok(), want, "{name} by umoci");

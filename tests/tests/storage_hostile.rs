@@ -62,10 +62,8 @@ fn hostile(user: User) {
             if status != 0 && number == 0 && holds > 0 {
                 wrong.push(format!("{name}: {command:?} leaves {holds} names"));
             }
-            if status == 0 && number == 0 {
-                if let Some(special) = setuid_by_another(&tree, user) {
-                    wrong.push(format!("{name}: {special}"));
-                }
+            if let Some(special) = setuid_by_another(&tree, user) {
+                wrong.push(format!("{name}: {special}"));
             }
             sandbox.run("hoy-storage").args(["unshare", "--", "rm", "-rf"]).arg(&tree).ok();
         }
