@@ -1,6 +1,7 @@
 """Writes hostile layers to the current directory, as NAME.verdict: `refused`, or `contained` where the layer is unpacked
-and reaches nothing. `outside` is the absolute path of a directory that nothing may reach."""
-import bz2, gzip, io, lzma, struct, sys, tarfile
+and reaches nothing; prints each name with its diff ID. `outside` is the absolute path of a directory that nothing may
+reach."""
+import bz2, gzip, hashlib, io, lzma, sys, tarfile
 
 R, D, S, H, C, F = (tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)
 outside = sys.argv[1]
@@ -29,15 +30,24 @@ def tar(entries, pax=None):
 
 def write(name, verdict, data):
     open(f'{name}.{verdict}', 'wb').write(data)
+    for unpack in (gzip.decompress, bz2.decompress, lambda data: lzma.decompress(data, lzma.FORMAT_XZ)):
+        try:
+            data = unpack(data)
+            break
+        except Exception:
+            # Not compressed so, or meant to be damaged.
+            pass
+    print(f'{name}.{verdict}', 'sha256:' + hashlib.sha256(data).hexdigest())
 
 
 # CVE-2014-6407, -9356, CVE-2015-3627: links that lead out, and what is written through them.
 write('parent', 'refused', tar([('../file', R, 'x')]))
 write('parent-inside', 'refused', tar([('a/../../file', R, 'x')]))
 write('absolute', 'contained', tar([(outside + '/file', R, 'x')]))
-for kind, target in [('relative', up), ('absolute', outside)]:
-    write(f'write-through-{kind}', 'contained', tar([('l', S, target), ('l/file', R, 'x'), ('l/new', R, 'x')]))
-    write(f'mkdir-through-{kind}', 'contained', tar([('l', S, target), ('l/directory', D, ''), ('l/new', D, '')]))
+# Inside the root, links lead to where there is nothing: directories are made there, but not by way of the parent.
+for kind, target, verdict in [('relative', up, 'refused'), ('absolute', outside, 'contained')]:
+    write(f'write-through-{kind}', verdict, tar([('l', S, target), ('l/file', R, 'x'), ('l/new', R, 'x')]))
+    write(f'mkdir-through-{kind}', verdict, tar([('l', S, target), ('l/directory', D, ''), ('l/new', D, '')]))
     write(f'replace-{kind}', 'contained', tar([('l', S, target + '/file'), ('l', R, 'x')]))
     # CVE-2021-32760, CVE-2026-33056: a link, then a directory of its name.
     write(f'chmod-through-{kind}', 'contained', tar([('l', S, target), ('l', D, '')]))
@@ -45,9 +55,9 @@ for kind, target in [('relative', up), ('absolute', outside)]:
     write(f'hard-link-through-{kind}', 'refused', tar([('l', S, target), ('h', H, 'l/file')]))
     write(f'hard-link-of-link-{kind}', 'contained', tar([('l', S, target + '/file'), ('h', H, 'l'), ('h', R, 'x')]))
     # CVE-2026-17106: deletion through links.
-    write(f'whiteout-through-{kind}', 'contained', tar([('l', S, target), ('l/.wh.file', R, '')]))
-    write(f'opaque-through-{kind}', 'contained', tar([('l', S, target), ('l/.wh..wh..opq', R, '')]))
-    write(f'chain-{kind}', 'contained', tar([('a', S, 'b'), ('b', S, 'c'), ('c', S, target), ('a/file', R, 'x')]))
+    write(f'whiteout-through-{kind}', verdict, tar([('l', S, target), ('l/.wh.file', R, '')]))
+    write(f'opaque-through-{kind}', verdict, tar([('l', S, target), ('l/.wh..wh..opq', R, '')]))
+    write(f'chain-{kind}', verdict, tar([('a', S, 'b'), ('b', S, 'c'), ('c', S, target), ('a/file', R, 'x')]))
 write('link-loop', 'refused', tar([('a', S, 'b'), ('b', S, 'a'), ('a/file', R, 'x')]))
 write('self-link', 'refused', tar([('a', S, 'a'), ('a/file', R, 'x')]))
 # CVE-2021-29136: the root itself as a link.
@@ -64,7 +74,7 @@ marks = {f'SCHILY.xattr.{space}.overlay.{key}': value for space in ['user', 'tru
          for key, value in [('redirect', '/..'), ('opaque', 'y'), ('metacopy', ''), ('origin', 'x')]}
 write('overlay-marks', 'contained', tar([('d', D, '', {'pax': marks}), ('f', R, 'x', {'pax': marks})]))
 write('override-mark', 'contained', tar([('f', R, 'x', {'pax': {'SCHILY.xattr.user.containers.override_stat': '0:0:04755:char-1-1'}})]))
-write('proc', 'contained', tar([('proc', S, '/proc/self/root' + outside), ('proc/file', R, 'x'), ('dev', S, '/dev'), ('dev/null', R, 'x')]))
+write('proc', 'contained', tar([('p', S, '/proc/self/root' + outside), ('p/file', R, 'x'), ('d', S, '/dev'), ('d/null', R, 'x')]))
 write('fifo-then-file', 'contained', tar([('p', F, ''), ('p', R, 'x')]))
 write('write-into-device', 'contained', tar([('c', C, '', {'devmajor': 1, 'devminor': 1}), ('c', R, 'x')]))
 write('long-name', 'refused', tar([('n' * 300, R, 'x')]))

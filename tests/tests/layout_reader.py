@@ -44,10 +44,9 @@ def stack(diff_ids):
         place, record = usable(diff_id[7:])
         paths = [path if isinstance(path, str) else os.fsdecode(bytes(path)) for path in record.get("implicit", [])]
         below = any(os.path.lexists(f"{lower}/{path}") for path in paths for lower in places)
-        if record.get("needsParents") or below:
-            places.append(usable(chain[7:])[0])
-        else:
-            places = [*([] if record.get("hidesAllBelow") else places), place]
+        on = places and (record.get("needsParents") or below)
+        other = chain[7:] if on else "flat-" + diff_id[7:] if record.get("needsParents") else None
+        places = [*([] if record.get("hidesAllBelow") and not other else places), usable(other)[0] if other else place]
     return places
 
 def attribute(path, name):

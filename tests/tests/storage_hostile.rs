@@ -11,19 +11,6 @@ use hoy_tests::{Run, Sandbox, TarLayer, Tripwire, User, image_of, need};
 /// How much memory unpacking may take, in KiB: what DESIGN and the decoders' limits allow, in a debug build.
 const PEAK_KIB: u64 = 64 << 10;
 
-/// The uncompressed bytes, as Python sees them; of what it cannot read, nothing.
-const DIFF_ID: &str = r#"
-import bz2, gzip, hashlib, lzma, sys
-data = open(sys.argv[1], 'rb').read()
-for unpack in (gzip.decompress, bz2.decompress, lzma.decompress):
-    try:
-        data = unpack(data)
-        break
-    except Exception:
-        pass
-print('sha256:' + hashlib.sha256(data).hexdigest())
-"#;
-
 /// Runs a program under GNU time; returns its exit code, what it said, and its peak memory in KiB.
 fn measured(sandbox: &Sandbox, args: &[&str]) -> (i32, String, u64) {
     let figure = sandbox.path("work/peak");
@@ -35,7 +22,7 @@ fn measured(sandbox: &Sandbox, args: &[&str]) -> (i32, String, u64) {
 }
 
 fn hostile(user: User) {
-    if !user.available() || !need(&["python3", "time", "skopeo"]) {
+    if !user.available() || !need(&["python3", "time"]) {
         return;
     }
     let sandbox = Sandbox::for_user(user);
@@ -45,16 +32,16 @@ fn hostile(user: User) {
     Run::new("chmod").args(["-R", "a+rwX"]).arg(outside.path()).ok();
     let outside = Tripwire::new(outside.path().to_owned());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile.py");
-    made.run("python3").arg(script).arg(outside.path()).ok();
+    let layers = made.run("python3").arg(script).arg(outside.path()).ok();
     let mut wrong = Vec::new();
     let mut count = 0;
-    for entry in fs::read_dir(made.path("work")).expect("read").flatten() {
+    for (number, line) in layers.lines().enumerate() {
         count += 1;
-        let name = entry.file_name().to_string_lossy().into_owned();
+        let (name, diff_id) = line.split_once(' ').expect("a name and a diff ID");
         let is_refused = name.ends_with(".refused");
-        let layout = made.path(&format!("layout-{count}"));
-        let diff_id = Run::new("python3").args(["-c", DIFF_ID]).arg(entry.path()).ok();
-        let blob = fs::read(entry.path()).expect("read a layer");
+        let layout = made.path(&format!("layout-{number}"));
+        let blob = fs::read(made.path("work").join(name)).expect("read a layer");
+        let diff_id = diff_id.to_owned();
         image_of(&layout, "it", [TarLayer { blob, media_type: "application/vnd.oci.image.layer.v1.tar", diff_id }]);
         sandbox.ok("hoy-copy", &["copy", "-q", &format!("oci:{}:it", layout.display()), "store:it"]);
         let start = Instant::now();
@@ -75,10 +62,8 @@ fn hostile(user: User) {
             if status != 0 && number == 0 && holds > 0 {
                 wrong.push(format!("{name}: {command:?} leaves {holds} names"));
             }
-            if status == 0 && number == 0 {
-                if let Some(special) = setuid_by_another(&tree, user) {
-                    wrong.push(format!("{name}: {special}"));
-                }
+            if let Some(special) = setuid_by_another(&tree, user) {
+                wrong.push(format!("{name}: {special}"));
             }
             sandbox.run("hoy-storage").args(["unshare", "--", "rm", "-rf"]).arg(&tree).ok();
         }

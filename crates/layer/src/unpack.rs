@@ -326,7 +326,12 @@ impl<'a> Unpacker<'a> {
         if own == Ok((stat.st_dev, stat.st_ino)) {
             return Ok(());
         }
-        self.make(entry, parent, name, |parent| linkat(&target_parent, target_name, parent, name, AtFlags::empty()))
+        self.make(entry, parent, name, |parent| linkat(&target_parent, target_name, parent, name, AtFlags::empty()))?;
+        if let Some(lost) = self.refused.files.get(&target) {
+            let lost = lost.clone();
+            self.refused.files.insert(entry.path.clone(), lost);
+        }
+        Ok(())
     }
 
     fn node(&mut self, entry: &Entry, parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
@@ -443,7 +448,8 @@ fn is_whiteout(stat: &hoy_sys::rustix::fs::Stat) -> bool {
 
 /// Takes away what an earlier description of the directory gave it.
 fn clear_xattrs(directory: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
-    let path = through_proc(directory);
+    // The directory, and not the link that leads to it.
+    let path = format!("{}/.", through_proc(directory));
     for name in xattr_names(&path)? {
         if whiteout::belongs_to_image(&name) || name == crate::OVERRIDE_STAT.as_bytes() {
             removexattr(&path, &name)?;

@@ -93,9 +93,11 @@ impl<'a> Cache<'a> {
             let id = chain_id(chain.as_ref(), &layer.diff_id);
             chain = Some(id);
             if self.stands_on(&record, &names)? {
-                // With nothing below one that needs it, unpacking again says which name is missing.
                 self.unpack_on(layer, &id, &names)?;
                 names.push(id.hex());
+            } else if record.needs_parents {
+                // With nothing below it is a whole image, whose name is not that of the layer on other layers.
+                names.push(self.flat(std::slice::from_ref(layer), None)?);
             } else {
                 if record.hides_all_below {
                     names.clear();
@@ -113,14 +115,17 @@ impl<'a> Cache<'a> {
     /// # Errors
     /// As [`Cache::unpack`].
     pub(crate) fn unpack_flat(&self, image: &Image, maps: Option<&IdMaps>) -> Result<String> {
-        let layers = layers_of(image)?;
-        let name = flat_name(&layers, maps);
+        self.flat(&layers_of(image)?, maps)
+    }
+
+    fn flat(&self, layers: &[ImageLayer], maps: Option<&IdMaps>) -> Result<String> {
+        let name = flat_name(layers, maps);
         let _lock = self.lock(&name)?;
         if self.usable(&name).is_none() {
             remove_whole(&self.path(&name))?;
             let directory = TemporaryDirectory::create_in(&self.store.layers())?;
             crate::unpack::set_base(directory.path(), directory.fd())?;
-            let unrepresented = unpack_all(self.store, &layers, directory.fd())?.unrepresented;
+            let unrepresented = unpack_all(self.store, layers, directory.fd())?.unrepresented;
             if let Some(maps) = maps {
                 shift::give(directory.path(), maps)?;
             }
@@ -283,7 +288,7 @@ impl<'a> Cache<'a> {
 
     /// Whether a layer is unpacked on top of those below it, and not by itself.
     pub(crate) fn stands_on(&self, record: &LayerRecord, below: &[String]) -> Result<bool> {
-        Ok(record.needs_parents || self.overlaps(record, below)?)
+        Ok(!below.is_empty() && (record.needs_parents || self.overlaps(record, below)?))
     }
 
     /// A directory that the layer does not describe is in a layer below, which knows what it is like.

@@ -171,6 +171,11 @@ fn add(
                 recipes.entry(id.hex()).or_insert_with(|| (stack.len(), Recipe::On(layer, stack.clone())));
                 stack.push(id.hex());
             }
+            Some(Ok((record, false))) if record.needs_parents => {
+                let name = flat_name(std::slice::from_ref(&layer), None);
+                recipes.entry(name.clone()).or_insert_with(|| (0, Recipe::Flat(vec![layer], None)));
+                stack.push(name);
+            }
             Some(Ok((record, false))) => {
                 if record.hides_all_below {
                     stack.clear();
