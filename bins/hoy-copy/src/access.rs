@@ -133,7 +133,7 @@ impl Access {
     }
 
     /// What is said to all registries.
-    fn options(global: &Global) -> Options {
+    pub(crate) fn options(global: &Global) -> Options {
         let mut options = Options::default();
         if let Some(prefix) = &global.user_agent_prefix {
             options.user_agent = format!("{prefix} {}", options.user_agent);

@@ -12,7 +12,7 @@ use crate::login_args::{LoginArgs, LogoutArgs};
 use crate::look_args::{BlobArgs, CatalogArgs, ExportArgs, LookArgs, ReferrersArgs, ValidateArgs};
 use crate::serve::ServeArgs;
 use crate::side::{DestinationAccess, DestinationPlace, OnlyAccess, OnlyPlace, Retry, SourceAccess, SourcePlace};
-use crate::signing_args::Signing;
+use crate::signing_args::{GenerateKeyArgs, Signing, StandaloneSignArgs, StandaloneVerifyArgs};
 use crate::sync_args::SyncArgs;
 use crate::words::parse_duration;
 
@@ -40,7 +40,7 @@ pub(crate) struct Global {
     /// Trust policy (default: the first of ~/.config/containers/policy.json, /etc/containers/policy.json)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
-    /// Where signatures beside registries are configured; this program reads and writes none
+    /// Where it is said which registries have signatures, and where (default: as in FILES)
     #[arg(long = "registries.d", global = true, value_name = "DIR")]
     pub(crate) registries_d: Option<PathBuf>,
     /// Rules for registries, instead of the usual registries.conf
@@ -95,15 +95,12 @@ pub(crate) enum Action {
     Sync(Box<SyncArgs>),
     /// Be a registry: for one connection on standard input and output, or on sockets that are passed
     Serve(ServeArgs),
-    /// Make keys for signatures, which this version cannot
-    #[command(hide = true)]
-    GenerateSigstoreKey(Untold),
-    /// Sign a manifest, which this version cannot
-    #[command(hide = true)]
-    StandaloneSign(Untold),
-    /// Check a signature, which this version cannot
-    #[command(hide = true)]
-    StandaloneVerify(Untold),
+    /// Make a key for sigstore signatures
+    GenerateSigstoreKey(GenerateKeyArgs),
+    /// Sign a manifest in a file
+    StandaloneSign(StandaloneSignArgs),
+    /// Check the signature of a manifest in a file
+    StandaloneVerify(StandaloneVerifyArgs),
     /// Print the digest of an image's manifest
     Digest(LookArgs),
     /// Print an image's manifest, byte for byte
@@ -269,13 +266,6 @@ pub(crate) struct DeleteArgs {
     pub(crate) access: OnlyAccess,
     #[command(flatten)]
     pub(crate) retry: Retry,
-}
-
-/// The words of a command that is known to skopeo alone.
-#[derive(Debug, Args)]
-pub(crate) struct Untold {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    _words: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hoy_cli::{Error, Result};
+use hoy_cli::Result;
 
 use crate::args::{Action, Command};
 use crate::{
-    artifact, copy, delete, edit, export, index, inspect, list_tags, login, look, manifest_digest, serve, sync,
+    artifact, copy, delete, edit, export, index, inspect, list_tags, login, look, manifest_digest, serve, sign, sync,
     validate,
 };
 
@@ -28,9 +28,9 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::ManifestDigest(args) => manifest_digest::run(args)?,
         Action::Sync(args) => return sync::run(global, *args),
         Action::Serve(args) => serve::run(global, args)?,
-        Action::GenerateSigstoreKey(_) => return Err(unsigned("generate-sigstore-key")),
-        Action::StandaloneSign(_) => return Err(unsigned("standalone-sign")),
-        Action::StandaloneVerify(_) => return Err(unsigned("standalone-verify")),
+        Action::GenerateSigstoreKey(args) => sign::generate_key(args)?,
+        Action::StandaloneSign(args) => sign::standalone_sign(args)?,
+        Action::StandaloneVerify(args) => sign::standalone_verify(args)?,
         Action::Digest(args) => look::digest(global, args)?,
         Action::Manifest(args) => look::manifest(global, args)?,
         Action::Config(args) => look::config(global, args)?,
@@ -50,11 +50,6 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Index(action) => index::run(global, action)?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Why a command of skopeo's about signatures fails: what is not checked is never said to be good.
-fn unsigned(command: &str) -> Error {
-    Error::msg(format!("{command}: this version neither makes nor checks signatures"))
 }
 
 /// Ends the program. What it leaves are temporaries, as after any kill.

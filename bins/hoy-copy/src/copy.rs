@@ -7,6 +7,7 @@ use hoy_oci::{Descriptor, LayerCompression, Reference};
 use hoy_transport::{CopyOptions, Format, ImageName, LayerPolicy, MultiArch, Observer, Outcome};
 
 use crate::args::{Compression, CopyArgs, Global, ManifestType};
+use crate::sign::Signer;
 use crate::{endpoint, policy};
 
 /// Copies an image and prints the digest of what was written.
@@ -16,9 +17,9 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         args.destination.parse().map_err(|e| Error::from(e).with_code(2))?,
     );
     if let Some(flag) = args.signing.unknown() {
-        return Err(Error::msg(format!("{flag}: this version neither signs nor encrypts nor decrypts images")));
+        return Err(Error::msg(format!("{flag}: this version cannot do that")));
     }
-    policy::check(global, &from)?;
+    let signer = Signer::new(global, &args.signing, &to)?;
     let retry = args.retry.into();
     let tags = additional_tags(&args.additional_tag, &to)?;
     let has_ssh = [&from, &to].iter().any(|name| matches!(name, ImageName::Ssh { .. }));
@@ -37,7 +38,8 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     let precompute = args.dest_precompute_digests;
     let from_access = args.src_place.add_to(args.src.access(args.authfile.clone()));
     let to_access = args.dest_place.add_to(args.dest.access(args.authfile));
-    let source = endpoint::source(global, &from, &from_access, retry)?;
+    let rules = (&options.multi_arch, &args.signing);
+    let source = policy::open(global, &from, &from_access, retry, rules)?;
     let destination = endpoint::destination(global, &to, &to_access, retry, &tags, precompute)?;
     let progress = Watcher(Progress::new(args.quiet));
     let copied = match hoy_transport::copy(&*source, &*destination, &options, &progress).map_err(Error::from) {
@@ -48,6 +50,9 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         }
         other => other?,
     };
+    if let Some(signer) = signer {
+        signer.sign(global, &to, &copied.descriptor.digest, &to_access, retry)?;
+    }
     let digest = copied.descriptor.digest.to_string();
     if let Some(path) = &args.digestfile {
         std::fs::write(path, &digest).context(|| format!("write \"{}\"", path.display()))?;

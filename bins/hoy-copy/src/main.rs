@@ -21,6 +21,8 @@ mod manifest_digest;
 mod policy;
 mod serve;
 mod side;
+mod sign;
+mod signatures;
 mod signing_args;
 mod sync;
 mod sync_args;

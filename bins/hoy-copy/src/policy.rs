@@ -1,68 +1,119 @@
-//! Which images may be copied at all: containers-policy.json(5).
-//!
-//! Rules that ask for signatures are not met by any image, as signatures are not checked: what cannot be verified stays out.
+//! Which images may be copied at all: the trust policy, held against what is copied.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hoy_cli::{Context, Error, Result};
-use hoy_oci::Reference;
-use hoy_transport::ImageName;
-use serde::Deserialize;
+use hoy_oci::{Descriptor, Digest, Document as Parsed, Platform, Reference};
+use hoy_registry::Retry;
+use hoy_transport::{Document, ImageName, MultiArch, Repository, Source};
+use hoy_trust::{Policy, Requirement, Subject};
 
+use crate::access::Access;
 use crate::args::Global;
+use crate::endpoint;
+use crate::signatures::Found;
+use crate::signing_args::Signing;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Policy {
-    default: Vec<Requirement>,
-    #[serde(default)]
-    transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>>,
+/// Opens `from` for a copy, if the trust policy allows it.
+pub(crate) fn open(
+    global: &Global,
+    from: &ImageName,
+    access: &Access,
+    retry: Retry,
+    (multi_arch, signing): (&MultiArch, &Signing),
+) -> Result<Box<dyn Source>> {
+    let unsigned = || Error::msg("--require-signed: no rule of the trust policy wants the image signed");
+    let Some((path, policy)) = read(global)? else {
+        return if signing.require_signed { Err(unsigned()) } else { endpoint::source(global, from, access, retry) };
+    };
+    let refused = |reason: hoy_trust::Error| {
+        Error::msg(format!("{from} is refused by the trust policy \"{}\": {reason}", path.display()))
+            .with_hint("--insecure-policy copies all the same")
+    };
+    let (transport, scopes) = identities(from, &std::env::current_dir()?);
+    let rules = policy.requirements(transport, &scopes);
+    let wants_signature =
+        |rule: &Requirement| matches!(rule, Requirement::SignedBy { .. } | Requirement::SigstoreSigned { .. });
+    if signing.require_signed && !rules.iter().any(wants_signature) {
+        return Err(unsigned());
+    }
+    let found = Found { global, from, access, retry };
+    let name = if let ImageName::Docker(reference) = from { Some(reference) } else { None };
+    let judge = |digest: &Digest| Requirement::all_met(rules, Subject { name, digest }, &found);
+    if !rules.iter().any(wants_signature) {
+        // Nothing is read of what nobody may have.
+        judge(&Digest::of(b"")).map_err(refused)?;
+        return endpoint::source(global, from, access, retry);
+    }
+    let inner = endpoint::source(global, from, access, retry)?;
+    let root = inner.root()?;
+    let judged = judge(&root.descriptor.digest);
+    let judged = match chosen(&root, multi_arch, &endpoint::platform(global)) {
+        // A list's signature is one for all that it lists; else the image's own counts.
+        Some(image) if judged.is_err() => judge(&image.digest),
+        _ => judged,
+    };
+    judged.map_err(refused)?;
+    Ok(Box::new(Judged { inner, root }))
 }
 
-#[derive(Debug, Deserialize)]
-struct Requirement {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-/// Whether `from` may be read.
-pub(crate) fn check(global: &Global, from: &ImageName) -> Result<()> {
+/// The policy of whoever runs this, and its file; none where it is to be passed over, or there is none.
+fn read(global: &Global) -> Result<Option<(PathBuf, Policy)>> {
     if global.insecure_policy {
-        return Ok(());
+        return Ok(None);
     }
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let usual = [home.join(".config/containers/policy.json"), PathBuf::from("/etc/containers/policy.json")];
     let Some(path) = global.policy.clone().or_else(|| usual.into_iter().find(|path| path.exists())) else {
-        return Ok(());
+        return Ok(None);
     };
     let doing = || format!("read trust policy \"{}\"", path.display());
     let text = std::fs::read(&path).context(doing)?;
-    let policy: Policy = serde_json::from_slice(&text).context(doing)?;
-    let directory = std::env::current_dir()?;
-    policy.judge(from, &directory).map_err(|reason| {
-        Error::msg(format!("{from} is refused by the trust policy \"{}\": {reason}", path.display()))
-            .with_hint("--insecure-policy copies all the same")
-    })
+    let policy = Policy::parse(&text).context(doing)?;
+    Ok(Some((path, policy)))
 }
 
-impl Policy {
-    fn judge(&self, from: &ImageName, directory: &Path) -> std::result::Result<(), String> {
-        let (transport, identities) = identities(from, directory);
-        let scopes = self.transports.get(transport);
-        let scoped = identities.iter().find_map(|identity| scopes?.get(identity));
-        let requirements = scoped.or_else(|| scopes?.get("")).unwrap_or(&self.default);
-        if requirements.is_empty() {
-            return Err("a rule without a requirement means nothing".to_owned());
-        }
-        for requirement in requirements {
-            match requirement.kind.as_str() {
-                "insecureAcceptAnything" => {}
-                "reject" => return Err("it rejects such images".to_owned()),
-                kind => return Err(format!("it asks for \"{kind}\", and this version checks no signatures")),
-            }
-        }
-        Ok(())
+/// The image that is copied of an index.
+fn chosen(root: &Document, multi_arch: &MultiArch, platform: &Platform) -> Option<Descriptor> {
+    match (multi_arch, Parsed::parse(&root.descriptor.media_type, &root.bytes)) {
+        (MultiArch::System, Ok(Parsed::Index(index))) => index.select(platform).cloned(),
+        _ => None,
+    }
+}
+
+/// An image whose root was judged, and stays the one that was, whatever the name points to by now.
+struct Judged {
+    inner: Box<dyn Source>,
+    root: Document,
+}
+
+impl Source for Judged {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn root(&self) -> hoy_transport::Result<Document> {
+        Ok(self.root.clone())
+    }
+
+    fn manifest(&self, descriptor: &Descriptor) -> hoy_transport::Result<Vec<u8>> {
+        self.inner.manifest(descriptor)
+    }
+
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> hoy_transport::Result<Box<dyn std::io::Read + Send + '_>> {
+        self.inner.blob(descriptor, offset)
+    }
+
+    fn referrers(&self, subject: &Digest) -> hoy_transport::Result<Vec<Descriptor>> {
+        self.inner.referrers(subject)
+    }
+
+    fn repository(&self) -> Option<Repository> {
+        self.inner.repository()
+    }
+
+    fn is_synthetic(&self) -> bool {
+        self.inner.is_synthetic()
     }
 }
 
@@ -88,7 +139,8 @@ fn identities(from: &ImageName, directory: &Path) -> (&'static str, Vec<String>)
     }
 }
 
-fn docker_scopes(reference: &Reference) -> Vec<String> {
+/// An image at a registry, its repository, those above, the host, and wildcards for domains.
+pub(crate) fn docker_scopes(reference: &Reference) -> Vec<String> {
     let mut all = vec![reference.to_string()];
     let mut name = reference.name();
     loop {
@@ -112,32 +164,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_narrowest_scope_counts() {
-        let policy: Policy = serde_json::from_str(
-            r#"{"default":[{"type":"reject"}],"transports":{
-            "docker":{"r.x/team":[{"type":"insecureAcceptAnything"}],"r.x/team/bad:1":[{"type":"reject"}],
-                "r.x/signed":[{"type":"signedBy","keyPath":"/k"}],"*.y.z":[{"type":"insecureAcceptAnything"}],"r.x/none":[]},
-            "dir":{"":[{"type":"insecureAcceptAnything"}],"/a/b":[{"type":"sigstoreSigned"}]}}}"#,
-        )
-        .unwrap();
-        for (name, want) in [
-            ("docker://r.x/team/app:1", "ok"),
-            ("docker://r.x/team/bad:1", "it rejects such images"),
-            ("docker://r.x/team/bad:2", "ok"),
-            ("docker://r.x/teams:1", "it rejects such images"),
-            ("docker://r.x/signed:1", "it asks for \"signedBy\", and this version checks no signatures"),
-            ("docker://a.y.z:5000/app", "ok"),
-            ("docker://y.z/app", "it rejects such images"),
-            ("docker://r.x/none:1", "a rule without a requirement means nothing"),
-            ("dir:/c", "ok"),
-            ("dir:b/c", "it asks for \"sigstoreSigned\", and this version checks no signatures"),
-            ("oci:/c:x", "it rejects such images"),
+    fn scopes_of_names() {
+        for (name, transport, want) in [
+            ("docker://r.x:5000/a/b:1", "docker", "r.x:5000/a/b:1 r.x:5000/a/b r.x:5000/a r.x:5000 *.x"),
+            ("docker://a.y.z/b:1", "docker", "a.y.z/b:1 a.y.z/b a.y.z *.y.z *.z"),
+            ("dir:/c/d", "dir", "/c/d /c/d /c"),
+            ("oci:c:x", "oci", "/a/c:x /a/c /a"),
+            ("store:x", "containers-storage", "x"),
         ] {
-            let judged = policy.judge(&name.parse().unwrap(), Path::new("/a"));
-            assert_eq!(judged.err().as_deref().unwrap_or("ok"), want, "{name}");
-        }
-        for wrong in ["{}", "[]", r#"{"default":[{"type":"reject"}],"x":1}"#, r#"{"default":[{}]}"#] {
-            assert!(serde_json::from_str::<Policy>(wrong).is_err(), "{wrong}");
+            let (found, scopes) = identities(&name.parse().unwrap(), Path::new("/a"));
+            assert_eq!((found, scopes.join(" ").as_str()), (transport, want), "{name}");
         }
     }
 }

@@ -1,25 +1,34 @@
 //! The flags for signatures and encryption.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 /// skopeo's flags for signatures and encryption. Those that ask for what this version cannot do end the command.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Signing {
-    /// Leave signatures behind, as this program always does
+    /// Leave signatures behind, as is always done
     #[arg(long)]
     pub(crate) remove_signatures: bool,
-    #[arg(long, hide = true)]
-    sign_by: Option<String>,
+    /// Copy only what a rule of the trust policy wants signed, and is
+    #[arg(long)]
+    pub(crate) require_signed: bool,
+    /// Sign with the GnuPG key of this fingerprint
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) sign_by: Option<String>,
+    /// Sign with the sigstore private key in this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_by_sigstore_private_key: Option<PathBuf>,
+    /// The first line of this file unlocks the key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_passphrase_file: Option<PathBuf>,
+    /// Name to sign for (default: the destination's)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sign_identity: Option<String>,
     #[arg(long, hide = true)]
     sign_by_sigstore: Option<String>,
     #[arg(long, hide = true)]
-    sign_by_sigstore_private_key: Option<String>,
-    #[arg(long, hide = true)]
     sign_by_sq_fingerprint: Option<String>,
-    #[arg(long, hide = true)]
-    sign_passphrase_file: Option<String>,
-    #[arg(long, hide = true)]
-    sign_identity: Option<String>,
     #[arg(long, hide = true)]
     encryption_key: Vec<String>,
     #[arg(long, hide = true)]
@@ -32,16 +41,53 @@ impl Signing {
     /// The flag that asks for what cannot be done.
     pub(crate) fn unknown(&self) -> Option<&'static str> {
         let flags = [
-            ("--sign-by", self.sign_by.is_some()),
             ("--sign-by-sigstore", self.sign_by_sigstore.is_some()),
-            ("--sign-by-sigstore-private-key", self.sign_by_sigstore_private_key.is_some()),
             ("--sign-by-sq-fingerprint", self.sign_by_sq_fingerprint.is_some()),
-            ("--sign-passphrase-file", self.sign_passphrase_file.is_some()),
-            ("--sign-identity", self.sign_identity.is_some()),
             ("--encryption-key", !self.encryption_key.is_empty()),
             ("--encrypt-layer", !self.encrypt_layer.is_empty()),
             ("--decryption-key", !self.decryption_key.is_empty()),
         ];
         flags.into_iter().find(|(_, is_set)| *is_set).map(|(flag, _)| flag)
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StandaloneSignArgs {
+    /// The manifest's file
+    pub(crate) manifest: PathBuf,
+    /// The image's name, in full
+    pub(crate) reference: String,
+    /// Fingerprint of the GnuPG key
+    pub(crate) fingerprint: String,
+    /// File to write the signature into
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// The first line of this file unlocks the key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StandaloneVerifyArgs {
+    /// The manifest's file
+    pub(crate) manifest: PathBuf,
+    /// The image's name, in full
+    pub(crate) reference: String,
+    /// Fingerprints of GnuPG keys that may have signed, separated by commas; with --public-key-file also "any"
+    pub(crate) fingerprints: String,
+    /// The signature's file
+    pub(crate) signature: PathBuf,
+    /// Keys to check with (default: those of the user's keyring)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) public_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateKeyArgs {
+    /// The files will be PREFIX.key and PREFIX.pub
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) output_prefix: String,
+    /// The first line of this file will unlock the key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
 }

@@ -11,6 +11,8 @@ use hoy_transport::{CopyOptions, ImageName, MultiArch};
 use crate::access::Access;
 use crate::args::Global;
 use crate::copy::{Watcher, format};
+use crate::sign::Signer;
+use crate::signing_args::Signing;
 use crate::sync_args::{SyncArgs, SyncDestination, SyncSource};
 use crate::{endpoint, policy};
 
@@ -27,7 +29,7 @@ struct Step {
 /// Copies several images; the plan is made before the first is moved.
 pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
     if let Some(flag) = args.signing.unknown() {
-        return Err(Error::msg(format!("{flag}: this version neither signs nor encrypts nor decrypts images")));
+        return Err(Error::msg(format!("{flag}: this version cannot do that")));
     }
     let from = args.src_access.access(args.authfile.clone());
     let to = args.dest_access.access(args.authfile);
@@ -61,7 +63,7 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
     let mut digests = args.digestfile.map(|path| (String::new(), path));
     let (mut done, mut failed) = (0, Vec::new());
     for step in &plan {
-        match copy(global, step, (&from, &to), &options) {
+        match copy(global, step, (&from, &to), &options, &args.signing) {
             Ok(digest) => {
                 done += 1;
                 print_line(format!("{digest} {}", step.to))?;
@@ -87,14 +89,23 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
     }
 }
 
-fn copy(global: &Global, step: &Step, access: (&Access, &Access), options: &CopyOptions) -> Result<String> {
-    policy::check(global, &step.from)?;
+fn copy(
+    global: &Global,
+    step: &Step,
+    access: (&Access, &Access),
+    options: &CopyOptions,
+    signing: &Signing,
+) -> Result<String> {
+    let signer = Signer::new(global, signing, &step.to)?;
+    let source = policy::open(global, &step.from, access.0, options.retry, (&options.multi_arch, signing))?;
     if let ImageName::Dir(path) = &step.to {
         std::fs::create_dir_all(path).context(|| format!("create \"{}\"", path.display()))?;
     }
-    let source = endpoint::source(global, &step.from, access.0, options.retry)?;
     let destination = endpoint::destination(global, &step.to, access.1, options.retry, &[], false)?;
     let copied = hoy_transport::copy(&*source, &*destination, options, &Watcher(Progress::new(false)))?;
+    if let Some(signer) = signer {
+        signer.sign(global, &step.to, &copied.descriptor.digest, access.1, options.retry)?;
+    }
     Ok(copied.descriptor.digest.to_string())
 }
 

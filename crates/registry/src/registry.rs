@@ -126,6 +126,24 @@ impl Registry {
         registry
     }
 
+    /// The document at an address that is no registry's, of up to `limit` bytes, for anybody; none when there is none.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub fn fetch(address: &str, options: Options, limit: u64) -> Result<Option<Vec<u8>>> {
+        let get = || {
+            let uri: Uri = address.parse().map_err(|_| Error::Protocol("it is no address"))?;
+            let origin = Origin::of(&uri).ok_or(Error::Protocol("it is no http or https address"))?;
+            let registry = Self::new(&origin.host, Options { credentials: None, ..options });
+            let response = registry.http().send(&origin, Call::new(Method::GET, uri, &[]))?;
+            match response.status().as_u16() {
+                404 => Ok(None),
+                _ => registry.http().read_limited(response, limit, "document").map(Some),
+            }
+        };
+        get().doing(|| format!("read \"{address}\""))
+    }
+
     /// The name it was made with.
     pub fn host(&self) -> &str {
         &self.0.http.name

@@ -13,8 +13,8 @@ mod simple;
 
 pub use error::{Error, Result};
 pub use identity::SignedIdentity;
-pub use payload::{Kind, payload};
+pub use payload::{Claim, Kind, payload};
 pub use places::{Places, Signatures as SignaturePlaces};
 pub use policy::{Evidence, Policy, Requirement, Subject};
 pub use sigstore::{Attached, PrivateKey, PublicKey, generate_key};
-pub use simple::{check as check_simple, sign as sign_simple};
+pub use simple::{check as check_simple, export as export_simple_key, sign as sign_simple};

@@ -29,9 +29,11 @@ impl Kind {
 
 /// What a payload says.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Claim {
-    pub(crate) reference: String,
-    pub(crate) digest: Digest,
+pub struct Claim {
+    /// The image's name.
+    pub reference: String,
+    /// The digest of its manifest.
+    pub digest: Digest,
 }
 
 // Fields that are unknown or come twice are refused: one text must not say two things.
@@ -68,7 +70,10 @@ struct Identity {
 
 impl Claim {
     /// Reads a payload whose signature was right.
-    pub(crate) fn parse(bytes: &[u8], kind: Kind) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When it is not exactly of the form, or of the other kind.
+    pub fn parse(bytes: &[u8], kind: Kind) -> Result<Self> {
         let wrong = |reason: &dyn ToString| Error::form("read the signed text", reason.to_string());
         if bytes.len() > MAX_PAYLOAD_BYTES {
             return Err(wrong(&"it is too long"));

@@ -53,7 +53,7 @@ fn good_signature(status: &str) -> Option<String> {
             "GOODSIG" => good += 1,
             "VALIDSIG" => {
                 // The last word is the primary key's fingerprint.
-                let fingerprint = words.last()?.to_owned();
+                let fingerprint = words.next_back()?.to_owned();
                 if valid.replace(fingerprint).is_some() {
                     return None;
                 }
@@ -72,9 +72,7 @@ fn good_signature(status: &str) -> Option<String> {
 /// # Errors
 /// When gpg cannot.
 pub fn sign(text: &[u8], fingerprint: &str, passphrase: Option<&str>) -> Result<Vec<u8>> {
-    if fingerprint.is_empty() || !fingerprint.bytes().all(|c| c.is_ascii_hexdigit()) {
-        return Err(Error::refused(format!("\"{fingerprint}\" is no fingerprint of a key, which is hexadecimal")));
-    }
+    is_fingerprint(fingerprint)?;
     let dir = directory()?;
     let path = dir.path().join("text");
     write(&path, text)?;
@@ -91,6 +89,26 @@ pub fn sign(text: &[u8], fingerprint: &str, passphrase: Option<&str>) -> Result<
     let said = String::from_utf8_lossy(&output.stderr);
     let said: String = said.lines().last().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
     Err(Error::refused(format!("gpg does not sign with key {fingerprint}: {said}")))
+}
+
+/// The public key of this fingerprint from the user's keyring.
+///
+/// # Errors
+/// When gpg has none.
+pub fn export(fingerprint: &str) -> Result<Vec<u8>> {
+    is_fingerprint(fingerprint)?;
+    let output = run("gpg", Command::new("gpg").args(["--batch", "--no-tty", "--export", fingerprint]), &[])?;
+    if output.status.success() && !output.stdout.is_empty() {
+        return Ok(output.stdout);
+    }
+    Err(Error::refused(format!("gpg has no key {fingerprint}")))
+}
+
+fn is_fingerprint(text: &str) -> Result<()> {
+    if text.is_empty() || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return Err(Error::refused(format!("\"{text}\" is no fingerprint of a key, which is hexadecimal")));
+    }
+    Ok(())
 }
 
 /// A keyring as gpgv reads it: without armour.
