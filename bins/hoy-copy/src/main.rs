@@ -26,6 +26,7 @@ mod signatures;
 mod signing_args;
 mod sync;
 mod sync_args;
+mod sync_file;
 mod validate;
 mod words;
 

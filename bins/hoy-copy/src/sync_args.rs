@@ -12,6 +12,7 @@ use crate::signing_args::Signing;
 pub(crate) enum SyncSource {
     Docker,
     Dir,
+    Yaml,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -28,7 +29,7 @@ pub(crate) struct SyncArgs {
     /// What the destination is
     #[arg(short, long, value_enum)]
     pub(crate) dest: SyncDestination,
-    /// An image or a repository, or a directory
+    /// An image or a repository, a directory, or a file that lists images
     pub(crate) source: String,
     /// A registry with a path, or a directory
     pub(crate) destination: String,
