@@ -82,3 +82,37 @@ fn a_file_lists_what_is_wanted() {
         assert!(out.status != 0 && out.stderr.contains(want), "{wrong}: {} {}", out.status, out.stderr);
     }
 }
+
+#[test]
+fn what_the_source_lost_is_pruned() {
+    if !need(&["umoci", "busybox", "docker-registry"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    busybox_layout(&sandbox.path("work/layout"));
+    let registry = Registry::start();
+    let at = |name: &str| format!("{}/{name}", registry.address());
+    let put = |name: &str, label: &str| {
+        let to = format!("docker://{}", at(name));
+        let label = format!("a={label}");
+        let mutate = ["mutate", "--tls-verify=false", "--label", &label, "-t", &to];
+        sandbox.run("hoy-copy").args(mutate).arg("oci:layout:busybox:latest").ok();
+    };
+    put("src/app:1", "1");
+    put("src/app:2", "2");
+    put("dst/app:old", "old");
+    let sync = |more: &[&str]| {
+        let run = sandbox.run("hoy-copy").args(["sync", "-s", "docker", "-d", "docker", "--prune"]);
+        run.args(["--src-tls-verify=false", "--dest-tls-verify=false"]).args(more).args([at("src/app"), at("dst")])
+    };
+    let tags = || sandbox.ok("hoy-copy", &["list-tags", "--tls-verify=false", &format!("docker://{}", at("dst/app"))]);
+    let plan = sync(&["--dry-run"]).ok();
+    assert!(plan.lines().count() == 3 && plan.contains("(old)") && tags().contains("old"), "{plan}");
+    assert!(sync(&[]).ok().contains("deleted"));
+    assert!(!tags().contains("old") && tags().contains('1') && tags().contains('2'), "{}", tags());
+    // A tag that shares its image with one that stays cannot go alone.
+    put("dst/app:same", "1");
+    sync(&[]).fails(1, &["same", "the tag \"1\" has the same image"]);
+    assert!(tags().contains("same"));
+    sandbox.run("hoy-copy").args(["sync", "-s", "docker", "-d", "dir", "--prune", "x", "y"]).fails(2, &["--prune"]);
+}

@@ -15,7 +15,7 @@ use crate::sign::Signer;
 use crate::signing_args::Signing;
 use crate::sync_args::{SyncArgs, SyncDestination, SyncSource};
 use crate::sync_file::{Wanted, Which};
-use crate::{endpoint, policy, sync_file};
+use crate::{endpoint, policy, prune, sync_file};
 
 /// The exit code when some images were copied and others could not be.
 const PARTLY: u8 = 3;
@@ -39,6 +39,9 @@ struct Sources {
 pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
     if let Some(flag) = args.signing.unknown() {
         return Err(Error::msg(format!("{flag}: this version cannot do that")));
+    }
+    if args.prune && args.dest != SyncDestination::Docker {
+        return Err(Error::msg("--prune is for a destination that is a registry").with_code(2));
     }
     let from = args.src_access.access(args.authfile.clone());
     let to = args.dest_access.access(args.authfile);
@@ -64,6 +67,10 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
     }
     if args.dry_run {
         plan.iter().try_for_each(|step| print_line(format!("{} {}", step.from, step.to)))?;
+        if args.prune && failed.is_empty() {
+            let spare = prune::spare(global, plan.iter().map(|step| &step.to), &to, retry)?;
+            spare.iter().try_for_each(|spare| print_line(format!("delete {}", spare.name())))?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let options = CopyOptions {
@@ -94,6 +101,14 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
         }
     }
     match failed.len() {
+        // What could not be copied might be what a tag that seems spare is.
+        0 if args.prune => {
+            for spare in prune::spare(global, plan.iter().map(|step| &step.to), &to, retry)? {
+                spare.delete()?;
+                print_line(format!("deleted {}", spare.name()))?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         0 => Ok(ExitCode::SUCCESS),
         count => {
             let code = if done > 0 { PARTLY } else { 1 };

@@ -42,6 +42,9 @@ pub(crate) struct SyncArgs {
     /// Go on after an image that cannot be copied
     #[arg(long)]
     pub(crate) keep_going: bool,
+    /// Afterwards delete the tags that the repositories at the destination have and the source has not
+    #[arg(long)]
+    pub(crate) prune: bool,
     /// Keep the source's whole name at the destination
     #[arg(long)]
     pub(crate) scoped: bool,
