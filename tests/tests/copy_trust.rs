@@ -18,12 +18,12 @@ struct Place {
 
 impl Place {
     fn new() -> Option<Self> {
-        if !need(&["umoci", "busybox", "docker-registry", "skopeo", "gpg", "gpgv"]) {
+        if !need(&["umoci", "busybox", "docker-registry", "skopeo", "gpg", "gpgv", "openssl"]) {
             return None;
         }
-        let place = Self { sandbox: Sandbox::new(), registry: Registry::start(), fingerprint: String::new() };
+        let mut place = Self { sandbox: Sandbox::new(), registry: Registry::start(), fingerprint: String::new() };
         busybox_layout(&place.work("layout"));
-        let fingerprint = place.key("ann@example.org", &[]);
+        place.fingerprint = place.key("ann@example.org", &[]);
         let address = place.registry.address();
         place.write("registries.d/a.yaml", &format!(
             "docker:\n  {address}:\n    lookaside: file://{0}\n    lookaside-staging: file://{0}\n    sigstore: file://{0}\n    \
@@ -31,7 +31,7 @@ impl Place {
             place.work("sigs").display()
         ));
         place.write("passphrase", "s3cret\n");
-        Some(Self { fingerprint, ..place })
+        Some(place)
     }
 
     fn work(&self, name: &str) -> PathBuf {
@@ -86,6 +86,17 @@ impl Place {
         let run = self.sandbox.run(program).args(["--policy", "policy.json", "--registries.d", "registries.d", "copy"]);
         let to = format!("dir:{}", tempfile::tempdir_in(self.work("")).unwrap().keep().display());
         run.args(["-q", "--src-tls-verify=false", "--remove-signatures", from, &to])
+    }
+}
+
+impl Place {
+    /// OpenSSL finds the signature of `work/key.pub` right that is in this layer of an artifact at `ours`.
+    fn openssl_agrees(&self, layer: &Value) {
+        let blob = self.image(&format!("ours@{}", layer["digest"].as_str().unwrap()));
+        self.write("payload", &self.sandbox.ok("hoy-copy", &["blob", "--tls-verify=false", &blob]));
+        self.write("base64", layer["annotations"]["dev.cosignproject.cosign/signature"].as_str().unwrap());
+        self.sandbox.ok("openssl", &["base64", "-d", "-A", "-in", "base64", "-out", "raw"]);
+        self.sandbox.ok("openssl", &["dgst", "-sha256", "-verify", "key.pub", "-signature", "raw", "payload"]);
     }
 }
 
@@ -145,16 +156,22 @@ fn keys_that_have_expired_sign_nothing() {
     let Some(place) = Place::new() else { return };
     let then = ["--faked-system-time", "20200101T000000"];
     let old = place.key("old@example.org", &then);
-    let manifest = place.work("manifest");
-    std::fs::write(&manifest, "{}").unwrap();
-    let digest = place.sandbox.ok("hoy-copy", &["manifest-digest", "manifest"]);
+    place.sandbox.ok("hoy-copy", &["-q", SOURCE, "dir:d"]);
+    let digest = place.sandbox.ok("hoy-copy", &["manifest-digest", "d/manifest.json"]);
     let text = json!({"critical": {"type": "atomic container signature", "image": {"docker-manifest-digest": digest},
         "identity": {"docker-reference": "r.x/a:1"}}, "optional": {}});
     place.write("text", &text.to_string());
     let sign = place.sandbox.run("gpg").args(["--batch", "--local-user", &old]).args(then);
     sign.args(["--output", "signature", "--sign", "text"]).ok();
-    let verify =
-        ["standalone-verify", "--public-key-file", "old@example.org.asc", "manifest", "r.x/a:1", "any", "signature"];
+    let verify = [
+        "standalone-verify",
+        "--public-key-file",
+        "old@example.org.asc",
+        "d/manifest.json",
+        "r.x/a:1",
+        "any",
+        "signature",
+    ];
     place.sandbox.run("hoy-copy").args(verify).fails(1, &["not a good one"]);
 }
 
@@ -183,7 +200,7 @@ fn files_are_signed_and_verified() {
 }
 
 #[test]
-fn sigstore_signatures_both_ways() {
+fn sigstore_signatures() {
     let Some(place) = Place::new() else { return };
     for prefix in ["key", "other"] {
         let generate = ["generate-sigstore-key", "--output-prefix", prefix, "--passphrase-file", "passphrase"];
@@ -193,18 +210,16 @@ fn sigstore_signatures_both_ways() {
     let sign = ["--sign-by-sigstore-private-key", "key.key", "--sign-passphrase-file", "passphrase"];
     place.policy(&place.sigstore("key.pub"));
     let mut digest = String::new();
-    for (signs, name) in [("skopeo", "theirs:1"), ("hoy-copy", "ours:1"), ("hoy-copy", "ours:2")] {
-        let said = place.push(signs, name, &sign);
-        digest = if signs == "hoy-copy" { said } else { digest };
-        for checks in ["hoy-copy", "skopeo"] {
-            place.pull(checks, &place.image(name)).ok();
-        }
+    for name in ["ours:1", "ours:2"] {
+        digest = place.push("hoy-copy", name, &sign);
+        place.pull("hoy-copy", &place.image(name)).ok();
     }
     // Both names have their signature at the one image.
     let attached = place.image(&format!("ours:{}.sig", digest.replace(':', "-")));
     let manifest = place.sandbox.ok("hoy-copy", &["manifest", "--tls-verify=false", &attached]);
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
     assert_eq!(manifest["layers"].as_array().unwrap().len(), 2);
+    place.openssl_agrees(&manifest["layers"][0]);
     place.policy(&place.sigstore("other.pub"));
     place.pull("hoy-copy", &place.image("ours:1")).fails(1, &["not a good one by a trusted key"]);
     place.policy(&place.sigstore("key.pub"));
@@ -218,6 +233,35 @@ fn sigstore_signatures_both_ways() {
     // Without the attachments named, there are none.
     place.write("registries.d/a.yaml", "docker: {}");
     place.pull("hoy-copy", &place.image("ours:1")).fails(1, &["has none"]);
+}
+
+#[test]
+fn keys_and_signatures_of_openssl() {
+    let Some(place) = Place::new() else { return };
+    place.sandbox.ok("hoy-copy", &["-q", SOURCE, "dir:d"]);
+    let digest = place.sandbox.ok("hoy-copy", &["digest", "dir:d"]);
+    let text = json!({"critical": {"type": "cosign container image signature", "image": {"docker-manifest-digest": digest},
+        "identity": {"docker-reference": "r.x/a:1"}}, "optional": null});
+    place.write("payload", &text.to_string());
+    let openssl = |line: &str| place.sandbox.run("openssl").args(line.split(' ')).ok();
+    for kind in ["EC -pkeyopt ec_paramgen_curve:P-256", "EC -pkeyopt ec_paramgen_curve:P-384", "RSA", "ED25519"] {
+        openssl(&format!("genpkey -algorithm {kind} -out private"));
+        openssl("pkey -in private -pubout -out public");
+        match kind {
+            "ED25519" => openssl("pkeyutl -sign -inkey private -rawin -in payload -out raw"),
+            _ => openssl("dgst -sha256 -sign private -out raw payload"),
+        };
+        let signature = openssl("base64 -A -in raw");
+        let document = json!({"mimeType": "application/vnd.dev.cosign.simplesigning.v1+json",
+            "payload": openssl("base64 -A -in payload"), "annotations": {"dev.cosignproject.cosign/signature": signature}});
+        place.write("d/signature-1", &format!("\0sigstore-json\n{document}"));
+        let mut rule = place.sigstore("public");
+        rule["signedIdentity"] = json!({"type": "exactRepository", "dockerRepository": "r.x/a"});
+        place.policy(&rule);
+        place.pull("hoy-copy", "dir:d").ok();
+        place.write("d/signature-1", &format!("\0sigstore-json\n{}", document.to_string().replace("ey", "ez")));
+        place.pull("hoy-copy", "dir:d").fails(1, &["refused by the trust policy"]);
+    }
 }
 
 #[test]

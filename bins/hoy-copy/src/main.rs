@@ -19,6 +19,7 @@ mod look;
 mod look_args;
 mod manifest_digest;
 mod policy;
+mod prune;
 mod serve;
 mod side;
 mod sign;
@@ -26,6 +27,7 @@ mod signatures;
 mod signing_args;
 mod sync;
 mod sync_args;
+mod sync_file;
 mod validate;
 mod words;
 

@@ -14,16 +14,25 @@ use crate::copy::{Watcher, format};
 use crate::sign::Signer;
 use crate::signing_args::Signing;
 use crate::sync_args::{SyncArgs, SyncDestination, SyncSource};
-use crate::{endpoint, policy};
+use crate::sync_file::{Wanted, Which};
+use crate::{endpoint, policy, prune, sync_file};
 
 /// The exit code when some images were copied and others could not be.
 const PARTLY: u8 = 3;
 
 /// One image to be copied.
-#[derive(Debug, PartialEq)]
 struct Step {
     from: ImageName,
     to: ImageName,
+    /// How the source is reached.
+    access: Access,
+}
+
+/// What there is to copy: images, what each is called, and how its place is reached; and what could not be found out.
+#[derive(Default)]
+struct Sources {
+    images: Vec<(ImageName, String, Access)>,
+    failed: Vec<String>,
 }
 
 /// Copies several images; the plan is made before the first is moved.
@@ -31,25 +40,37 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
     if let Some(flag) = args.signing.unknown() {
         return Err(Error::msg(format!("{flag}: this version cannot do that")));
     }
+    if args.prune && args.dest != SyncDestination::Docker {
+        return Err(Error::msg("--prune is for a destination that is a registry").with_code(2));
+    }
     let from = args.src_access.access(args.authfile.clone());
     let to = args.dest_access.access(args.authfile);
     let retry = args.retry.into();
-    let sources = match args.src {
-        SyncSource::Docker => at_registry(global, &args.source, &from, retry)?,
-        SyncSource::Dir => in_directory(Path::new(&args.source))?,
+    let with = |images: Vec<(ImageName, String)>| {
+        let images = images.into_iter().map(|(image, name)| (image, name, from.clone())).collect();
+        Sources { images, failed: Vec::new() }
+    };
+    let Sources { images, mut failed } = match args.src {
+        SyncSource::Docker => with(at_registry(global, &args.source, &from, retry)?),
+        SyncSource::Dir => with(in_directory(Path::new(&args.source))?),
+        SyncSource::Yaml => in_file(global, Path::new(&args.source), &from, retry, args.keep_going)?,
     };
     let mut plan = Vec::new();
-    for (from, name) in sources {
+    for (from, name, access) in images {
         let name = if args.scoped { name.as_str() } else { name.rsplit('/').next().unwrap_or(&name) };
         let place = format!("{}/{name}{}", args.destination.trim_end_matches('/'), args.append_suffix);
         let to = match args.dest {
             SyncDestination::Docker => ImageName::Docker(Reference::parse(&place)?.or_latest()),
             SyncDestination::Dir => ImageName::Dir(PathBuf::from(place)),
         };
-        plan.push(Step { from, to });
+        plan.push(Step { from, to, access });
     }
     if args.dry_run {
         plan.iter().try_for_each(|step| print_line(format!("{} {}", step.from, step.to)))?;
+        if args.prune && failed.is_empty() {
+            let spare = prune::spare(global, plan.iter().map(|step| &step.to), &to, retry)?;
+            spare.iter().try_for_each(|spare| print_line(format!("delete {}", spare.name())))?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let options = CopyOptions {
@@ -61,9 +82,9 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
         ..CopyOptions::default()
     };
     let mut digests = args.digestfile.map(|path| (String::new(), path));
-    let (mut done, mut failed) = (0, Vec::new());
+    let mut done = 0;
     for step in &plan {
-        match copy(global, step, (&from, &to), &options, &args.signing) {
+        match copy(global, step, &to, &options, &args.signing) {
             Ok(digest) => {
                 done += 1;
                 print_line(format!("{digest} {}", step.to))?;
@@ -73,38 +94,39 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
                 }
             }
             Err(error) if args.keep_going => {
-                // Standard error may be closed, and then there is nobody to tell.
-                writeln!(std::io::stderr(), "hoy-copy: {}: {error}", step.from).unwrap_or_default();
+                tell(&step.from.to_string(), &error);
                 failed.push(step.from.to_string());
             }
             Err(error) => return Err(error),
         }
     }
     match failed.len() {
+        // What could not be copied might be what a tag that seems spare is.
+        0 if args.prune => {
+            for spare in prune::spare(global, plan.iter().map(|step| &step.to), &to, retry)? {
+                spare.delete()?;
+                print_line(format!("deleted {}", spare.name()))?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         0 => Ok(ExitCode::SUCCESS),
         count => {
             let code = if done > 0 { PARTLY } else { 1 };
-            Err(Error::msg(format!("{count} of {} images were not copied", plan.len())).with_code(code))
+            Err(Error::msg(format!("{count} of {} images were not copied", done + count)).with_code(code))
         }
     }
 }
 
-fn copy(
-    global: &Global,
-    step: &Step,
-    access: (&Access, &Access),
-    options: &CopyOptions,
-    signing: &Signing,
-) -> Result<String> {
+fn copy(global: &Global, step: &Step, to: &Access, options: &CopyOptions, signing: &Signing) -> Result<String> {
     let signer = Signer::new(global, signing, &step.to)?;
-    let source = policy::open(global, &step.from, access.0, options.retry, (&options.multi_arch, signing))?;
+    let source = policy::open(global, &step.from, &step.access, options.retry, (&options.multi_arch, signing))?;
     if let ImageName::Dir(path) = &step.to {
         std::fs::create_dir_all(path).context(|| format!("create \"{}\"", path.display()))?;
     }
-    let destination = endpoint::destination(global, &step.to, access.1, options.retry, &[], false)?;
+    let destination = endpoint::destination(global, &step.to, to, options.retry, &[], false)?;
     let copied = hoy_transport::copy(&*source, &*destination, options, &Watcher(Progress::new(false)))?;
     if let Some(signer) = signer {
-        signer.sign(global, &step.to, &copied.descriptor.digest, access.1, options.retry)?;
+        signer.sign(global, &step.to, &copied.descriptor.digest, to, options.retry)?;
     }
     Ok(copied.descriptor.digest.to_string())
 }
@@ -129,6 +151,50 @@ fn at_registry(
         return Err(Error::msg(format!("\"{reference}\" has no tags")));
     }
     tags.iter().map(|tag| Ok(named(reference.with_tag(tag)?))).collect()
+}
+
+/// Standard error may be closed, and then there is nobody to tell.
+fn tell(what: &str, error: &Error) {
+    writeln!(std::io::stderr(), "hoy-copy: {what}: {error}").unwrap_or_default();
+}
+
+/// What a file lists. A repository whose tags cannot be read counts as one image that cannot be copied.
+fn in_file(
+    global: &Global,
+    path: &Path,
+    access: &Access,
+    retry: hoy_registry::Retry,
+    keep_going: bool,
+) -> Result<Sources> {
+    let mut found = Sources::default();
+    for wanted in sync_file::read(path, access)? {
+        match in_repository(global, &wanted, retry) {
+            Ok(images) => found.images.extend(images.into_iter().map(|(i, name)| (i, name, wanted.access.clone()))),
+            Err(error) if keep_going => {
+                tell(&wanted.repository, &error);
+                found.failed.push(wanted.repository);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The images of a repository that a file wants.
+fn in_repository(global: &Global, wanted: &Wanted, retry: hoy_registry::Retry) -> Result<Vec<(ImageName, String)>> {
+    let one = |tag: &String| {
+        let separator = if tag.contains(':') { '@' } else { ':' };
+        let name = format!("{}{separator}{tag}", wanted.repository);
+        let reference = Reference::parse(&name).map_err(|e| Error::from(e).with_code(2))?;
+        let name = reference.to_string();
+        Ok((ImageName::Docker(reference), name))
+    };
+    if let Which::These(tags) = &wanted.which {
+        return tags.iter().map(one).collect();
+    }
+    let reference = Reference::parse(&wanted.repository).map_err(|e| Error::from(e).with_code(2))?;
+    let tags = wanted.access.registry(global, &reference, retry)?.tags(reference.repository())?;
+    tags.iter().filter(|tag| wanted.which.has(tag)).map(one).collect()
 }
 
 /// All images below a directory, and the path of each from there.

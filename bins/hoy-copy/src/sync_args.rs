@@ -12,6 +12,7 @@ use crate::signing_args::Signing;
 pub(crate) enum SyncSource {
     Docker,
     Dir,
+    Yaml,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -28,7 +29,7 @@ pub(crate) struct SyncArgs {
     /// What the destination is
     #[arg(short, long, value_enum)]
     pub(crate) dest: SyncDestination,
-    /// An image or a repository, or a directory
+    /// An image or a repository, a directory, or a file that lists images
     pub(crate) source: String,
     /// A registry with a path, or a directory
     pub(crate) destination: String,
@@ -41,6 +42,9 @@ pub(crate) struct SyncArgs {
     /// Go on after an image that cannot be copied
     #[arg(long)]
     pub(crate) keep_going: bool,
+    /// Afterwards delete the tags that the repositories at the destination have and the source has not
+    #[arg(long)]
+    pub(crate) prune: bool,
     /// Keep the source's whole name at the destination
     #[arg(long)]
     pub(crate) scoped: bool,
