@@ -177,6 +177,8 @@ fn the_cache_knows_what_matters() {
     Run::new("touch").args(["-d", "2001-01-01", "a", "sub/b"]).dir(&dir).ok();
     assert_eq!(steps(&[]), 0, "times do not count");
     assert_eq!(steps(&["--build-arg", "UNDECLARED=1", "--label", "x=y"]), 0);
+    let misspelt = build(&sandbox, &["--build-arg", "UESD=1", "."]);
+    assert!(misspelt.stderr.contains("--build-arg UESD: there is no ARG"), "{}", misspelt.stderr);
     assert_eq!(steps(&["--build-arg", "OTHER=2"]), 1, "RUN sees every ARG that is declared before it");
     write("a", "two");
     let explained = build(&sandbox, &["--explain", "."]);
