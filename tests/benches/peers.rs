@@ -152,6 +152,35 @@ fn lists<'a>(ours: &'a Sandbox, theirs: &'a Sandbox, peer_store: &'a str) -> Vec
     ]
 }
 
+/// A Containerfile of ten steps: everything known, nothing known, and a single RUN of a command that does nothing.
+fn builds<'a>(ours: &'a Sandbox, theirs: &'a Sandbox, base: &'a str, peer_store: &'a str) -> Vec<Row<'a>> {
+    let steps = "COPY a /a\nRUN true\nENV A=b\nCOPY b /dir/b\nRUN echo x > /x\nLABEL l=m\nWORKDIR /w\nCOPY a b /both/\nCMD [\"/a\"]\n";
+    let run = "RUN true\n";
+    for (sandbox, base) in [(ours, "debian:12"), (theirs, base)] {
+        let work = sandbox.path("work");
+        for (name, text) in
+            [("a", "a".to_owned()), ("b", "b".to_owned()), ("ten", steps.to_owned()), ("one", run.to_owned())]
+        {
+            let is_file = matches!(name, "ten" | "one");
+            let text = if is_file { format!("FROM {base}\n{text}") } else { text };
+            fs::write(work.join(name), text).expect("write a Containerfile");
+        }
+    }
+    let row = move |work, options: &'static str| Row {
+        work,
+        peer: "buildah",
+        ours: Box::new(move || timed(ours, &format!("hoy-build build -q {options} ."))),
+        theirs: Box::new(move || {
+            timed(theirs, &format!("buildah {peer_store} bud -q --layers --isolation chroot {options} ."))
+        }),
+    };
+    vec![
+        row("build of ten steps, all cached", "-t built -f ten"),
+        row("the same, nothing cached", "--no-cache -t built -f ten"),
+        row("build of one RUN of true, not cached", "--no-cache -t built -f one"),
+    ]
+}
+
 fn heading() {
     let version = |name: &str| Run::new(name).arg("--version").ok().lines().next().unwrap_or_default().to_owned();
     let kernel = Run::new("uname").arg("-r").ok();
@@ -260,6 +289,9 @@ fn main() {
     ];
     heading();
     for row in &rows {
+        bench(row, ROUNDS, &fresh.path("work"));
+    }
+    for row in &builds(&ours, &theirs, plain_name, &peer_store) {
         bench(row, ROUNDS, &fresh.path("work"));
     }
     let files = fresh.path("many");

@@ -177,6 +177,8 @@ fn the_cache_knows_what_matters() {
     Run::new("touch").args(["-d", "2001-01-01", "a", "sub/b"]).dir(&dir).ok();
     assert_eq!(steps(&[]), 0, "times do not count");
     assert_eq!(steps(&["--build-arg", "UNDECLARED=1", "--label", "x=y"]), 0);
+    let misspelt = build(&sandbox, &["--build-arg", "UESD=1", "."]);
+    assert!(misspelt.stderr.contains("--build-arg UESD: there is no ARG"), "{}", misspelt.stderr);
     assert_eq!(steps(&["--build-arg", "OTHER=2"]), 1, "RUN sees every ARG that is declared before it");
     write("a", "two");
     let explained = build(&sandbox, &["--explain", "."]);
@@ -213,7 +215,7 @@ fn layers_become_one() {
         let tree = sandbox.path(name);
         sandbox.run("hoy-storage").arg("unpack").arg(name).arg(&tree).ok();
         assert!(!tree.join("etc/group").exists() && !tree.join("d/x").exists(), "{name}");
-        trees.push(hoy_tests::listing(&tree, |program| Run::new(program)));
+        trees.push(hoy_tests::listing(&tree, Run::new));
     }
     assert_eq!(trees[0], trees[1]);
     assert_eq!(trees[0], trees[2]);
@@ -228,8 +230,21 @@ fn shell_and_containerfile_are_equal() {
     fs::write(dir.join("app/bin/run"), "#!/bin/sh\n").unwrap();
     let container = sandbox.ok("hoy-build", &["from", "scratch"]);
     sandbox.ok("hoy-build", &["copy", "-q", &container, "app", "/"]);
-    sandbox
-        .ok("hoy-build", &["config", "--entrypoint", r#"["/bin/run"]"#, "--env", "A=b", "--label", "l=m", &container]);
+    sandbox.ok(
+        "hoy-build",
+        &[
+            "config",
+            "--entrypoint",
+            r#"["/bin/run"]"#,
+            "--env",
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "--env",
+            "A=b",
+            "--label",
+            "l=m",
+            &container,
+        ],
+    );
     sandbox.ok("hoy-build", &["commit", "-q", "--omit-history", &container, "shell"]);
     fs::write(dir.join("Containerfile"), "FROM scratch\nCOPY app /\nENTRYPOINT [\"/bin/run\"]\nENV A=b\nLABEL l=m\n")
         .unwrap();
@@ -322,4 +337,46 @@ fn a_build_that_is_ended_leaves_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(125));
     let left = fs::read_dir(sandbox.path("root/containers")).unwrap().flatten();
     assert_eq!(left.filter(|entry| entry.file_name().len() == 64).count(), 0);
+}
+
+#[test]
+fn what_killed_builds_leave_is_pruned() {
+    for user in [User::Root, User::Sub] {
+        let Some(sandbox) = busybox_store(user) else { return };
+        let text = "FROM busybox\nRUN echo x > /x\nRUN touch /begun; exec sleep 101\n";
+        fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+        let mut child = sandbox.run("hoy-build").args(["build", "."]).spawn();
+        let start = Instant::now();
+        let sleeper = || Command::new("pgrep").args(["-f", "^sleep 101$"]).output().unwrap().stdout;
+        while sleeper().is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(60), "the command does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let sleeper = String::from_utf8(sleeper()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What the build ran goes on without it.
+        for pid in sleeper.lines().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap_or_default();
+        }
+        let start = Instant::now();
+        loop {
+            sandbox.ok("hoy-build", &["prune"]);
+            let mut left: Vec<_> = fs::read_dir(sandbox.path("root/containers")).unwrap().flatten().collect();
+            left.retain(|entry| entry.file_name().len() == 64);
+            let build = fs::read_dir(sandbox.path("root/build")).unwrap().flatten();
+            left.extend(build.filter(|entry| entry.file_name().to_string_lossy().starts_with(".tmp")));
+            if left.is_empty() {
+                break;
+            }
+            // The runtime may still be on its way out.
+            assert!(start.elapsed() < Duration::from_secs(20), "{user:?}: {left:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        fs::write(sandbox.path("work/Containerfile"), "FROM busybox\nRUN echo x > /x\n").unwrap();
+        build(&sandbox, &["-t", "a", "."]);
+        sandbox.ok("hoy-build", &["prune", "--all"]);
+        assert_eq!(fs::read_dir(sandbox.path("root/build/cache")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(sandbox.path("root/blobs/sha256")).unwrap().count(), 0, "{user:?}");
+    }
 }

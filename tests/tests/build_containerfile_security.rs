@@ -87,6 +87,9 @@ fn secrets_stay_secret() {
             &["\"other\"", "--secret"],
         );
         assert_eq!(leaks(&sandbox.path("root")), Vec::<String>::new(), "{user:?}");
+        let left = fs::read_dir(sandbox.path("root/build")).unwrap().flatten().map(|entry| entry.file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with(".tmp")).collect();
+        assert!(left.is_empty(), "{user:?}: {left:?}");
         // A value of an ARG is in no history.
         let arg = format!("PASSWORD={SECRET}");
         builds(

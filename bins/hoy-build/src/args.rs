@@ -69,6 +69,8 @@ pub(crate) enum Action {
     Rmi(Rest),
     /// Fetch an image and print its id
     Pull(PullArgs),
+    /// Remove what builds left, images without a name, and what nothing needs
+    Prune(PruneArgs),
     /// Send an image to a registry or elsewhere
     Push(PushArgs),
     /// Give an image further names
@@ -141,6 +143,13 @@ pub(crate) struct SomeArgs {
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) containers: Vec<String>,
     /// All working containers
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Also the cache of builds, and all images that no container was made from
     #[arg(short, long)]
     pub(crate) all: bool,
 }

@@ -1,4 +1,4 @@
-//! `images`: what `hoy-storage images` knows, in buildah's shapes.
+//! `images` and `prune`: what `hoy-storage` knows of them, in buildah's shapes.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,11 +6,12 @@ use std::str::FromStr;
 use std::time::SystemTime;
 
 use clap::Args;
-use hoy_cli::{Error, Result, Stdout, human, table};
+use hoy_cli::{Context as _, Error, Result, Stdout, human, print_line, table};
 use hoy_oci::Timestamp;
 use serde_json::{Value, json};
 
-use crate::context::Context;
+use crate::args::PruneArgs;
+use crate::context::{Context, warn};
 
 #[derive(Debug, Args)]
 pub(crate) struct ImagesArgs {
@@ -165,4 +166,22 @@ fn rows(image: &Value, args: &ImagesArgs, now: i64) -> Vec<Value> {
         })
     };
     names.into_iter().map(row).collect()
+}
+
+pub(crate) fn prune(context: &Context, args: &PruneArgs) -> Result<ExitCode> {
+    // What a build's commands wrote may belong to any of the user's ids.
+    context.enter()?;
+    hoy_build::prune_builds(&context.store()?, &context.tools, args.all).context(|| "prune what builds left")?;
+    let images: Vec<Value> = serde_json::from_str(&context.tools.storage(["images", "--format", "json"])?)?;
+    for image in images.iter().filter(|image| image.get("Dangling").and_then(Value::as_bool) == Some(true)) {
+        // One that a container was made from stays.
+        match context.tools.storage(["rmi", text(image, "Id")]) {
+            Ok(_) => print_line(text(image, "Id"))?,
+            Err(error) => warn(&error.to_string()),
+        }
+    }
+    let mut command = vec!["prune", "--force"];
+    command.extend(args.all.then_some("--all"));
+    context.tools.storage(command)?;
+    Ok(ExitCode::SUCCESS)
 }

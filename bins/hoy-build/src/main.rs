@@ -38,6 +38,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Action::Run(args) => content::run(&context, *args),
         Action::Commit(args) => image::commit(&context, args),
         Action::Pull(args) => image::pull(&context, args),
+        Action::Prune(args) => images::prune(&context, &args),
         Action::Push(args) => image::push(&context, args),
         Action::Containers(args) => show::containers(&context, &args),
         Action::Inspect(args) => show::inspect(&context, &args),

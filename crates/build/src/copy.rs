@@ -118,7 +118,7 @@ fn owner(root: BorrowedFd<'_>, options: &CopyOptions) -> Result<Owner> {
         None if options.keep_owner => None,
         None => Some((0, 0)),
     };
-    Ok(Owner { ids, mode: options.chmod.as_deref().map(Chmod::parse).transpose()? })
+    Ok(Owner { ids, is_weak: options.chown.is_none(), mode: options.chmod.as_deref().map(Chmod::parse).transpose()? })
 }
 
 /// The ids that `--chown` means.

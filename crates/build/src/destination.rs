@@ -20,14 +20,16 @@ use crate::{Error, Result};
 pub(crate) struct Owner {
     /// Owner and group; none keeps them.
     pub(crate) ids: Option<(u32, u32)>,
+    /// Entries that have owners of their own keep them: nobody asked for these.
+    pub(crate) is_weak: bool,
     /// Permissions; none keeps them.
     pub(crate) mode: Option<Chmod>,
 }
 
 impl Owner {
     /// Makes an entry this owner's.
-    pub(crate) fn give(&self, entry: &mut Entry) {
-        if let Some((uid, gid)) = self.ids {
+    pub(crate) fn give(&self, entry: &mut Entry, has_owner: bool) {
+        if let Some((uid, gid)) = self.ids.filter(|_| !(has_owner && self.is_weak)) {
             (entry.uid, entry.gid) = (uid, gid);
         }
         if let (Some(mode), true) = (&self.mode, entry.kind != Kind::Symlink) {
@@ -40,6 +42,9 @@ impl Owner {
 pub(crate) trait Receiver {
     /// Takes one entry, and of a regular file its bytes.
     fn add(&mut self, entry: Entry, data: &mut dyn Read) -> Result<()>;
+
+    /// Whether the entries that follow have owners of their own, as those of an archive have.
+    fn have_owners(&mut self, _: bool) {}
 }
 
 /// What stands at a path of the destination, links followed inside the root.
@@ -70,6 +75,7 @@ pub(crate) struct Destination<'a, W: Write> {
     root: BorrowedFd<'a>,
     archive: TarWriter<W>,
     owner: Owner,
+    has_owners: bool,
     /// For directories that have to be made on the way.
     made_at: Time,
     known: BTreeSet<Vec<u8>>,
@@ -79,7 +85,15 @@ pub(crate) struct Destination<'a, W: Write> {
 
 impl<'a, W: Write> Destination<'a, W> {
     pub(crate) fn new(root: BorrowedFd<'a>, output: W, owner: Owner, made_at: Time) -> Self {
-        Self { root, archive: TarWriter::new(output), owner, made_at, known: BTreeSet::new(), content: Hasher::new() }
+        Self {
+            root,
+            archive: TarWriter::new(output),
+            owner,
+            has_owners: false,
+            made_at,
+            known: BTreeSet::new(),
+            content: Hasher::new(),
+        }
     }
 
     /// Makes the directory `path` and those above it where they are missing: mode 755, the copy's owner or root.
@@ -115,6 +129,10 @@ impl<'a, W: Write> Destination<'a, W> {
 }
 
 impl<W: Write> Receiver for Destination<'_, W> {
+    fn have_owners(&mut self, has_owners: bool) {
+        self.has_owners = has_owners;
+    }
+
     /// A directory that is there already stays as it is, also one behind a link.
     fn add(&mut self, mut entry: Entry, data: &mut dyn Read) -> Result<()> {
         let shown = || format!("/{}", String::from_utf8_lossy(&entry.path));
@@ -123,7 +141,7 @@ impl<W: Write> Receiver for Destination<'_, W> {
         if !is_directory && present(self.root, &entry.path, false)? == Present::Directory {
             return Err(Error::Refused(format!("\"{}\" is a directory: a file cannot replace it", shown())));
         }
-        self.owner.give(&mut entry);
+        self.owner.give(&mut entry, self.has_owners);
         self.content.update(&described(&entry));
         if let Some(parent) = entry.path.iter().rposition(|&c| c == b'/').and_then(|at| entry.path.get(..at)) {
             self.directories(parent)?;

@@ -31,7 +31,7 @@ pub use clamp::Clamp;
 pub use commit::{CommitOptions, Committed, commit};
 pub use containerfile::{
     BuildOptions, Built, Context, NamedContext, PREDEFINED, Report, Secret, Squash, build, is_socket, needs_mounts,
-    plan,
+    plan, prune_builds,
 };
 pub use copy::{CopyOptions, copy};
 pub use document::Format;

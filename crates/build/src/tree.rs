@@ -194,6 +194,7 @@ pub(crate) fn archive(source: &Source, target: &[u8], to: &mut impl Receiver) ->
         return Ok(false);
     }
     let mut archive = Archive::new(BufReader::new(start.as_slice().chain(input)));
+    to.have_owners(true);
     while let Some(mut entry) = archive.next_entry()? {
         let inner = entry.path.split(|&c| c == b'/').filter(|part| !matches!(*part, b"" | b"."));
         entry.path = inner.fold(target.to_vec(), |path, part| join(&path, part));
@@ -214,6 +215,7 @@ pub(crate) fn archive(source: &Source, target: &[u8], to: &mut impl Receiver) ->
             }
         }
     }
+    to.have_owners(false);
     Ok(true)
 }
 

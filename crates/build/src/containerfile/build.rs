@@ -11,7 +11,7 @@ use crate::commit::enter;
 use crate::containerfile::builder::{BuildOptions, Builder, Squash};
 use crate::containerfile::merge::merge;
 use crate::containerfile::report::Report;
-use crate::containerfile::run::leak;
+use crate::containerfile::run::{PREDEFINED, leak};
 use crate::containerfile::state::State;
 use crate::containerfile::step::stage;
 use crate::document::Format;
@@ -85,6 +85,7 @@ pub fn build(
 ) -> Result<Built> {
     let lease = store.lease()?;
     let builder = Builder::new(store, tools, options, report, document, plan)?;
+    warn_of_unused(&builder);
     let mut state = stages(&builder)?;
     finish(&builder, &mut state)?;
     let layout = store.layout();
@@ -99,6 +100,26 @@ pub fn build(
     drop(lease);
     removed?;
     Ok(Built { id, manifest })
+}
+
+/// An argument that no ARG takes was probably misspelt.
+fn warn_of_unused(builder: &Builder<'_>) {
+    let declared: BTreeSet<&str> = builder
+        .document
+        .instructions
+        .iter()
+        .flat_map(|instruction| {
+            let args = match &instruction.kind {
+                Kind::Arg(args) => args.as_slice(),
+                _ => &[],
+            };
+            args.iter().map(|(name, _)| name.text.as_str())
+        })
+        .collect();
+    let known = |name: &str| declared.contains(name) || PREDEFINED.contains(&name) || name == "SOURCE_DATE_EPOCH";
+    for name in builder.options.args.keys().filter(|name| !known(name)) {
+        builder.report.warn(&format!("warning: --build-arg {name}: there is no ARG of that name"));
+    }
 }
 
 /// What is said of the image as a whole.

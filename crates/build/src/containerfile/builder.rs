@@ -349,7 +349,7 @@ fn memory(plan: &Plan, scratch: &Scratch) -> Result<Option<PathBuf>> {
     if !has_secret {
         return Ok(None);
     }
-    let path = scratch.directory()?;
+    let path = scratch.memory()?;
     let failed = || Error::io::<hoy_sys::rustix::io::Errno>("mount memory at", path.clone());
     hoy_sys::process::unshare(CLONE_NEWNS).map_err(|error| failed()(error.errno))?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).map_err(failed())?;

@@ -133,3 +133,12 @@ impl Cache {
 fn read(path: &Path) -> Option<Record> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
+
+/// Whether a record can be read and its layer is there.
+pub(crate) fn is_of_use(layout: &ImageLayout, path: &Path) -> Result<bool> {
+    let Some(record) = read(path).filter(|record| record.version == VERSION) else { return Ok(false) };
+    match record.layer {
+        None => Ok(true),
+        Some(layer) => Ok(layout.blob_size(&layer.digest)? == Some(layer.size)),
+    }
+}

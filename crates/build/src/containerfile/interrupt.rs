@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hoy_sys::relay::{Received, catch_signals};
-use hoy_sys::rustix::event::{PollFd, PollFlags, poll};
+use hoy_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use hoy_sys::rustix::io::read;
 
 use crate::{Error, Result};
 
 /// SIGHUP, SIGINT, SIGQUIT, SIGTERM: signal(7).
 const ENDING: [i32; 4] = [1, 2, 3, 15];
+
+/// How long is waited before what still runs is killed again.
+const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// Whether the build is to end, and what has to be killed then.
 #[derive(Debug, Default)]
@@ -36,8 +39,13 @@ impl Interrupt {
             loop {
                 let mut bytes = [0; 16];
                 let mut fds = [PollFd::new(&signals, PollFlags::IN)];
+                let is_ending = listening.came.load(Ordering::SeqCst);
                 // An interrupted wait is begun anew.
-                poll(&mut fds, None).unwrap_or_default();
+                poll(&mut fds, is_ending.then_some(&AGAIN)).unwrap_or_default();
+                if is_ending {
+                    // What was only just starting when the signal came can be killed now.
+                    listening.end();
+                }
                 let count = read(&signals, &mut bytes).unwrap_or_default();
                 let mut received = bytes.iter().take(count).map(|byte| Received::from_byte(*byte).signal);
                 if received.any(|signal| ENDING.contains(&signal)) {

@@ -17,7 +17,8 @@ use crate::sink::LayerSink;
 pub(crate) struct LayerWriter<'a> {
     archive: TarWriter<LayerSink>,
     standing: &'a Standing,
-    pub(crate) owner: Owner,
+    owner: Owner,
+    has_owners: bool,
     /// Later times become this one.
     clamp: Option<i64>,
     /// The time of directories that have to be made on the way.
@@ -28,7 +29,15 @@ pub(crate) struct LayerWriter<'a> {
 impl<'a> LayerWriter<'a> {
     pub(crate) fn new(sink: LayerSink, standing: &'a Standing, owner: Owner, clamp: Option<i64>, made_at: i64) -> Self {
         let made_at = Time { seconds: made_at, nanoseconds: 0 };
-        Self { archive: TarWriter::new(sink), standing, owner, clamp, made_at, known: BTreeSet::new() }
+        Self {
+            archive: TarWriter::new(sink),
+            standing,
+            owner,
+            has_owners: false,
+            clamp,
+            made_at,
+            known: BTreeSet::new(),
+        }
     }
 
     /// The path as it is behind the links of its directories.
@@ -69,13 +78,17 @@ impl<'a> LayerWriter<'a> {
 }
 
 impl Receiver for LayerWriter<'_> {
+    fn have_owners(&mut self, has_owners: bool) {
+        self.has_owners = has_owners;
+    }
+
     fn add(&mut self, mut entry: Entry, mut data: &mut dyn Read) -> Result<()> {
         refuse_whiteout(&entry.path)?;
         entry.path = self.real(&entry.path)?;
         if entry.kind == Kind::HardLink {
             entry.link = self.real(&entry.link)?;
         }
-        self.owner.give(&mut entry);
+        self.owner.give(&mut entry, self.has_owners);
         let time = entry.mtime;
         if self.clamp.is_some_and(|clamp| time.seconds >= clamp) {
             entry.mtime = Time { seconds: self.clamp.unwrap_or_default(), nanoseconds: 0 };

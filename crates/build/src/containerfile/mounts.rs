@@ -294,7 +294,7 @@ fn copy(root: &SourceRoot, ignore: &Ignore, source: &str, to: &mut impl Receiver
 fn copy_to(root: &SourceRoot, ignore: &Ignore, source: &str, directory: &Path) -> Result<PathBuf> {
     let target = File::open(directory).map_err(Error::io("open", directory))?;
     let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
-    let owner = Owner { ids: Some((0, 0)), mode: None };
+    let owner = Owner { ids: Some((0, 0)), ..Owner::default() };
     let is_directory = std::thread::scope(|scope| {
         let received = scope.spawn(|| unpack(reader, target.as_fd(), Flavour::Plain, Limits::default()).map(drop));
         let mut to = Destination::new(target.as_fd(), std::io::BufWriter::new(writer), owner, Default::default());

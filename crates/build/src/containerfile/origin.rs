@@ -51,8 +51,8 @@ pub(crate) struct Containers<'a> {
     ids: Mutex<Vec<String>>,
 }
 
-/// The record's name in a container's directory.
-pub(crate) const STEP_RECORD: &str = "build-step.json";
+/// The record's name, which is that of a file with `.json` behind it in a container's directory.
+pub(crate) const STEP_RECORD: &str = "build-step";
 
 impl<'a> Containers<'a> {
     pub(crate) fn new(tools: &'a Tools, record: PathBuf) -> Self {

@@ -6,9 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use hoy_layout::{ContainerId, Store, TEMPORARY_PREFIX, make_directory, write_volatile_file};
 use hoy_sys::rustix::fs::{FlockOperation, flock};
+use hoy_sys::rustix::mount::{UnmountFlags, unmount};
 use serde_json::json;
 
 use crate::{Error, Result};
+
+/// The directory that memory is mounted on.
+const MEMORY: &str = "memory";
 
 /// The directory, locked.
 #[derive(Debug)]
@@ -35,6 +39,13 @@ impl Scratch {
         Ok(path)
     }
 
+    /// Where memory for secrets is mounted.
+    pub(crate) fn memory(&self) -> Result<PathBuf> {
+        let path = self.path.join(MEMORY);
+        make_directory(&path, 0o700)?;
+        Ok(path)
+    }
+
     /// A directory with nothing in it.
     pub(crate) fn empty(&self) -> Result<PathBuf> {
         let path = self.path.join("empty");
@@ -53,6 +64,8 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        // Without secrets nothing is mounted there.
+        unmount(self.path.join(MEMORY), UnmountFlags::DETACH).unwrap_or_default();
         // Whatever stays is found by prune: its lock is gone with this process.
         std::fs::remove_dir_all(&self.path).unwrap_or_default();
     }

@@ -12,6 +12,9 @@ use crate::{Clamp, Error, Result, Working};
 /// What runs the shell form where no SHELL says (reference "SHELL").
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
+/// What an image from nothing has, as other builders have it.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// A stage's image so far.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
@@ -33,8 +36,10 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn scratch(platform: &Platform, clamp: Clamp) -> Self {
+        let mut working = Working::from_scratch(platform);
+        working.config.config.env = vec![PATH.to_owned()];
         Self {
-            working: Working::from_scratch(platform),
+            working,
             layers: Vec::new(),
             base: (0, 0),
             args: BTreeMap::new(),

@@ -160,7 +160,7 @@ fn workdir(builder: &Builder<'_>, state: &mut State, word: &Word) -> Result<Opti
             return Ok(None);
         }
         let ids = if user.is_empty() { (0, 0) } else { user_and_group(&standing.users(), &user)? };
-        let owner = Owner { ids: Some(ids), mode: None };
+        let owner = Owner { ids: Some(ids), ..Owner::default() };
         let made_at = state.clamp.created().unix_seconds();
         let mut to = LayerWriter::new(builder.sink()?, &standing, owner, state.clamp.seconds(), made_at);
         to.directories(&real)?;

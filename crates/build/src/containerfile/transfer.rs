@@ -204,7 +204,7 @@ fn write(
         None if files.keeps_owner() => None,
         None => Some((0, 0)),
     };
-    let owner = Owner { ids, mode: asked.chmod.clone() };
+    let owner = Owner { ids, is_weak: asked.chown.is_none(), mode: asked.chmod.clone() };
     let made_at = state.clamp.created().unix_seconds();
     let mut to = LayerWriter::new(builder.sink()?, standing, owner, state.clamp.seconds(), made_at);
     let plan = Plan { target, is_directory };

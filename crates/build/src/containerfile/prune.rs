@@ -1,0 +1,80 @@
+//! What builds left: of those that were killed everything, of the cache what no longer counts.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use hoy_layout::{Lock, Store, TEMPORARY_PREFIX};
+use hoy_sys::rustix::fs::{FlockOperation, flock};
+use serde::Deserialize;
+
+use crate::containerfile::cache::is_of_use;
+use crate::containerfile::origin::STEP_RECORD;
+use crate::{Error, Result, Tools};
+
+/// The record that a build's container has.
+#[derive(Deserialize)]
+struct Step {
+    build: PathBuf,
+}
+
+/// Removes containers and directories of builds that are gone, records whose layers are gone, and with `all` the whole
+/// cache and the directories of cache mounts that nobody uses; returns how many.
+///
+/// # Errors
+/// Those of removing something that is there.
+pub fn prune_builds(store: &Store, tools: &Tools, all: bool) -> Result<usize> {
+    let mut count = 0;
+    for dir in store.all_containers()? {
+        let Ok(step) = dir.read_json::<Step>(&format!("{STEP_RECORD}.json")) else { continue };
+        if !is_running(&step.build) {
+            tools.storage(["rm", "--force", dir.id().as_str()])?;
+            count += 1;
+        }
+    }
+    let root = store.root().join("build");
+    for path in entries(&root)? {
+        let is_temporary = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY_PREFIX));
+        if is_temporary && !is_running(&path) {
+            count += remove(&path)?;
+        }
+    }
+    for path in entries(&root.join("cache"))? {
+        if all || !is_of_use(store.layout(), &path)? {
+            count += remove(&path)?;
+        }
+    }
+    if all {
+        for path in entries(&root.join("content"))? {
+            count += remove(&path)?;
+        }
+        for path in entries(&root.join("mounts"))? {
+            if Lock::try_exclusive(&path.join("lock"))?.is_some() {
+                count += remove(&path)?;
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// Whether somebody holds the lock of a build's directory.
+fn is_running(directory: &Path) -> bool {
+    let file = File::open(directory);
+    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io("read", directory)(error)),
+        Ok(entries) => {
+            let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+            paths.collect::<std::io::Result<_>>().map_err(Error::io("read", directory))
+        }
+    }
+}
+
+fn remove(path: &Path) -> Result<usize> {
+    let is_directory = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    let removed = if is_directory { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    removed.map(|()| 1).map_err(Error::io("remove", path))
+}
