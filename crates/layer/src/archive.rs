@@ -10,6 +10,11 @@ use crate::{Device, Entry, Error, Kind, Result, Time, sparse};
 /// The longest PAX header or GNU long name that is read, in bytes.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
+const MIXED: &str = "its header is half of one format and half of another";
+
+/// The largest number of eleven octal digits.
+const MAX_OCTAL_SIZE: u64 = (1 << 33) - 1;
+
 /// An archive read from front to back: an entry, then its bytes through [`Archive::data`], then the next entry.
 ///
 /// Where readers are known to disagree about a header, the archive is refused and not guessed at.
@@ -29,6 +34,7 @@ struct Extensions {
     pax: Option<Records>,
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
+    has_global: bool,
 }
 
 impl<R: BufRead> Archive<R> {
@@ -54,17 +60,36 @@ impl<R: BufRead> Archive<R> {
             if !header.checksum_is_right() {
                 return Err(self.malformed(&header.path(), "the checksum of its header is wrong"));
             }
+            if !header.has_numbers() {
+                return Err(self.malformed(&header.path(), "a number in its header is none"));
+            }
             match header.kind() {
                 b'x' | b'X' => {
                     let records = self.records(&header)?;
-                    extensions.pax = Some(records);
+                    self.only_one(&header, extensions.pax.replace(records))?;
                 }
-                b'g' => self.add_global(&header)?,
-                b'L' => extensions.long_name = Some(self.long_text(&header)?),
-                b'K' => extensions.long_link = Some(self.long_text(&header)?),
-                b'V' => self.set_data(self.stored_size(&header)?),
+                b'g' => {
+                    self.add_global(&header)?;
+                    extensions.has_global = true;
+                }
+                b'L' => {
+                    let name = self.long_text(&header)?;
+                    self.only_one(&header, extensions.long_name.replace(name))?;
+                }
+                b'K' => {
+                    let link = self.long_text(&header)?;
+                    self.only_one(&header, extensions.long_link.replace(link))?;
+                }
                 _ => return self.entry(&header, extensions).map(Some),
             }
+        }
+    }
+
+    /// Of two headers of one kind for one entry some readers believe the first, and some the last.
+    fn only_one<T>(&self, header: &Header, before: Option<T>) -> Result<()> {
+        match before {
+            None => Ok(()),
+            Some(_) => Err(self.malformed(&header.path(), "a second extended header of its kind precedes one entry")),
         }
     }
 
@@ -197,7 +222,13 @@ impl<R: BufRead> Archive<R> {
 
     fn long_text(&mut self, header: &Header) -> Result<Vec<u8>> {
         let mut text = self.extension(header)?;
-        // GNU tar counts the final NUL.
+        // GNU tar counts the final NUL; who does not see one reads on.
+        let mut padding = vec![0; usize::try_from(std::mem::take(&mut self.padding)).unwrap_or_default()];
+        self.input.read_exact(&mut padding).map_err(Error::Read)?;
+        self.offset += padding.len() as u64;
+        if !text.contains(&0) && padding.iter().any(|&byte| byte != 0) {
+            return Err(self.malformed(&header.path(), "a long name reaches past its size"));
+        }
         let end = text.iter().position(|&c| c == 0).unwrap_or(text.len());
         if text.split_off(end).iter().any(|&c| c != 0) {
             return Err(self.malformed(&header.path(), "a long name contains a NUL byte"));
@@ -207,29 +238,27 @@ impl<R: BufRead> Archive<R> {
 
     fn entry(&mut self, header: &Header, extensions: Extensions) -> Result<Entry> {
         let pax = extensions.pax.unwrap_or_default().over(&self.global);
+        let says = |text: &Option<Vec<u8>>, key| text.is_some() && pax.get(key).is_some();
+        if says(&extensions.long_name, "path") || says(&extensions.long_link, "linkpath") {
+            return Err(self.malformed(&header.path(), "both GNU and PAX headers name it"));
+        }
         let mut entry = Entry::new(extensions.long_name.unwrap_or_else(|| header.path()), Kind::File, 0);
         entry.link = extensions.long_link.unwrap_or_else(|| header.text(157, 100).to_vec());
-        let fill = |entry: &mut Entry| fill(entry, header, &pax);
-        fill(&mut entry).map_err(|reason| self.malformed(&entry.path, reason))?;
-        let stored = match pax.number("size").map_err(|reason| self.malformed(&entry.path, reason))? {
-            Some(size) => size,
-            None => self.stored_size(header)?,
-        };
-        match entry.kind {
-            Kind::File => {
-                entry.size = stored;
-                self.set_data(stored);
-                self.find_holes(&mut entry, header, &pax)?;
-            }
-            // GNU tar and Go agree that a hard link has no bytes, whatever its size field says.
-            Kind::HardLink => {}
-            _ if stored == 0 => {}
-            _ => return Err(self.malformed(&entry.path, "it is no regular file but has a size")),
+        let stored = self.stored_size(header)?;
+        let sized = fill(&mut entry, header, &pax).and_then(|()| size(stored, &entry, &pax));
+        let size = sized.map_err(|reason| self.malformed(&entry.path, reason))?;
+        entry.size = size;
+        self.set_data(size);
+        if header.kind() == b'S' || pax.is_sparse() {
+            self.find_holes(&mut entry, header, &pax)?;
         }
         Ok(entry)
     }
 
     fn find_holes(&mut self, entry: &mut Entry, header: &Header, pax: &Records) -> Result<()> {
+        if entry.kind != Kind::File {
+            return Err(self.malformed(&entry.path, "it is no regular file but sparse"));
+        }
         let (map, size) = if header.kind() == b'S' {
             let found = sparse::old_gnu(header, || self.block())?;
             let (map, size) = found.map_err(|reason| self.malformed(&entry.path, reason))?;
@@ -244,8 +273,8 @@ impl<R: BufRead> Archive<R> {
                 }
                 Some(b"0") | None => {
                     let found = sparse::in_records(pax).map_err(|reason| self.malformed(&entry.path, reason))?;
-                    let Some(map) = found else { return Ok(()) };
-                    (map, size)
+                    let no_map = || self.malformed(&entry.path, "it is sparse and has no map");
+                    (found.ok_or_else(no_map)?, size)
                 }
                 Some(_) => return Err(self.malformed(&entry.path, "its sparse format is unknown")),
             }
@@ -268,14 +297,42 @@ impl<R: BufRead> Archive<R> {
 
 impl Extensions {
     fn is_empty(&self) -> bool {
-        self.pax.is_none() && self.long_name.is_none() && self.long_link.is_none()
+        self.pax.is_none() && self.long_name.is_none() && self.long_link.is_none() && !self.has_global
+    }
+}
+
+/// How many bytes follow the header, where its own size field says `stored`.
+fn size(stored: u64, entry: &Entry, pax: &Records) -> std::result::Result<u64, &'static str> {
+    let real = pax.number("size")?;
+    // A writer leaves the field empty or full when the number does not fit.
+    if real.is_some_and(|real| real != stored && stored != 0 && stored != MAX_OCTAL_SIZE) {
+        return Err("its PAX header and its own header differ about its size");
+    }
+    match (entry.kind, real.unwrap_or(stored)) {
+        (Kind::File, size) => Ok(size),
+        // GNU tar, Python and Go agree that a hard link has no bytes, whatever its size field says; not so about PAX.
+        (Kind::HardLink, _) if real.unwrap_or_default() == 0 => Ok(0),
+        (_, 0) => Ok(0),
+        _ => Err("it is no regular file but has a size"),
     }
 }
 
 /// Everything about an entry but its size.
 fn fill(entry: &mut Entry, header: &Header, pax: &Records) -> std::result::Result<(), &'static str> {
-    if let Some(path) = pax.get("GNU.sparse.name").or(pax.get("path")) {
+    let (sparse_name, path) = (pax.get("GNU.sparse.name"), pax.get("path"));
+    if sparse_name.is_some() && path.is_some() && sparse_name != path {
+        return Err("its PAX header gives it two names");
+    }
+    if let Some(path) = sparse_name.or(path) {
         entry.path = path.to_vec();
+    } else if header.has_foreign_prefix() {
+        return Err(MIXED);
+    }
+    if header.is_mixed() {
+        return Err(MIXED);
+    }
+    if entry.path.is_empty() {
+        return Err("it has no name");
     }
     if let Some(link) = pax.get("linkpath") {
         entry.link = link.to_vec();
@@ -315,8 +372,13 @@ fn kind(header: &Header, path: &[u8]) -> std::result::Result<Kind, &'static str>
         Ok::<_, &'static str>(Device { major, minor })
     };
     Ok(match header.kind() {
-        // The seventh edition had no type for directories.
-        b'0' | 0 if path.ends_with(b"/") => Kind::Directory,
+        // The seventh edition had no type for directories; to some readers the header's own name says it, to others the
+        // one of an extended header.
+        0 if path.ends_with(b"/") != header.path().ends_with(b"/") => {
+            return Err("its names differ about its being a directory");
+        }
+        0 if path.ends_with(b"/") => Kind::Directory,
+        b'0' | b'7' | b'S' if path.ends_with(b"/") => return Err("it is a file with the name of a directory"),
         b'0' | 0 | b'7' | b'S' => Kind::File,
         b'1' => Kind::HardLink,
         b'2' => Kind::Symlink,

@@ -34,6 +34,27 @@ impl Header {
         self.bytes(257, 6) == b"ustar\0"
     }
 
+    /// Whether the numeric fields hold numbers, also those that mean nothing in this header: some readers stop at any
+    /// other. The device fields may be blank.
+    pub(crate) fn has_numbers(&self) -> bool {
+        let is_number = |(at, len)| self.number(at, len).is_some();
+        let is_id = |at| self.number(at, 8).is_some_and(|id| u32::try_from(id).is_ok());
+        let is_blank = |at| self.bytes(at, 8).iter().all(|c| matches!(c, b' ' | 0));
+        [(100, 8), (124, 12), (136, 12)].into_iter().all(is_number)
+            && [108, 116].into_iter().all(is_id)
+            && [329, 337].into_iter().all(|at| is_blank(at) || is_number((at, 8)))
+    }
+
+    /// An old GNU sparse file in a ustar header: whether it has a prefix then is seen differently.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.is_posix() && self.kind() == b'S'
+    }
+
+    /// Where ustar has the prefix, GNU's format has nothing in a plain header; some readers take it for one all the same.
+    pub(crate) fn has_foreign_prefix(&self) -> bool {
+        !self.is_posix() && self.kind() != b'S' && !self.text(345, 155).is_empty()
+    }
+
     /// The sum of all bytes with the checksum field taken as blanks; old writers summed signed bytes.
     pub(crate) fn checksum_is_right(&self) -> bool {
         let Some(stated) = self.number(148, 8) else { return false };
@@ -55,21 +76,28 @@ impl Header {
     }
 }
 
-/// A numeric field: octal digits among blanks and NULs, or base 256 when the first byte's high bit is set.
+/// A numeric field: octal digits after blanks, and before blanks and NULs, or base 256 when the first byte's high bit is set.
 pub(crate) fn number(field: &[u8]) -> Option<i64> {
     let (&first, rest) = field.split_first()?;
     if first & 0x80 != 0 {
-        // 0xff begins a negative number in two's complement, 0x80 a positive one; the remaining bits are digits.
-        let mut value: i128 =
-            if first & 0x40 != 0 { i128::from(first.cast_signed()) } else { i128::from(first & 0x3f) };
+        // 0xff begins a negative number in two's complement, 0x80 a positive one; the remaining bytes are digits.
+        let mut value: i128 = match first {
+            0x80 => 0,
+            0xff => -1,
+            _ => return None,
+        };
         for &byte in rest {
             value = value.checked_mul(256)?.checked_add(i128::from(byte))?;
         }
         return i64::try_from(value).ok();
     }
     let is_blank = |c: &u8| matches!(c, b' ' | 0);
-    let start = field.iter().position(|c| !is_blank(c)).unwrap_or(field.len());
+    let start = field.iter().position(|&c| c != b' ').unwrap_or(field.len());
     let digits = field.get(start..)?;
+    // NULs alone are 0 to everybody, blanks alone are not.
+    if !digits.first().is_some_and(u8::is_ascii_digit) && field.contains(&b' ') {
+        return None;
+    }
     let end = digits.iter().position(is_blank).unwrap_or(digits.len());
     let mut value: i64 = 0;
     for &digit in digits.get(..end)? {
@@ -89,7 +117,7 @@ mod tests {
             (&b"0000644\0"[..], Some(0o644)),
             (b"   644 \0", Some(0o644)),
             (b"\0\0\0\0", Some(0)),
-            (b"        ", Some(0)),
+            (b"        ", None),
             (b"77777777", Some(0o77777777)),
             (b"0000648\0", None),
             (b"-000001\0", None),

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::Time;
 
+/// How GNU tar's keys about files with holes begin.
+const SPARSE: &[u8] = b"GNU.sparse.";
+
 /// What a PAX header adds to the next entry, or to all that follow.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Records {
@@ -13,7 +16,7 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Reads the records `LENGTH KEY=VALUE\n`. A record with an empty value takes the key back.
+    /// Reads the records `LENGTH KEY=VALUE\n`.
     pub(crate) fn parse(mut bytes: &[u8]) -> Result<Self, &'static str> {
         let mut records = Self::default();
         while !bytes.is_empty() {
@@ -38,6 +41,11 @@ impl Records {
         if key.contains(&0) || holds_text && value.contains(&0) {
             return Err("a PAX record contains a NUL byte");
         }
+        // POSIX has it take the key back; some readers see an empty name or a size of nothing.
+        let counts = holds_text || matches!(key, b"size" | b"uid" | b"gid" | b"mtime") || key.starts_with(SPARSE);
+        if counts && value.is_empty() {
+            return Err("a PAX record has no value");
+        }
         if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
             let wants_offset = self.sparse_pairs.len().is_multiple_of(2);
             if wants_offset != (key == b"GNU.sparse.offset") {
@@ -45,7 +53,11 @@ impl Records {
             }
             self.sparse_pairs.push(value.to_vec());
         } else {
-            self.values.insert(key.to_vec(), value.to_vec());
+            let before = self.values.insert(key.to_vec(), value.to_vec());
+            // Most readers believe the last, some the first.
+            if counts && before.is_some_and(|before| before != value) {
+                return Err("two PAX records differ about one thing");
+            }
         }
         Ok(())
     }
@@ -58,9 +70,14 @@ impl Records {
         self
     }
 
-    /// A key's value; none when it is absent or was taken back.
+    /// A key's value.
     pub(crate) fn get(&self, key: &str) -> Option<&[u8]> {
-        self.values.get(key.as_bytes()).map(Vec::as_slice).filter(|value| !value.is_empty())
+        self.values.get(key.as_bytes()).map(Vec::as_slice)
+    }
+
+    /// Whether anything is said about holes.
+    pub(crate) fn is_sparse(&self) -> bool {
+        !self.sparse_pairs.is_empty() || self.values.keys().any(|key| key.starts_with(SPARSE))
     }
 
     pub(crate) fn number(&self, key: &str) -> Result<Option<u64>, &'static str> {

@@ -65,6 +65,10 @@ pub(crate) fn in_records(records: &Records) -> Outcome<Option<Map>> {
         _ => Err(NOT_PAIRS),
     });
     let map: Map = pairs.collect::<Outcome<_>>()?;
+    let count = records.number("GNU.sparse.numblocks")?;
+    if count.is_some_and(|count| count != map.len() as u64) {
+        return Err("its sparse map has another length than its header says");
+    }
     if map.len() > MAX_PIECES { Err(TOO_LONG) } else { Ok(Some(map)) }
 }
 
