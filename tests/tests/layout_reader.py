@@ -40,9 +40,12 @@ def stack(diff_ids):
     for diff_id in diff_ids:
         chain = "sha256:" + hashlib.sha256(f"{chain} {diff_id}".encode()).hexdigest() if chain else diff_id
         record = usable(diff_id[7:])
-        below = (f"{root}/layers/{name}/{path}" for path in record.get("implicit", []) for name in names)
-        if record.get("needsParents") or any(map(os.path.lexists, below)):
+        paths = [path if isinstance(path, str) else os.fsdecode(bytes(path)) for path in record.get("implicit", [])]
+        below = (f"{root}/layers/{name}/{path}" for path in paths for name in names)
+        if names and (record.get("needsParents") or any(map(os.path.lexists, below))):
             names += usable(chain[7:]) and [chain[7:]]
+        elif record.get("needsParents"):
+            names += usable("flat-" + diff_id[7:]) and ["flat-" + diff_id[7:]]
         else:
             names = [*([] if record.get("hidesAllBelow") else names), diff_id[7:]]
     return names

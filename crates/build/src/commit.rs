@@ -142,6 +142,7 @@ fn whole_tree(layout: &ImageLayout, root: &Path, options: &CommitOptions) -> Res
         clamp: options.clamp.seconds(),
         stubs: Default::default(),
         owners: Owners::Same,
+        unrepresented: Default::default(),
     };
     let base = Entry::new(Vec::new(), Kind::Directory, 0o755);
     let diff = Diff::new(opened.as_fd(), &Lower::new(Vec::new()), &base, diff_options)?;

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 
 use hoy_oci::IdMaps;
 use hoy_sys::rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, getxattr, lgetxattr, llistxattr, major, minor, openat, readlinkat, statat,
+    AtFlags, FileType, Mode, OFlags, Stat, getxattr, lgetxattr, major, minor, openat, readlinkat, statat,
 };
 use hoy_sys::rustix::io::Errno;
 
 use crate::entry::{join, to_path};
-use crate::metadata::{Refused, Target, set_all, through_proc};
-use crate::unpack::names;
-use crate::whiteout::{OPAQUE, OverlayXattrs, PREFIX, is_private};
+use crate::metadata::{Refused, Target, Unrepresented, set_all, through_proc};
+use crate::unpack::{names, xattr_names};
+use crate::whiteout::{OPAQUE, OverlayXattrs, PREFIX, belongs_to_image};
 use crate::{Device, Entry, Error, Kind, OVERRIDE_STAT, OverrideStat, Result, TarWriter, Time};
 
 /// PATH_MAX, without the byte that ends a path: open(2).
@@ -42,6 +42,25 @@ pub struct DiffOptions {
     pub stubs: BTreeSet<Vec<u8>>,
     /// Whose the files are in the image.
     pub owners: Owners,
+    /// What the layers below say of files and the file system could not take.
+    pub unrepresented: BTreeMap<Vec<u8>, Unrepresented>,
+}
+
+impl DiffOptions {
+    fn now(&self) -> Look<'_> {
+        Look { owners: &self.owners, unrepresented: Some(&self.unrepresented) }
+    }
+
+    fn below(&self) -> Look<'_> {
+        Look { owners: self.owners.below(), unrepresented: Some(&self.unrepresented) }
+    }
+}
+
+/// What is needed to see a file of a tree as the image has it.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    owners: &'a Owners,
+    unrepresented: Option<&'a BTreeMap<Vec<u8>, Unrepresented>>,
 }
 
 /// How owners of a tree are those of an image.
@@ -186,7 +205,7 @@ impl<'a> Diff<'a> {
     /// [`Error::Io`].
     pub fn new(root: BorrowedFd<'a>, lower: &Lower, base: &Entry, options: DiffOptions) -> Result<Self> {
         let mut diff = Self { root, options, steps: Vec::new(), links: HashMap::new() };
-        let own = look(root, b".", b"", &diff.options.owners)?;
+        let own = look(root, b".", b"", diff.options.now())?;
         let is_changed = !same_but_time(&own.entry, &Entry { path: Vec::new(), ..base.clone() });
         if is_changed {
             let entry = Entry { path: b"./".to_vec(), ..own.entry };
@@ -283,7 +302,7 @@ impl<'a> Diff<'a> {
     }
 
     fn file(&mut self, directory: BorrowedFd<'_>, name: &[u8], path: &[u8], was: &LowerName) -> Result<()> {
-        let mut now = look(directory, name, path, &self.options.owners)?;
+        let mut now = look(directory, name, path, self.options.now())?;
         if was.found_in.is_none()
             && self.options.stubs.contains(path)
             && now.entry.kind == Kind::File
@@ -297,7 +316,7 @@ impl<'a> Diff<'a> {
             && is_same(
                 &now,
                 directory,
-                &look(parent.as_fd(), name, path, self.options.owners.below())?,
+                &look(parent.as_fd(), name, path, self.options.below())?,
                 parent.as_fd(),
                 name,
                 path,
@@ -320,11 +339,11 @@ impl<'a> Diff<'a> {
     }
 
     fn subdirectory(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8], was: &LowerName) -> Result<()> {
-        let mut now = look(parent, name, path, &self.options.owners)?;
+        let mut now = look(parent, name, path, self.options.now())?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(parent, name, flags, Mode::empty()).map_err(Error::io("open", path))?;
         let below = match &was.found_in {
-            Some(parent) => Some(look(parent.as_fd(), name, path, self.options.owners.below())?.entry),
+            Some(parent) => Some(look(parent.as_fd(), name, path, self.options.below())?.entry),
             None => None,
         };
         let was_directory = below.as_ref().is_some_and(|entry| entry.kind == Kind::Directory);
@@ -423,7 +442,7 @@ fn open_file(root: BorrowedFd<'_>, path: &[u8]) -> Result<File> {
 }
 
 /// Everything about the file `name` of `parent`; what was recorded because it could not be given counts as given.
-fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], owners: &Owners) -> Result<Found> {
+fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], as_image: Look<'_>) -> Result<Found> {
     let io = |errno: Errno| Error::io("look at", path)(errno);
     let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
     let device = Device { major: major(stat.st_rdev), minor: minor(stat.st_rdev) };
@@ -436,7 +455,7 @@ fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], owners: &Owners) -> Re
         _ => Kind::File,
     };
     let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
-    (entry.uid, entry.gid) = owners.in_image(stat.st_uid, stat.st_gid);
+    (entry.uid, entry.gid) = as_image.owners.in_image(stat.st_uid, stat.st_gid);
     let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
     entry.mtime = Time { seconds: stat.st_mtime, nanoseconds };
     match kind {
@@ -450,29 +469,23 @@ fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], owners: &Owners) -> Re
     if matches!(kind, Kind::File | Kind::Directory) {
         read_xattrs(parent, name, &mut entry).map_err(io)?;
     }
+    if let Some(lost) = as_image.unrepresented.and_then(|all| all.get(path)) {
+        lost.restore(&mut entry);
+    }
     Ok(Found { entry, inode: (stat.st_dev, stat.st_ino), has_other_names: stat.st_nlink > 1 })
 }
 
-/// The attributes that belong to an image: `user.` and file capabilities, as other builders have it. What is missing
-/// is the machine's (`security.selinux`), the file system's, or not to be seen by an ordinary user (`trusted.`).
 fn read_xattrs(parent: BorrowedFd<'_>, name: &[u8], entry: &mut Entry) -> std::result::Result<(), Errno> {
     let path = [through_proc(parent).as_bytes(), b"/", name].concat();
-    let mut list = Vec::with_capacity(64 << 10);
-    match llistxattr(&path, hoy_sys::rustix::buffer::spare_capacity(&mut list)) {
-        Ok(_) => {}
-        Err(Errno::OPNOTSUPP) => return Ok(()),
-        Err(errno) => return Err(errno),
-    }
-    for attribute in list.split(|&c| c == 0).filter(|attribute| !attribute.is_empty()) {
+    for attribute in xattr_names(&path)? {
         let is_override = attribute == OVERRIDE_STAT.as_bytes();
-        let belongs = attribute.starts_with(b"user.") || attribute == b"security.capability";
-        if !is_override && (!belongs || is_private(attribute)) {
+        if !is_override && !belongs_to_image(&attribute) {
             continue;
         }
         let mut value = Vec::with_capacity(64 << 10);
-        lgetxattr(&path, attribute, hoy_sys::rustix::buffer::spare_capacity(&mut value))?;
+        lgetxattr(&path, &attribute, hoy_sys::rustix::buffer::spare_capacity(&mut value))?;
         if !is_override {
-            entry.xattrs.insert(attribute.to_vec(), value);
+            entry.xattrs.insert(attribute, value);
         } else if let Some(stat) = OverrideStat::parse(&value) {
             // What was changed for real since then is newer than the record.
             if (entry.uid, entry.gid) == (0, 0) {
@@ -494,7 +507,7 @@ fn read_xattrs(parent: BorrowedFd<'_>, name: &[u8], entry: &mut Entry) -> std::r
 /// # Errors
 /// [`Error::Io`].
 pub fn directory_entry(directory: BorrowedFd<'_>) -> Result<Entry> {
-    look(directory, b".", b"", &Owners::Same).map(|found| found.entry)
+    look(directory, b".", b"", Look { owners: &Owners::Same, unrepresented: None }).map(|found| found.entry)
 }
 
 /// Makes a directory like `entry`: owner, attributes, mode, time.

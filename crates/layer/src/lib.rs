@@ -26,6 +26,7 @@ pub use decompress::{Compression, Decompressor};
 pub use diff::{Change, ChangeKind, Diff, DiffOptions, Lower, Owners, directory_entry, set_directory};
 pub use entry::{Device, Entry, Kind, Time};
 pub use error::{Error, Result};
+pub use metadata::Unrepresented;
 pub use override_stat::{OVERRIDE_STAT, OverrideStat};
 pub use unpack::{Flavour, Limits, Report, unpack};
 pub use whiteout::OverlayXattrs;

@@ -9,18 +9,55 @@ use hoy_sys::rustix::fs::{
 };
 use hoy_sys::rustix::io::Errno;
 
-use crate::entry::{Device, Entry, Time};
-use crate::whiteout::is_private;
+use crate::entry::{Device, Entry, Kind, Time};
+use crate::whiteout::{belongs_to_image, is_private};
 use crate::{Error, OVERRIDE_STAT, OverrideStat, Result};
 
 /// What one system call says.
 type Call = std::result::Result<(), Errno>;
 
-/// What could not be represented, counted for the report.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+/// What an image says of a file, and the file system could take in no form.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Unrepresented {
+    /// The time it was given, which tells whether a file is still the one that was unpacked.
+    pub mtime: Time,
+    /// Owner and mode, where they could neither be given nor kept in an attribute: of links and pipes.
+    pub owner: Option<OverrideStat>,
+    /// Extended attributes.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Unrepresented {
+    /// Gives back to `entry` what it lost, unless it is another file by now.
+    pub(crate) fn restore(&self, entry: &mut Entry) {
+        if entry.mtime != self.mtime {
+            return;
+        }
+        if let Some(owner) = self.owner.filter(|_| (entry.uid, entry.gid) == (0, 0)) {
+            (entry.uid, entry.gid) = (owner.uid, owner.gid);
+            if entry.kind != Kind::Symlink && entry.mode & 0o777 == owner.mode & 0o777 {
+                entry.mode = owner.mode;
+            }
+        }
+        for (name, value) in &self.xattrs {
+            entry.xattrs.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+/// What could not be represented, and how many attributes besides are of no use anywhere.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Refused {
-    pub(crate) owners: u64,
+    pub(crate) files: BTreeMap<Vec<u8>, Unrepresented>,
     pub(crate) xattrs: u64,
+}
+
+impl Refused {
+    fn of(&mut self, entry: &Entry) -> &mut Unrepresented {
+        let file = self.files.entry(entry.path.clone()).or_default();
+        file.mtime = entry.mtime;
+        file
+    }
 }
 
 /// A file to which metadata is given, and how it can be reached.
@@ -98,26 +135,21 @@ pub(crate) fn set_owner_and_xattrs(
         Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => false,
         Err(errno) => return Err(io("change the owner of")(errno)),
     };
-    set_xattrs(target, &entry.path, &entry.xattrs, refused)?;
+    set_xattrs(target, entry, refused)?;
     if is_owned && stand_in_for.is_none() {
         return Ok(entry.mode);
     }
     let stat = OverrideStat { uid: entry.uid, gid: entry.gid, mode: entry.mode, device: stand_in_for };
     match target.set_xattr(OVERRIDE_STAT.as_bytes(), stat.to_value().as_bytes()) {
         Ok(()) => {}
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => refused.owners += 1,
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => refused.of(entry).owner = Some(stat),
         Err(errno) => return Err(io("set an attribute of")(errno)),
     }
     Ok(entry.mode & 0o777)
 }
 
-fn set_xattrs(
-    target: Target<'_>,
-    path: &[u8],
-    xattrs: &BTreeMap<Vec<u8>, Vec<u8>>,
-    refused: &mut Refused,
-) -> Result<()> {
-    for (name, value) in xattrs {
+fn set_xattrs(target: Target<'_>, entry: &Entry, refused: &mut Refused) -> Result<()> {
+    for (name, value) in &entry.xattrs {
         if is_private(name) || name.contains(&0) {
             refused.xattrs += 1;
             continue;
@@ -125,8 +157,13 @@ fn set_xattrs(
         match target.set_xattr(name, value) {
             Ok(()) => {}
             // Of a namespace that is not ours to write, or that this file system or kind of file does not have.
-            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::RANGE) => refused.xattrs += 1,
-            Err(errno) => return Err(Error::io("set an attribute of", path)(errno)),
+            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::RANGE) => {
+                refused.xattrs += 1;
+                if belongs_to_image(name) {
+                    refused.of(entry).xattrs.insert(name.clone(), value.clone());
+                }
+            }
+            Err(errno) => return Err(Error::io("set an attribute of", &entry.path)(errno)),
         }
     }
     Ok(())

@@ -9,13 +9,16 @@ use std::rc::Rc;
 
 use hoy_oci::Digest;
 use hoy_sys::rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, XattrFlags, fstat, linkat, makedev, mkdirat, mknodat, openat, setxattr,
-    statat, symlinkat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, XattrFlags, fstat, linkat, llistxattr, makedev, mkdirat, mknodat, openat,
+    removexattr, setxattr, statat, symlinkat, unlinkat,
 };
 use hoy_sys::rustix::io::Errno;
+use hoy_sys::rustix::path::Arg;
 
 use crate::entry::{join, normalize, split, to_path};
-use crate::metadata::{Refused, Target, set_all, set_mode_and_time, set_mtime, set_owner_and_xattrs, through_proc};
+use crate::metadata::{
+    Refused, Target, Unrepresented, set_all, set_mode_and_time, set_mtime, set_owner_and_xattrs, through_proc,
+};
 use crate::place::Places;
 use crate::stream::{CHUNKS, Chunks, pump};
 use crate::whiteout::{self, OverlayXattrs, Whiteout};
@@ -61,9 +64,9 @@ pub struct Report {
     pub has_root_entry: bool,
     /// Everything in the layers below is hidden.
     pub hides_all_below: bool,
-    /// Files whose owner or kind could not be given or recorded.
-    pub refused_owners: u64,
-    /// Extended attributes that could not be set.
+    /// What of which files could be represented in no way, by their names.
+    pub unrepresented: BTreeMap<Vec<u8>, Unrepresented>,
+    /// How many extended attributes could not be set.
     pub refused_xattrs: u64,
 }
 
@@ -151,7 +154,7 @@ impl<'a> Unpacker<'a> {
             implicit: self.places.implicit.iter().map(|path| to_path(path)).collect(),
             has_root_entry: self.has_root_entry,
             hides_all_below: self.hides_all_below,
-            refused_owners: self.refused.owners,
+            unrepresented: self.refused.files,
             refused_xattrs: self.refused.xattrs,
         }
     }
@@ -249,6 +252,9 @@ impl<'a> Unpacker<'a> {
                     let fd = self.open_directory(parent.as_fd(), name, &entry.path)?;
                     set_opaque(fd.as_fd(), xattrs).map_err(Error::io("set an attribute of", &entry.path))?;
                 }
+            } else {
+                let fd = self.open_directory(parent.as_fd(), name, &entry.path)?;
+                clear_xattrs(fd.as_fd()).map_err(Error::io("remove an attribute of", &entry.path))?;
             }
         } else {
             made.map_err(Error::io("create", &entry.path))?;
@@ -320,7 +326,12 @@ impl<'a> Unpacker<'a> {
         if own == Ok((stat.st_dev, stat.st_ino)) {
             return Ok(());
         }
-        self.make(entry, parent, name, |parent| linkat(&target_parent, target_name, parent, name, AtFlags::empty()))
+        self.make(entry, parent, name, |parent| linkat(&target_parent, target_name, parent, name, AtFlags::empty()))?;
+        if let Some(lost) = self.refused.files.get(&target) {
+            let lost = lost.clone();
+            self.refused.files.insert(entry.path.clone(), lost);
+        }
+        Ok(())
     }
 
     fn node(&mut self, entry: &Entry, parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
@@ -358,7 +369,7 @@ impl<'a> Unpacker<'a> {
             return self.delete_below(&hidden, parent, name);
         };
         match mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
-            Ok(()) => Ok(()),
+            Ok(()) => set_origin(parent, xattrs).map_err(Error::io("set an attribute of", parent_path)),
             // This layer brought the name already: the whiteout is about the layers below (layer.md "Whiteouts").
             Err(Errno::EXIST) => match self.open_directory(parent, name, path) {
                 Ok(fd) => set_opaque(fd.as_fd(), xattrs).map_err(Error::io("set an attribute of", path)),
@@ -435,8 +446,36 @@ fn is_whiteout(stat: &hoy_sys::rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
+/// Takes away what an earlier description of the directory gave it.
+fn clear_xattrs(directory: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
+    // The directory, and not the link that leads to it.
+    let path = format!("{}/.", through_proc(directory));
+    for name in xattr_names(&path)? {
+        if whiteout::belongs_to_image(&name) || name == crate::OVERRIDE_STAT.as_bytes() {
+            removexattr(&path, &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// The names of the extended attributes of `path`; none where the file system has none.
+pub(crate) fn xattr_names(path: impl Arg) -> std::result::Result<Vec<Vec<u8>>, Errno> {
+    let mut list = Vec::with_capacity(64 << 10);
+    match llistxattr(path, hoy_sys::rustix::buffer::spare_capacity(&mut list)) {
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    Ok(list.split(|&c| c == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
 fn set_opaque(directory: BorrowedFd<'_>, xattrs: OverlayXattrs) -> std::result::Result<(), Errno> {
     setxattr(through_proc(directory), xattrs.opaque(), b"y", XattrFlags::empty())
+}
+
+/// Has overlayfs hide the whiteouts in a directory also where nothing below it has that directory; it would list them
+/// as names of nothing (fs/overlayfs: a directory "that may have whiteouts" is a merged one or one with an origin).
+fn set_origin(directory: BorrowedFd<'_>, xattrs: OverlayXattrs) -> std::result::Result<(), Errno> {
+    setxattr(through_proc(directory), xattrs.origin(), b"", XattrFlags::empty())
 }
 
 /// The names in a directory, which may be open with `O_PATH`, sorted by their bytes.

@@ -45,6 +45,14 @@ impl OverlayXattrs {
             Self::User => "user.overlay.opaque",
         }
     }
+
+    /// The attribute of a directory that may have whiteouts; an empty value stands for an origin that is not known.
+    pub(crate) fn origin(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.origin",
+            Self::User => "user.overlay.origin",
+        }
+    }
 }
 
 /// Attributes that are overlayfs's or ours: an image can neither set them nor contain them.
@@ -52,6 +60,12 @@ pub(crate) fn is_private(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.")
         || name.starts_with(b"user.overlay.")
         || name == crate::OVERRIDE_STAT.as_bytes()
+}
+
+/// The attributes that belong to an image: `user.` and file capabilities, as other builders have it. What is missing
+/// is the machine's (`security.selinux`), the file system's, or not to be seen by an ordinary user (`trusted.`).
+pub(crate) fn belongs_to_image(name: &[u8]) -> bool {
+    (name.starts_with(b"user.") || name == b"security.capability") && !is_private(name)
 }
 
 #[cfg(test)]

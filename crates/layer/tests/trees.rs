@@ -23,7 +23,14 @@ fn is_root() -> bool {
 }
 
 fn options(is_complete: bool, clamp: Option<i64>) -> DiffOptions {
-    DiffOptions { xattrs: OverlayXattrs::Trusted, is_complete, clamp, stubs: BTreeSet::new(), owners: Owners::Same }
+    DiffOptions {
+        xattrs: OverlayXattrs::Trusted,
+        is_complete,
+        clamp,
+        stubs: BTreeSet::new(),
+        owners: Owners::Same,
+        unrepresented: Default::default(),
+    }
 }
 
 /// The layer that makes `tree` from `lowers`, highest first.

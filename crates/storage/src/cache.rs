@@ -1,5 +1,6 @@
 //! Unpacked layers: `ROOT/layers`, a cache that can be emptied at any time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hoy_layer::{Decompressor, Flavour, Limits, OverlayXattrs, Report};
+use hoy_layer::{Decompressor, Flavour, Limits, OverlayXattrs, Report, Unrepresented};
 use hoy_layout::{Image, Lock, Store};
 use hoy_oci::{Descriptor, Digest, IdMaps};
 use hoy_sys::path::open_beneath;
@@ -46,8 +47,11 @@ pub struct LayerRecord {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hides_all_below: bool,
     /// Directories that it has and does not describe.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::names")]
     pub implicit: Vec<PathBuf>,
+    /// What it says of files and the file system could not take in any form.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "crate::names::unrepresented")]
+    pub unrepresented: BTreeMap<Vec<u8>, Unrepresented>,
 }
 
 /// The unpacked layers of a store.
@@ -92,9 +96,8 @@ impl<'a> Cache<'a> {
                 self.unpack_on(layer, &id, &names)?;
                 names.push(id.hex());
             } else if record.needs_parents {
-                // With nothing below, unpacking again says which name is missing.
-                self.unpack_on(layer, &id, &names)?;
-                names.push(id.hex());
+                // With nothing below it is a whole image, whose name is not that of the layer on other layers.
+                names.push(self.flat(std::slice::from_ref(layer), None)?);
             } else {
                 if record.hides_all_below {
                     names.clear();
@@ -112,18 +115,24 @@ impl<'a> Cache<'a> {
     /// # Errors
     /// As [`Cache::unpack`].
     pub(crate) fn unpack_flat(&self, image: &Image, maps: Option<&IdMaps>) -> Result<String> {
-        let layers = layers_of(image)?;
-        let name = flat_name(&layers, maps);
+        self.flat(&layers_of(image)?, maps)
+    }
+
+    fn flat(&self, layers: &[ImageLayer], maps: Option<&IdMaps>) -> Result<String> {
+        let name = flat_name(layers, maps);
         let _lock = self.lock(&name)?;
         if self.usable(&name).is_none() {
             remove_whole(&self.path(&name))?;
             let directory = TemporaryDirectory::create_in(&self.store.layers())?;
             crate::unpack::set_base(directory.path(), directory.fd())?;
-            unpack_all(self.store, &layers, directory.fd())?;
+            let unrepresented = unpack_all(self.store, layers, directory.fd())?.unrepresented;
             if let Some(maps) = maps {
                 shift::give(directory.path(), maps)?;
             }
-            self.write_record(&name, &LayerRecord { has_root_entry: true, needs_parents: false, ..self.record(None) })?;
+            self.write_record(
+                &name,
+                &LayerRecord { has_root_entry: true, needs_parents: false, unrepresented, ..self.record(None) },
+            )?;
             directory.rename_to(&self.path(&name))?;
         }
         Ok(name)
@@ -165,6 +174,11 @@ impl<'a> Cache<'a> {
         let (directory, record) = self.usable_in(layers, name)?;
         let is_alike = record.user_xattrs == (self.xattrs == OverlayXattrs::User);
         (owner == geteuid().as_raw() && is_alike).then_some((directory, record))
+    }
+
+    /// What these layers, lowest first, say of files and the file system could not take.
+    pub(crate) fn unrepresented(&self, names: &[String]) -> BTreeMap<Vec<u8>, Unrepresented> {
+        names.iter().filter_map(|name| self.usable(name)).flat_map(|record| record.unrepresented).collect()
     }
 
     /// The attributes of the overlay mounts.
@@ -262,6 +276,7 @@ impl<'a> Cache<'a> {
             has_root_entry: report.is_some_and(|report| report.has_root_entry),
             hides_all_below: report.is_some_and(|report| report.hides_all_below),
             implicit: report.map(|report| report.implicit.clone()).unwrap_or_default(),
+            unrepresented: report.map(|report| report.unrepresented.clone()).unwrap_or_default(),
         }
     }
 
@@ -393,14 +408,24 @@ pub(crate) fn unpack_blob(
     Ok(report)
 }
 
-/// Unpacks layers on top of each other; returns how many owners and attributes could not be set.
-pub(crate) fn unpack_all(store: &Store, layers: &[ImageLayer], root: std::os::fd::BorrowedFd<'_>) -> Result<u64> {
-    let mut refused = 0;
+/// What of an image could not be represented in a tree of it.
+#[derive(Default)]
+pub(crate) struct Lost {
+    pub(crate) unrepresented: BTreeMap<Vec<u8>, Unrepresented>,
+    /// How many owners and attributes could not be set.
+    pub(crate) count: u64,
+}
+
+/// Unpacks layers on top of each other.
+pub(crate) fn unpack_all(store: &Store, layers: &[ImageLayer], root: std::os::fd::BorrowedFd<'_>) -> Result<Lost> {
+    let mut lost = Lost::default();
     for layer in layers {
         let report = unpack_blob(store, layer, root, Flavour::Plain)?;
-        refused += report.refused_owners + report.refused_xattrs;
+        let owners = report.unrepresented.values().filter(|file| file.owner.is_some()).count();
+        lost.count += owners as u64 + report.refused_xattrs;
+        lost.unrepresented.extend(report.unrepresented);
     }
-    Ok(refused)
+    Ok(lost)
 }
 
 /// The identity of a layer on top of those below it (image-spec config.md "Layer ChainID").

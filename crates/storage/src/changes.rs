@@ -53,7 +53,14 @@ impl Changes {
             let root = (maps.container_uid(base.uid), maps.container_gid(base.gid));
             (base.uid, base.gid) = (root.0.unwrap_or(base.uid), root.1.unwrap_or(base.gid));
         }
-        let options = DiffOptions { owners, xattrs, is_complete, clamp, stubs: stubs(dir)? };
+        let options = DiffOptions {
+            owners,
+            xattrs,
+            is_complete,
+            clamp,
+            stubs: stubs(dir)?,
+            unrepresented: cache.unrepresented(&container.layers),
+        };
         Ok(Self { upper, cache_lower: cache.lower(&container.layers)?, base, options, id: container.id.to_string() })
     }
 
@@ -88,19 +95,28 @@ pub fn export(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir, output: 
     let container = dir.container()?;
     let was_mounted = crate::is_mounted(&container)?;
     let path = crate::mount(store, xattrs, dir)?;
-    let written = whole(&path, xattrs, owners(&container)?, stubs(dir)?).and_then(|changes| changes.write(output));
+    let unrepresented = Cache::new(store, xattrs)?.unrepresented(&container.layers);
+    let options = DiffOptions {
+        owners: owners(&container)?,
+        xattrs,
+        is_complete: true,
+        clamp: None,
+        stubs: stubs(dir)?,
+        unrepresented,
+    };
+    let written = whole(&path, options).and_then(|changes| changes.write(output));
     // What was written is told first.
     if was_mounted { written } else { written.and(crate::umount(dir, false)) }
 }
 
 /// A tree as what changed since nothing.
-fn whole(path: &Path, xattrs: OverlayXattrs, owners: Owners, stubs: BTreeSet<Vec<u8>>) -> Result<Changes> {
+fn whole(path: &Path, options: DiffOptions) -> Result<Changes> {
     Ok(Changes {
         upper: File::open(path).map_err(Error::io("open", path))?,
         cache_lower: hoy_layer::Lower::new(Vec::new()),
         // Unlike any root directory, so that the root is written too.
         base: hoy_layer::Entry::new("", hoy_layer::Kind::Directory, 0),
-        options: DiffOptions { owners, xattrs, is_complete: true, clamp: None, stubs },
+        options,
         id: path.display().to_string(),
     })
 }

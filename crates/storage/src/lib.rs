@@ -18,6 +18,7 @@ mod image_mount;
 mod images;
 mod mapped;
 mod mounts;
+mod names;
 pub mod namespace;
 mod overlay;
 mod prune;

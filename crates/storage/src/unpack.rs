@@ -31,7 +31,7 @@ pub(crate) fn unpack_into(store: &Store, image: &Image, directory: &Path) -> Res
     }
     let root = File::open(directory).map_err(Error::io("open", directory))?;
     set_base(directory, root.as_fd())?;
-    unpack_all(store, &layers, root.as_fd()).inspect_err(|_| empty(directory))
+    Ok(unpack_all(store, &layers, root.as_fd()).inspect_err(|_| empty(directory))?.count)
 }
 
 /// Makes a root directory what it is when no layer says otherwise.
