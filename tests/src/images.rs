@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::{Run, Sandbox, User, need};
 
@@ -64,30 +65,60 @@ pub fn many_files(layout: &Path, count: usize) {
 
 /// The image `many` of `count` layers, each with the entries that `entries` gives for its number.
 fn layers_of(layout: &Path, count: usize, entries: impl Fn(usize) -> Vec<u8>) {
+    let end = [0; 1024];
+    image_of(layout, "many", (0..count).map(|number| TarLayer::plain([entries(number).as_slice(), &end].concat())));
+}
+
+/// A layer as it is stored, and the digest of its tar.
+#[derive(Debug, Clone)]
+pub struct TarLayer {
+    /// The bytes of the blob.
+    pub blob: Vec<u8>,
+    /// What the manifest says of them.
+    pub media_type: &'static str,
+    /// `sha256:` and the digest of the tar.
+    pub diff_id: String,
+}
+
+impl TarLayer {
+    /// A tar as it is.
+    pub fn plain(tar: Vec<u8>) -> Self {
+        let diff_id = digest(&tar);
+        Self { blob: tar, media_type: "application/vnd.oci.image.layer.v1.tar", diff_id }
+    }
+}
+
+/// Writes the OCI layout `layout` with the image `name` of these layers, the lowest first.
+pub fn image_of(layout: &Path, name: &str, layers: impl IntoIterator<Item = TarLayer>) {
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).expect("make a directory");
-    let names: Vec<String> = (0..count).map(|number| format!("layer{number}")).collect();
-    for (number, name) in names.iter().enumerate() {
-        let mut archive = entries(number);
-        archive.resize(archive.len() + 1024, 0);
-        fs::write(blobs.join(name), archive).expect("write a layer");
+    let put = |bytes: &[u8], media_type: &str| {
+        let digest = digest(bytes);
+        fs::write(blobs.join(&digest[7..]), bytes).expect("write a blob");
+        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+    };
+    let (mut descriptors, mut diff_ids) = (Vec::new(), Vec::new());
+    for layer in layers {
+        descriptors.push(put(&layer.blob, layer.media_type));
+        diff_ids.push(layer.diff_id);
     }
-    let layers = by_digest(&blobs, &names, "application/vnd.oci.image.layer.v1.tar");
-    let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
     let config = json!({"architecture": architecture, "os": "linux", "config": {}, "rootfs": rootfs});
-    fs::write(blobs.join("config"), config.to_string()).expect("write");
-    let config = by_digest(&blobs, &["config".to_owned()], "application/vnd.oci.image.config.v1+json").remove(0);
+    let config = put(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
     let kind = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers});
-    fs::write(blobs.join("manifest"), manifest.to_string()).expect("write");
-    let mut manifest = by_digest(&blobs, &["manifest".to_owned()], kind).remove(0);
-    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "many"});
+    let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": descriptors});
+    let mut manifest = put(manifest.to_string().as_bytes(), kind);
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": name});
     let index = json!({"schemaVersion": 2, "manifests": [manifest]});
     fs::write(layout.join("index.json"), index.to_string()).expect("write");
     fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("write");
     Run::new("chmod").args(["-R", "a+rX"]).arg(layout).ok();
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
 }
 
 /// A regular file in an archive of the ustar format.
@@ -103,18 +134,6 @@ fn tar_entry(name: &str, text: &str) -> Vec<u8> {
     header.extend(text.as_bytes());
     header.resize(1024, 0);
     header
-}
-
-/// Gives files of `directory` their digests for names; returns their descriptors.
-fn by_digest(directory: &Path, names: &[String], media_type: &str) -> Vec<serde_json::Value> {
-    let lines = Run::new("sha256sum").args(names).dir(directory).ok();
-    let digests = lines.lines().map(|line| line.split(' ').next().expect("a digest"));
-    let describe = |(name, digest): (&String, &str)| {
-        let size = fs::metadata(directory.join(name)).expect("it was written").len();
-        fs::rename(directory.join(name), directory.join(digest)).expect("rename");
-        json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": size})
-    };
-    names.iter().zip(digests).map(describe).collect()
 }
 
 /// A sandbox of `user` with the image `busybox` in its store, and the layout it came from as `layout`; none, and the

@@ -25,7 +25,7 @@ pub use broken::{broken, cases, damaged, full_config};
 pub use bundle::{Bundle, cannot, runtime_under_test};
 pub use calls::Call;
 pub use debian::{debian_layout, listing};
-pub use images::{busybox_layout, busybox_root, busybox_store, many_files, many_layers};
+pub use images::{TarLayer, busybox_layout, busybox_root, busybox_store, image_of, many_files, many_layers};
 pub use leftovers::Machine;
 pub use program::{program, program_dir, workspace};
 pub use race::{Tripwire, is_long, while_exchanging};

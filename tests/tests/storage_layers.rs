@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use hoy_tests::{Run, Sandbox, User, listing, need};
+use hoy_tests::{Run, Sandbox, User, listing, many_files, need};
 
 /// Makes the OCI layout `layout` with an image `multi` of four layers, written by Python's tarfile: whiteouts, opaque
 /// directories, changes of kind, hard links into layers below, and directories that no layer names.
@@ -163,4 +163,40 @@ fn one_layer_whoever_makes_it() {
         assert_eq!(pair[0].2, pair[1].2, "{:?} and {:?}", pair[0].0, pair[1].0);
         assert!(pair[0].1 == pair[1].1, "{:?} and {:?}", pair[0].0, pair[1].0);
     }
+}
+
+/// Several at once want the same layer: one unpacks it, and when that one dies another takes over.
+#[test]
+fn who_waits_for_a_layer_takes_over() {
+    if !User::Root.available() {
+        return;
+    }
+    let sandbox = Sandbox::for_user(User::Root);
+    let layout = sandbox.path("many");
+    many_files(&layout, 4000);
+    sandbox.ok("hoy-copy", &["copy", "-q", &format!("oci:{}:many", layout.display()), "store:many"]);
+    let layers = sandbox.path("root/layers");
+    let names = || fs::read_dir(&layers).map_or(0, Iterator::count);
+    let create = || sandbox.run("hoy-storage").args(["create", "many"]).spawn();
+    let mut first = create();
+    while names() == 0 {
+        assert!(first.try_wait().unwrap().is_none(), "the first is done before it was seen to begin");
+    }
+    let mut waiting = [create(), create(), create()];
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    // Only the first has a directory that it fills.
+    assert_eq!(names(), 1);
+    assert!(first.try_wait().unwrap().is_none(), "the first was faster than the others could come");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    for child in &mut waiting {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(sandbox.ok("hoy-storage", &["containers", "-q"]).lines().count(), 3);
+    for id in sandbox.ok("hoy-storage", &["containers", "-q"]).lines() {
+        assert_eq!(sandbox.ok("hoy-storage", &["diff", id]), "");
+    }
+    sandbox.ok("hoy-storage", &["rm", "--all"]);
+    sandbox.ok("hoy-storage", &["prune", "--force", "--all-layers"]);
+    assert_eq!(names(), 0);
 }
