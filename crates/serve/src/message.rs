@@ -322,9 +322,11 @@ impl Response {
                 wire.write_all(&head)?;
             }
             Content::File(file, length) => {
+                // The head travels with the first bytes: alone it would make them wait for its acknowledgement.
+                let mut file = file.take(length);
+                let first = (&mut file).take(BUFFER_BYTES as u64).read_to_end(&mut head)?;
                 wire.write_all(&head)?;
-                let mut buffer = vec![0; 2 * BUFFER_BYTES];
-                let (mut file, mut left) = (file.take(length), length);
+                let (mut buffer, mut left) = (vec![0; 2 * BUFFER_BYTES], length - first as u64);
                 while left > 0 {
                     let count = file.read(&mut buffer)?;
                     if count == 0 {
