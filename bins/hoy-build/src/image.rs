@@ -24,9 +24,6 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
         Some(image) if destination.is_none() => Some(local_name(image)?),
         _ => None,
     };
-    if args.squash {
-        context.enter_namespaces(dir.id())?;
-    }
     let options = CommitOptions {
         name,
         format: args.format,

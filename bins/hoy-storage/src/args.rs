@@ -196,6 +196,9 @@ pub(crate) struct Export {
     /// File to write; "-" is standard output
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub(crate) output: PathBuf,
+    /// Set file times after this to it, in seconds since 1970
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) clamp: Option<i64>,
     /// Name, id or unique beginning of an id
     pub(crate) container: String,
 }

@@ -163,7 +163,7 @@ pub(crate) fn export(place: &Place, args: &args::Export) -> Result<ExitCode> {
     let dir = store.find_container(&args.container).map_err(explain_layout)?;
     let write = |output: &mut dyn Write| {
         let output = std::io::BufWriter::with_capacity(256 << 10, output);
-        hoy_storage::export(&store, place.xattrs, &dir, output).map_err(explain)
+        hoy_storage::export(&store, place.xattrs, &dir, args.clamp, output).map_err(explain)
     };
     if args.output.as_os_str() == "-" {
         if std::io::stdout().is_terminal() {

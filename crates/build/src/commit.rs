@@ -1,12 +1,7 @@
 //! `commit`: from a working container to an image.
 
-use std::os::fd::AsFd;
-use std::path::Path;
-
-use hoy_layer::{Diff, DiffOptions, Entry, Kind, Lower, OverlayXattrs, Owners};
 use hoy_layout::{ContainerDir, ImageLayout, Store};
 use hoy_oci::{Descriptor, Digest};
-use hoy_sys::rustix::fs::{Mode, OFlags, openat};
 
 use crate::document::{self, Format, NewLayer};
 use crate::sink::LayerSink;
@@ -68,13 +63,11 @@ pub fn commit(
         Some(manifest) if !options.squash => image_by_manifest(layout, &manifest)?.manifest.layers,
         _ => Vec::new(),
     };
-    let layer = if options.squash {
+    if options.squash {
         working.config.rootfs.diff_ids.clear();
         working.config.history.clear();
-        Some(whole_tree(layout, &tools.mount(dir.id().as_str())?, options)?)
-    } else {
-        changes(layout, tools, dir.id().as_str(), options)?
-    };
+    }
+    let layer = layer(layout, tools, dir.id().as_str(), options)?;
     let mut config = document::config(&working, layer.as_ref(), options.clamp.created());
     if options.omit_history {
         config.history.clear();
@@ -112,9 +105,10 @@ pub(crate) fn enter(layout: &ImageLayout, name: Option<&str>, descriptor: &Descr
     })
 }
 
-/// What changed since the image, as a layer; none where nothing did.
-fn changes(layout: &ImageLayout, tools: &Tools, id: &str, options: &CommitOptions) -> Result<Option<NewLayer>> {
-    let mut args = vec!["diff".to_owned(), "--tar".to_owned()];
+/// What changed since the image, as a layer, or none where nothing did; the whole tree where it is squashed.
+fn layer(layout: &ImageLayout, tools: &Tools, id: &str, options: &CommitOptions) -> Result<Option<NewLayer>> {
+    let mut args: Vec<String> =
+        if options.squash { vec!["export".into()] } else { vec!["diff".into(), "--tar".into()] };
     if let Some(seconds) = options.clamp.seconds() {
         args.extend(["--clamp".to_owned(), seconds.to_string()]);
     }
@@ -129,24 +123,6 @@ fn changes(layout: &ImageLayout, tools: &Tools, id: &str, options: &CommitOption
     // A child that failed says why better than the pipe that broke.
     answer("hoy-storage", output)?;
     copied.map_err(Error::io("write a layer to", layout.path()))?;
-    sink.finish()
-}
-
-/// Everything below `root`, as a layer.
-fn whole_tree(layout: &ImageLayout, root: &Path, options: &CommitOptions) -> Result<NewLayer> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = openat(hoy_sys::rustix::fs::CWD, root, flags, Mode::empty()).map_err(Error::io("open", root))?;
-    let diff_options = DiffOptions {
-        xattrs: OverlayXattrs::Trusted,
-        is_complete: true,
-        clamp: options.clamp.seconds(),
-        stubs: Default::default(),
-        owners: Owners::Same,
-        unrepresented: Default::default(),
-    };
-    let base = Entry::new(Vec::new(), Kind::Directory, 0o755);
-    let diff = Diff::new(opened.as_fd(), &Lower::new(Vec::new()), &base, diff_options)?;
-    let sink = diff.write(LayerSink::new(layout, options.compress)?)?;
     // An empty tree is a layer too: without one an image would keep what it should not.
-    sink.finish_always()
+    if options.squash { sink.finish_always().map(Some) } else { sink.finish() }
 }

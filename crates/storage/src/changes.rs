@@ -89,9 +89,17 @@ impl Changes {
 
 /// Writes a container's whole root file system as one archive; it is mounted for the time, if it is not mounted.
 ///
+/// File times after `clamp`, in seconds since 1970, become it.
+///
 /// # Errors
 /// Those of [`crate::mount`]; [`Error::Diff`].
-pub fn export(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir, output: impl Write) -> Result<()> {
+pub fn export(
+    store: &Store,
+    xattrs: OverlayXattrs,
+    dir: &ContainerDir,
+    clamp: Option<i64>,
+    output: impl Write,
+) -> Result<()> {
     let container = dir.container()?;
     let was_mounted = crate::is_mounted(&container)?;
     let path = crate::mount(store, xattrs, dir)?;
@@ -100,7 +108,7 @@ pub fn export(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir, output: 
         owners: owners(&container)?,
         xattrs,
         is_complete: true,
-        clamp: None,
+        clamp,
         stubs: stubs(dir)?,
         unrepresented,
     };
