@@ -287,3 +287,32 @@ proptest::proptest! {
         while let Ok(Some(_)) = archive.next_entry() {}
     }
 }
+
+/// Somebody exchanges a directory for a link that leads out while files are written below it (CVE-2025-47290).
+#[test]
+fn a_name_that_changes_meanwhile_leads_nowhere() {
+    use hoy_sys::rustix::fs::{CWD, RenameFlags, renameat_with};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let (dir, root) = place();
+    fs::create_dir(root.join("d")).unwrap();
+    symlink(dir.path().join("out"), root.join("link")).unwrap();
+    let names: Vec<String> = (0..100).map(|number| format!("d/{number}")).collect();
+    let mut entries = vec![("d", Directory, "755")];
+    entries.extend(names.iter().map(|name| (name.as_str(), File, "text")));
+    entries.extend([("d/hard", HardLink, "d/0"), ("d", Directory, "777")]);
+    let bytes = tar(&entries);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                renameat_with(CWD, root.join("d"), CWD, root.join("link"), RenameFlags::EXCHANGE).unwrap_or_default();
+            }
+        });
+        // Whether it succeeds depends on the moment; where it writes does not.
+        let results = (0..100).map(|_| plain(&bytes, &root).is_ok()).filter(|is_ok| *is_ok).count();
+        is_done.store(true, Ordering::Relaxed);
+        eprintln!("{results} of 100 succeeded");
+    });
+    unharmed(dir.path());
+}
