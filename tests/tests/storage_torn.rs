@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use hoy_tests::{Out, Run, Sandbox, User, is_long, need};
+use hoy_tests::{Out, Run, Sandbox, User, busybox_store, is_long, need};
 use serde_json::Value;
 
 const IMAGES: [&str; 3] = ["one", "two", "three"];
@@ -343,4 +343,19 @@ fn the_old_index_is_a_file_of_its_own() {
     let Some(torn) = Torn::new(User::Root) else { return };
     let inode = |name: &str| fs::metadata(torn.sandbox.path("root").join(name)).unwrap().ino();
     assert_ne!(inode("index.json"), inode("index.json.old"));
+}
+
+#[test]
+fn a_working_container_without_its_record_hides_no_other() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let ids = ["torn", "whole"].map(|name| {
+        sandbox.ok("hoy-build", &["from", "--name", name, "busybox"]);
+        sandbox.ok("hoy-build", &["inspect", "--format", "{{.ContainerID}}", name])
+    });
+    fs::write(sandbox.path("root/containers").join(&ids[0]).join("build.json"), "{").unwrap();
+    let out = sandbox.run("hoy-build").arg("containers").output();
+    assert_eq!(out.status, 0, "{}", out.stderr);
+    assert!(out.stdout.contains("whole") && !out.stdout.contains("torn"), "{}", out.stdout);
+    assert!(out.stderr.contains("build.json") && out.stderr.contains("hoy-storage check"), "{}", out.stderr);
+    sandbox.ok("hoy-build", &["rm", "torn"]);
 }

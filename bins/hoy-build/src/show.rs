@@ -9,7 +9,7 @@ use hoy_layout::Store;
 use serde_json::{Value, json};
 
 use crate::args::{ContainersArgs, FormatArgs, InspectArgs, VersionArgs};
-use crate::context::Context;
+use crate::context::{Context, warn};
 use crate::working::mount_point;
 
 /// Fields and headings, as buildah has them.
@@ -22,7 +22,9 @@ const COLUMNS: [(&str, &str); 5] = [
 ];
 
 pub(crate) fn containers(context: &Context, args: &ContainersArgs) -> Result<ExitCode> {
-    let mut rows = hoy_build::containers(&context.store()?, args.all, &args.filter)?;
+    let mut rows = hoy_build::containers(&context.store()?, args.all, &args.filter, |error| {
+        warn(&format!("warning: {error}; see \"hoy-storage check\""));
+    })?;
     let mut out = Stdout::new();
     if args.json {
         let lower = |row: &Value| {

@@ -106,7 +106,7 @@ fn each(context: &Context, args: &SomeArgs, act: impl Fn(&str) -> Result<()>) ->
     let dirs: Vec<Result<ContainerDir>> = if args.all {
         all(&store)?.into_iter().map(Ok).collect()
     } else {
-        let find = |text: &String| Working::find(&store, text).map(|(dir, _)| dir).map_err(Error::from);
+        let find = |text: &String| Working::find_directory(&store, text).map_err(Error::from);
         args.containers.iter().map(find).collect()
     };
     let mut code = ExitCode::SUCCESS;
@@ -124,13 +124,7 @@ fn each(context: &Context, args: &SomeArgs, act: impl Fn(&str) -> Result<()>) ->
 
 /// All working containers.
 fn all(store: &Store) -> Result<Vec<ContainerDir>> {
-    let mut found = Vec::new();
-    for dir in store.all_containers()? {
-        if Working::read(&dir)?.is_some() {
-            found.push(dir);
-        }
-    }
-    Ok(found)
+    Ok(store.all_containers()?.into_iter().filter(Working::is_in).collect())
 }
 
 pub(crate) fn rename(context: &Context, args: &RenameArgs) -> Result<ExitCode> {

@@ -1,6 +1,6 @@
 //! `containers`: what is being worked on.
 
-use hoy_layout::{Container, ContainerDir, Store};
+use hoy_layout::{Container, Store};
 use serde_json::{Value, json};
 
 use crate::{Error, Result, Working};
@@ -37,35 +37,34 @@ impl Filter {
 }
 
 /// One JSON object for each working container, with `all` also for those of others: `ContainerID`, `Builder`,
-/// `ImageID`, `ImageName`, `ContainerName`; oldest first.
+/// `ImageID`, `ImageName`, `ContainerName`; oldest first. One whose records cannot be read is left out and told of.
 ///
 /// # Errors
-/// Those of reading the store.
-pub fn containers(store: &Store, all: bool, filters: &[Filter]) -> Result<Vec<Value>> {
-    let mut found: Vec<(Container, ContainerDir)> = Vec::new();
+/// Those of reading the store's directory of containers.
+pub fn containers(store: &Store, all: bool, filters: &[Filter], warn: impl Fn(&Error)) -> Result<Vec<Value>> {
+    let mut found: Vec<(Container, Option<Working>)> = Vec::new();
     for dir in store.all_containers()? {
-        // One that is just being removed is not there.
-        match dir.container() {
-            Ok(container) => found.push((container, dir)),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
+        let container = dir.container().map_err(Error::from);
+        match container.and_then(|container| Ok((container, Working::read(&dir)?))) {
+            Ok(both) => found.push(both),
+            // One that is just being removed is not there.
+            Err(Error::Layout(error)) if error.is_not_found() => {}
+            Err(error) => warn(&error),
         }
     }
     found.sort_by(|(a, _), (b, _)| a.created.cmp(&b.created).then_with(|| a.name.cmp(&b.name)));
-    let mut rows = Vec::new();
-    for (container, dir) in found {
-        let working = Working::read(&dir)?;
-        if (working.is_none() && !all) || !filters.iter().all(|filter| filter.accepts(&container)) {
-            continue;
-        }
+    found.retain(|(container, working)| {
+        (working.is_some() || all) && filters.iter().all(|filter| filter.accepts(container))
+    });
+    let row = |(container, working): &(Container, Option<Working>)| {
         let image_id = working.as_ref().and_then(|working| working.from_image_id).map(|id| id.hex());
-        rows.push(json!({
+        json!({
             "ContainerID": container.id,
             "Builder": working.is_some(),
             "ImageID": image_id.unwrap_or_default(),
             "ImageName": container.image.as_deref().unwrap_or("scratch"),
             "ContainerName": container.name,
-        }));
-    }
-    Ok(rows)
+        })
+    };
+    Ok(found.iter().map(row).collect())
 }

@@ -86,6 +86,20 @@ impl Working {
         Ok((dir, working))
     }
 
+    /// The directory of the working container with this name, id or unique beginning of an id, whatever its record says.
+    ///
+    /// # Errors
+    /// `NoContainer` and the like of the layout; [`Error::NotWorking`] for a container of somebody else's.
+    pub fn find_directory(store: &Store, text: &str) -> Result<ContainerDir> {
+        let dir = store.find_container(text)?;
+        if Self::is_in(&dir) { Ok(dir) } else { Err(Error::NotWorking(text.to_owned())) }
+    }
+
+    /// Whether `dir` is a working container's.
+    pub fn is_in(dir: &ContainerDir) -> bool {
+        dir.path().join(FILE).exists()
+    }
+
     /// The record in `dir`; none where there is none.
     ///
     /// # Errors
