@@ -188,15 +188,14 @@ impl ContainerDir {
         self.keep_copy(container)
     }
 
-    /// Writes the copy of the record, which helps against damage and not against a power cut, and is not waited for;
-    /// a container that need not survive one has none.
+    /// Writes the copy of the record, which helps against damage; a container that need not survive a power cut has none.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn keep_copy(&self, container: &Container) -> Result<()> {
         match container.volatile {
             Some(_) => Ok(()),
-            None => self.write_volatile_json(COPY, container),
+            None => self.write_json(COPY, container),
         }
     }
 

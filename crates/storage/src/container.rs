@@ -146,10 +146,10 @@ fn create_as(
     };
     let unpacked = image.as_ref().map(|(_, image)| image);
     let made = fill(store, cache, &dir, &mut container, unpacked, options, wanted).and_then(|()| {
+        dir.keep_copy(&container)?;
         // Names are given one at a time.
         let names = lock_names(store)?;
         check_unused(store, &name)?;
-        dir.keep_copy(&container)?;
         let (from, to) = (dir.path().join(CREATING), dir.path().join("storage.json"));
         std::fs::rename(&from, &to).map_err(Error::io("rename to", &to))?;
         drop(names);
