@@ -129,6 +129,11 @@ fn a_mirror_sees_no_secret_that_is_not_its_own() {
     let mirror = listener.local_addr().unwrap().to_string();
     let seen: Arc<Mutex<String>> = Arc::default();
     let log = seen.clone();
+    // A password, and a token from a server of its own for what stands at home (CVE-2026-33540).
+    let bearer = format!("Bearer realm=\"http://{mirror}/token\",service=\"{}\"", home.address());
+    let challenges = ["Basic realm=x".to_owned(), bearer];
+    let challenge = Arc::new(Mutex::new(String::new()));
+    let asked = challenge.clone();
     std::thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = client.unwrap();
@@ -138,8 +143,10 @@ fn a_mirror_sees_no_secret_that_is_not_its_own() {
                 log.lock().unwrap().push_str(&line);
                 line.clear();
             }
-            let answer =
-                "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            let challenge = asked.lock().unwrap();
+            let answer = format!(
+                "HTTP/1.1 401 No\r\nWWW-Authenticate: {challenge}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            );
             client.write_all(answer.as_bytes()).unwrap_or_default();
         }
     });
@@ -147,12 +154,17 @@ fn a_mirror_sees_no_secret_that_is_not_its_own() {
         "[[registry]]\nlocation = '{}'\n[[registry.mirror]]\nlocation = '{mirror}'\ninsecure = true\n",
         home.address()
     );
-    for secret in ["--src-creds=ann:s3cret", "--src-registry-token=s3cret"] {
+    for (secret, asks) in ["--src-creds=ann:s3cret", "--src-registry-token=s3cret"]
+        .iter()
+        .flat_map(|s| challenges.iter().map(move |c| (*s, c)))
+    {
+        challenge.lock().unwrap().clone_from(asks);
         let args = ["-q", "--src-tls-verify=false", secret, &format!("docker://{}/app:1", home.address()), "dir:out"];
         assert_eq!(under(&sandbox, &rules, &args).ok(), digest);
     }
     let seen = seen.lock().unwrap().to_lowercase();
-    assert!(seen.contains("get /v2/app/manifests/1") && !seen.contains("authorization"), "{seen}");
+    assert!(seen.contains("get /v2/app/manifests/1") && seen.contains("get /token?"), "{seen}");
+    assert!(["authorization", "s3cret", "account=", "ann"].iter().all(|word| !seen.contains(word)), "{seen}");
 }
 
 /// Puts a credential helper into `work/bin`.
