@@ -325,3 +325,34 @@ fn a_trust_policy_decides() {
     run().fails(1, &["policy.json"]);
     sandbox.run("hoy-copy").args(["-q", "--insecure-policy", SOURCE, "dir:out"]).ok();
 }
+
+#[test]
+fn a_program_is_told_how_far_a_copy_is() {
+    let Some(sandbox) = sandbox(&[]) else { return };
+    let shell = |script: &str| {
+        Run::new("sh").dir(sandbox.path("work")).args(["-c", script]).arg(hoy_tests::program("hoy-copy"))
+    };
+    let raw = sandbox.ok("hoy-copy", &["inspect", "--raw", SOURCE]);
+    let manifest: Value = serde_json::from_str(&raw).unwrap();
+    let out = shell("exec \"$0\" --progress json:7 oci:layout:busybox:latest oci:told:a 7>events").output();
+    assert_eq!((out.status, out.stderr.as_str()), (0, ""));
+    let read = |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    let events = read(&std::fs::read_to_string(sandbox.path("work/events")).unwrap());
+    let sizes = [&manifest["layers"][0]["size"], &manifest["config"]["size"]].map(|size| size.as_u64().unwrap());
+    assert_eq!(events[0], json!({"event": "expect", "blobs": 2, "size": sizes[0] + sizes[1]}));
+    let of = |name: &str| -> Vec<&Value> { events.iter().filter(|event| event["event"] == name).collect() };
+    assert_eq!((of("begin").len(), of("end").len(), of("manifest").len()), (2, 2, 1), "{events:?}");
+    assert!(of("begin").iter().any(|event| event["digest"] == manifest["layers"][0]["digest"]));
+    assert!(of("end").iter().all(|event| event["outcome"] == "copied"));
+    assert_eq!(of("manifest")[0]["digest"], out.stdout.trim());
+    // Again, on standard error; and for a reader that is away, or a descriptor that is not there.
+    let out = shell("exec \"$0\" --progress json oci:layout:busybox:latest oci:told:a").output();
+    assert!(out.status == 0 && read(&out.stderr).iter().any(|event| event["outcome"] == "present"), "{}", out.stderr);
+    let gone = shell("{ sleep 0.1; \"$0\" --progress json:7 oci:layout:busybox:latest oci:gone:a 7>&1 >digest; } | :")
+        .output();
+    assert_eq!(gone.status, 0);
+    assert_eq!(std::fs::read_to_string(sandbox.path("work/digest")).unwrap(), out.stdout);
+    shell("exec \"$0\" --progress json:77 oci:layout:busybox:latest oci:no:a").fails(2, &["descriptor 77"]);
+    sandbox.run("hoy-copy").args(["--progress", "json:1", SOURCE, "oci:no:a"]).fails(2, &["json:FD"]);
+    assert!(!sandbox.path("work/no").exists());
+}

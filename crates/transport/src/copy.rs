@@ -298,6 +298,7 @@ impl Job<'_> {
         let mut seen = HashSet::new();
         let all = manifest.layers.iter().chain([&manifest.config]);
         let blobs: Vec<&Descriptor> = all.filter(|blob| seen.insert(blob.digest)).collect();
+        self.observer.expect(&blobs);
         // Compressing is parallel in itself and needs memory for it.
         let lanes = self.options.lanes.unwrap_or(usize::MAX).clamp(1, self.destination.lanes());
         let lanes = if changes.is_empty() { lanes } else { lanes.min(2) };
