@@ -129,6 +129,51 @@ fn an_archive_of_several_images() {
 }
 
 #[test]
+fn images_are_added_to_an_archive() {
+    let Some(sandbox) = sandbox(&["skopeo", "podman", "tar", "gzip"]) else { return };
+    sandbox.ok("umoci", &["config", "--image", "layout:busybox:latest", "--tag", "b", "--config.user", "app"]);
+    let config = |name: &str| sandbox.run("hoy-copy").args(["inspect", "--config", "--raw", name]).output();
+    let (one, two) = (config(SOURCE).stdout, config("oci:layout:b").stdout);
+    copy(&sandbox, &[], SOURCE, "docker-archive:all.tar:localhost/a:1");
+    copy(&sandbox, &[], "oci:layout:b", "docker-archive:all.tar:localhost/b:1");
+    // Another name for an image that is there, and a name that passes to another image.
+    copy(&sandbox, &[], SOURCE, "docker-archive:all.tar:localhost/c:1");
+    let names = |archive: &str| sandbox.ok("skopeo", &["list-tags", &format!("docker-archive:{archive}")]);
+    assert_eq!(sandbox.ok("hoy-copy", &["list-tags", "docker-archive:all.tar"]), names("all.tar"));
+    assert!(["a:1", "b:1", "c:1"].iter().all(|name| names("all.tar").contains(name)), "{}", names("all.tar"));
+    sandbox.run("hoy-copy").args(["inspect", "docker-archive:all.tar:@2"]).fails(1, &["number 2"]);
+    for (name, want) in [("a", &one), ("b", &two), ("c", &one)] {
+        assert_eq!(config(&format!("docker-archive:all.tar:localhost/{name}:1")).stdout, *want, "{name}");
+    }
+    copy(&sandbox, &[], "oci:layout:b", "docker-archive:all.tar:localhost/a:1");
+    assert_eq!(config("docker-archive:all.tar:localhost/a:1").stdout, two);
+    // The layer that both share is there once, and podman loads all of it.
+    let members = sandbox.ok("tar", &["tf", "all.tar"]);
+    assert_eq!(members.lines().count(), 4, "a layer, two configurations and the list: {members}");
+    let root = sandbox.path("work/podman").display().to_string();
+    let loaded = ["--root", &root, "--runroot", &root, "--storage-driver", "vfs", "load", "-q", "-i", "all.tar"];
+    let loaded = sandbox.ok("podman", &loaded);
+    assert!(["a:1", "b:1", "c:1"].iter().all(|name| loaded.contains(&format!("localhost/{name}"))), "{loaded}");
+    // What cannot be added to stays as it is.
+    let add =
+        |archive: &str| sandbox.run("hoy-copy").args([SOURCE, &format!("docker-archive:{archive}:localhost/d:1")]);
+    sandbox.ok("gzip", &["-k", "all.tar"]);
+    add("all.tar.gz").fails(1, &["compressed"]);
+    copy(&sandbox, &[], SOURCE, "oci-archive:oci.tar:x");
+    add("oci.tar").fails(1, &["oci-archive"]);
+    std::fs::write(sandbox.path("work/text"), vec![b'x'; 2048]).unwrap();
+    add("text").fails(1, &["text"]);
+    // Nor is a layer that is not what its name says carried over, to pass for one of the new image.
+    let mut damaged = std::fs::read(sandbox.path("work/all.tar")).unwrap();
+    damaged[512 + 1000] ^= 1;
+    std::fs::write(sandbox.path("work/bad.tar"), &damaged).unwrap();
+    add("bad.tar").fails(1, &["bad.tar", "damaged"]);
+    assert!(std::fs::read(sandbox.path("work/bad.tar")).unwrap() == damaged);
+    let left = std::fs::read_dir(sandbox.path("work")).unwrap().flatten();
+    assert!(!left.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().contains("archive-")));
+}
+
+#[test]
 fn a_daemon_gives_and_takes_images() {
     let Some(sandbox) = sandbox(&["podman"]) else { return };
     let socket = sandbox.path("work/api.sock");
