@@ -55,6 +55,10 @@ impl Observer for Watcher {
     fn manifest(&self, manifest: &Descriptor) {
         self.0.say(&format!("Writing manifest {} to image destination", manifest.digest));
     }
+
+    fn warn(&self, text: &str) {
+        self.0.say(&format!("warning: {text}"));
+    }
 }
 
 /// `json[:FD]`: where events go.
@@ -151,6 +155,10 @@ impl Observer for Events {
 
     fn manifest(&self, manifest: &Descriptor) {
         self.with(|stream| stream.tell(&event("manifest", manifest)));
+    }
+
+    fn warn(&self, text: &str) {
+        self.with(|stream| stream.tell(&json!({"event": "warning", "text": text})));
     }
 }
 

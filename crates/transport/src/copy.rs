@@ -371,6 +371,12 @@ impl Job<'_> {
                 }
                 Err(error) => error,
             };
+            if failure.is_wrong_content()
+                && let Some(place) = self.source.distrust(blob)
+            {
+                self.observer.warn(&format!("{place} has wrong bytes for blob {}: it is asked elsewhere", blob.digest));
+                continue;
+            }
             attempt += 1;
             if attempt > self.options.retry.times || !failure.is_temporary() || stop.load(Ordering::Relaxed) {
                 // A registry's error names the blob and where it is.

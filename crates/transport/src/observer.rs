@@ -28,6 +28,8 @@ pub trait Observer: Sync {
     fn end(&self, blob: &Descriptor, outcome: Outcome);
     /// A manifest or index is written.
     fn manifest(&self, manifest: &Descriptor);
+    /// Something is wrong that the copy does not fail by.
+    fn warn(&self, _text: &str) {}
 }
 
 /// Wants to know nothing.
