@@ -129,6 +129,51 @@ fn an_archive_of_several_images() {
 }
 
 #[test]
+fn images_are_added_to_an_archive() {
+    let Some(sandbox) = sandbox(&["skopeo", "podman", "tar", "gzip"]) else { return };
+    sandbox.ok("umoci", &["config", "--image", "layout:busybox:latest", "--tag", "b", "--config.user", "app"]);
+    let config = |name: &str| sandbox.run("hoy-copy").args(["inspect", "--config", "--raw", name]).output();
+    let (one, two) = (config(SOURCE).stdout, config("oci:layout:b").stdout);
+    copy(&sandbox, &[], SOURCE, "docker-archive:all.tar:localhost/a:1");
+    copy(&sandbox, &[], "oci:layout:b", "docker-archive:all.tar:localhost/b:1");
+    // Another name for an image that is there, and a name that passes to another image.
+    copy(&sandbox, &[], SOURCE, "docker-archive:all.tar:localhost/c:1");
+    let names = |archive: &str| sandbox.ok("skopeo", &["list-tags", &format!("docker-archive:{archive}")]);
+    assert_eq!(sandbox.ok("hoy-copy", &["list-tags", "docker-archive:all.tar"]), names("all.tar"));
+    assert!(["a:1", "b:1", "c:1"].iter().all(|name| names("all.tar").contains(name)), "{}", names("all.tar"));
+    sandbox.run("hoy-copy").args(["inspect", "docker-archive:all.tar:@2"]).fails(1, &["number 2"]);
+    for (name, want) in [("a", &one), ("b", &two), ("c", &one)] {
+        assert_eq!(config(&format!("docker-archive:all.tar:localhost/{name}:1")).stdout, *want, "{name}");
+    }
+    copy(&sandbox, &[], "oci:layout:b", "docker-archive:all.tar:localhost/a:1");
+    assert_eq!(config("docker-archive:all.tar:localhost/a:1").stdout, two);
+    // The layer that both share is there once, and podman loads all of it.
+    let members = sandbox.ok("tar", &["tf", "all.tar"]);
+    assert_eq!(members.lines().count(), 4, "a layer, two configurations and the list: {members}");
+    let root = sandbox.path("work/podman").display().to_string();
+    let loaded = ["--root", &root, "--runroot", &root, "--storage-driver", "vfs", "load", "-q", "-i", "all.tar"];
+    let loaded = sandbox.ok("podman", &loaded);
+    assert!(["a:1", "b:1", "c:1"].iter().all(|name| loaded.contains(&format!("localhost/{name}"))), "{loaded}");
+    // What cannot be added to stays as it is.
+    let add =
+        |archive: &str| sandbox.run("hoy-copy").args([SOURCE, &format!("docker-archive:{archive}:localhost/d:1")]);
+    sandbox.ok("gzip", &["-k", "all.tar"]);
+    add("all.tar.gz").fails(1, &["compressed"]);
+    copy(&sandbox, &[], SOURCE, "oci-archive:oci.tar:x");
+    add("oci.tar").fails(1, &["oci-archive"]);
+    std::fs::write(sandbox.path("work/text"), vec![b'x'; 2048]).unwrap();
+    add("text").fails(1, &["text"]);
+    // Nor is a layer that is not what its name says carried over, to pass for one of the new image.
+    let mut damaged = std::fs::read(sandbox.path("work/all.tar")).unwrap();
+    damaged[512 + 1000] ^= 1;
+    std::fs::write(sandbox.path("work/bad.tar"), &damaged).unwrap();
+    add("bad.tar").fails(1, &["bad.tar", "damaged"]);
+    assert!(std::fs::read(sandbox.path("work/bad.tar")).unwrap() == damaged);
+    let left = std::fs::read_dir(sandbox.path("work")).unwrap().flatten();
+    assert!(!left.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().contains("archive-")));
+}
+
+#[test]
 fn a_daemon_gives_and_takes_images() {
     let Some(sandbox) = sandbox(&["podman"]) else { return };
     let socket = sandbox.path("work/api.sock");
@@ -324,4 +369,35 @@ fn a_trust_policy_decides() {
     std::fs::remove_file(sandbox.path("work/policy.json")).unwrap();
     run().fails(1, &["policy.json"]);
     sandbox.run("hoy-copy").args(["-q", "--insecure-policy", SOURCE, "dir:out"]).ok();
+}
+
+#[test]
+fn a_program_is_told_how_far_a_copy_is() {
+    let Some(sandbox) = sandbox(&[]) else { return };
+    let shell = |script: &str| {
+        Run::new("sh").dir(sandbox.path("work")).args(["-c", script]).arg(hoy_tests::program("hoy-copy"))
+    };
+    let raw = sandbox.ok("hoy-copy", &["inspect", "--raw", SOURCE]);
+    let manifest: Value = serde_json::from_str(&raw).unwrap();
+    let out = shell("exec \"$0\" --progress json:7 oci:layout:busybox:latest oci:told:a 7>events").output();
+    assert_eq!((out.status, out.stderr.as_str()), (0, ""));
+    let read = |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    let events = read(&std::fs::read_to_string(sandbox.path("work/events")).unwrap());
+    let sizes = [&manifest["layers"][0]["size"], &manifest["config"]["size"]].map(|size| size.as_u64().unwrap());
+    assert_eq!(events[0], json!({"event": "expect", "blobs": 2, "size": sizes[0] + sizes[1]}));
+    let of = |name: &str| -> Vec<&Value> { events.iter().filter(|event| event["event"] == name).collect() };
+    assert_eq!((of("begin").len(), of("end").len(), of("manifest").len()), (2, 2, 1), "{events:?}");
+    assert!(of("begin").iter().any(|event| event["digest"] == manifest["layers"][0]["digest"]));
+    assert!(of("end").iter().all(|event| event["outcome"] == "copied"));
+    assert_eq!(of("manifest")[0]["digest"], out.stdout.trim());
+    // Again, on standard error; and for a reader that is away, or a descriptor that is not there.
+    let out = shell("exec \"$0\" --progress json oci:layout:busybox:latest oci:told:a").output();
+    assert!(out.status == 0 && read(&out.stderr).iter().any(|event| event["outcome"] == "present"), "{}", out.stderr);
+    let gone = shell("{ sleep 0.1; \"$0\" --progress json:7 oci:layout:busybox:latest oci:gone:a 7>&1 >digest; } | :")
+        .output();
+    assert_eq!(gone.status, 0);
+    assert_eq!(std::fs::read_to_string(sandbox.path("work/digest")).unwrap(), out.stdout);
+    shell("exec \"$0\" --progress json:77 oci:layout:busybox:latest oci:no:a").fails(2, &["descriptor 77"]);
+    sandbox.run("hoy-copy").args(["--progress", "json:1", SOURCE, "oci:no:a"]).fails(2, &["json:FD"]);
+    assert!(!sandbox.path("work/no").exists());
 }

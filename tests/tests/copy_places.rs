@@ -120,6 +120,45 @@ fn mirrors_are_asked_first_and_blob_by_blob() {
 }
 
 #[test]
+fn a_mirror_with_wrong_bytes_is_passed_by() {
+    let Some(sandbox) = sandbox() else { return };
+    let (home, mirror) = (Registry::start(), Registry::start());
+    let digest = push(&sandbox, &home.address(), "app:1");
+    push(&sandbox, &mirror.address(), "app:1");
+    let raw = sandbox.ok("hoy-copy", &["inspect", "--raw", SOURCE]);
+    let raw: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    let layer = &raw["layers"][0]["digest"].as_str().unwrap()[7..];
+    let spoil = |registry: &Registry, size: Option<usize>| {
+        let path = format!("data/docker/registry/v2/blobs/sha256/{}/{layer}/data", &layer[..2]);
+        let path = registry.dir().join(path);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[100] ^= if size.is_some() { 2 } else { 1 };
+        bytes.truncate(size.unwrap_or(bytes.len()));
+        std::fs::write(path, bytes).unwrap();
+    };
+    let [at_home, at_mirror] =
+        [home.address(), mirror.address()].map(|at| format!("location = '{at}'\ninsecure = true"));
+    let rules = format!("[[registry]]\n{at_home}\n[[registry.mirror]]\n{at_mirror}\n");
+    let image = format!("docker://{}/app:1", home.address());
+    let third = Registry::start();
+    let to_third = format!("docker://{}/app:1", third.address());
+    // Wrong from end to end; and wrong at first, with the rest from home.
+    for (at, size) in [None, Some(5000)].into_iter().enumerate() {
+        spoil(&mirror, size);
+        for to in [format!("oci:layout{at}:a"), format!("dir:dir{at}"), to_third.replace("app", &format!("app{at}"))] {
+            let out = under(&sandbox, &rules, &["--dest-tls-verify=false", &image, &to]).output();
+            assert!(out.status == 0 && out.stdout.trim() == digest, "{to}: {}", out.stderr);
+            assert!(out.stderr.contains(&format!("{} has wrong bytes", mirror.address())), "{to}: {}", out.stderr);
+            sandbox.ok("hoy-copy", &["validate", "--tls-verify=false", &to]);
+        }
+    }
+    spoil(&home, None);
+    under(&sandbox, &rules, &["-q", &image, "oci:none:a"]).fails(1, &[layer]);
+    let args = ["inspect", "oci:none:a"];
+    sandbox.run("hoy-copy").args(args).fails(1, &["none"]);
+}
+
+#[test]
 fn a_mirror_sees_no_secret_that_is_not_its_own() {
     let Some(sandbox) = sandbox() else { return };
     let home = Registry::start();
@@ -129,6 +168,11 @@ fn a_mirror_sees_no_secret_that_is_not_its_own() {
     let mirror = listener.local_addr().unwrap().to_string();
     let seen: Arc<Mutex<String>> = Arc::default();
     let log = seen.clone();
+    // A password, and a token from a server of its own for what stands at home (CVE-2026-33540).
+    let bearer = format!("Bearer realm=\"http://{mirror}/token\",service=\"{}\"", home.address());
+    let challenges = ["Basic realm=x".to_owned(), bearer];
+    let challenge = Arc::new(Mutex::new(String::new()));
+    let asked = challenge.clone();
     std::thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = client.unwrap();
@@ -138,8 +182,10 @@ fn a_mirror_sees_no_secret_that_is_not_its_own() {
                 log.lock().unwrap().push_str(&line);
                 line.clear();
             }
-            let answer =
-                "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            let challenge = asked.lock().unwrap();
+            let answer = format!(
+                "HTTP/1.1 401 No\r\nWWW-Authenticate: {challenge}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            );
             client.write_all(answer.as_bytes()).unwrap_or_default();
         }
     });
@@ -147,12 +193,17 @@ fn a_mirror_sees_no_secret_that_is_not_its_own() {
         "[[registry]]\nlocation = '{}'\n[[registry.mirror]]\nlocation = '{mirror}'\ninsecure = true\n",
         home.address()
     );
-    for secret in ["--src-creds=ann:s3cret", "--src-registry-token=s3cret"] {
+    for (secret, asks) in ["--src-creds=ann:s3cret", "--src-registry-token=s3cret"]
+        .iter()
+        .flat_map(|s| challenges.iter().map(move |c| (*s, c)))
+    {
+        challenge.lock().unwrap().clone_from(asks);
         let args = ["-q", "--src-tls-verify=false", secret, &format!("docker://{}/app:1", home.address()), "dir:out"];
         assert_eq!(under(&sandbox, &rules, &args).ok(), digest);
     }
     let seen = seen.lock().unwrap().to_lowercase();
-    assert!(seen.contains("get /v2/app/manifests/1") && !seen.contains("authorization"), "{seen}");
+    assert!(seen.contains("get /v2/app/manifests/1") && seen.contains("get /token?"), "{seen}");
+    assert!(["authorization", "s3cret", "account=", "ann"].iter().all(|word| !seen.contains(word)), "{seen}");
 }
 
 /// Puts a credential helper into `work/bin`.

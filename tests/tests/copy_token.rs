@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hoy_tests::{Registry, Run, Sandbox, busybox_layout, need};
+use hoy_tests::{Registry, Run, Sandbox, busybox_layout, free_port, need};
 use serde_json::json;
 
 /// A token server (distribution: "Token Authentication Specification") for user `ann` with password `s3cret`, whose
@@ -158,4 +158,55 @@ fn tokens_are_asked_for_with_what_is_needed() {
         ["login", "--tls-verify=false", "-u", "ann", "--password-stdin", "--authfile", "new.json", &registry.address()];
     sandbox.run("hoy-copy").args(login).stdin("s3cret\n").ok();
     sandbox.run("hoy-copy").args(login).stdin("wrong\n").fails(1, &["does not accept"]);
+}
+
+#[test]
+fn a_token_server_with_a_bad_certificate_sees_no_credentials() {
+    // CVE-2019-10214: --tls-verify=false is for the registry's host alone.
+    if !need(&["docker-registry", "openssl"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let args = "req -x509 -newkey rsa:2048 -nodes -keyout s.key -out s.crt -days 2 -subj /CN=tokens \
+                -addext subjectAltName=IP:127.0.0.2 -addext basicConstraints=critical,CA:FALSE";
+    Run::new("openssl").dir(dir.path()).args(args.split_whitespace()).ok();
+    std::fs::create_dir(dir.path().join("certs")).unwrap();
+    std::fs::copy(dir.path().join("s.crt"), dir.path().join("certs/s.crt")).unwrap();
+    // It prints what it can decrypt.
+    let address = format!("127.0.0.2:{}", free_port());
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    let mut server = std::process::Command::new("openssl")
+        .args(["s_server", "-quiet", "-cert", "s.crt", "-key", "s.key", "-accept", &address])
+        .current_dir(dir.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(log)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = std::time::Instant::now();
+    while std::net::TcpStream::connect(&address).is_err() {
+        assert!(start.elapsed() < std::time::Duration::from_secs(60), "openssl s_server does not answer");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let auth = format!(
+        "auth: {{token: {{realm: \"https://{address}/token\", service: registry, issuer: i, rootcertbundle: {}}}}}",
+        dir.path().join("s.crt").display()
+    );
+    let registry = Registry::start_with(&auth, "");
+    let sandbox = Sandbox::new();
+    let image = format!("docker://{}/a:1", registry.address());
+    let digest = |more: &[&str]| {
+        let args = ["digest", "--retry-times=0", "--tls-verify=false", "--creds=ann:s3cret"];
+        sandbox.run("hoy-copy").args(args).args(more).arg(&image)
+    };
+    let seen = || std::fs::read_to_string(dir.path().join("log")).unwrap();
+    digest(&[]).fails(1, &[&address, "certificate"]);
+    assert_eq!(seen(), "");
+    // Were its certificate trusted, it would have them.
+    server.stdin.as_mut().unwrap().write_all(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n").unwrap();
+    let certs = dir.path().join("certs").display().to_string();
+    digest(&["--cert-dir", &certs]).fails(1, &["unauthorized"]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(seen().to_lowercase().contains("authorization: basic"), "{}", seen());
 }

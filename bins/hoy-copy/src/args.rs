@@ -10,6 +10,7 @@ use hoy_transport::TRANSPORTS;
 use crate::edit_args::{AppendArgs, AttachArgs, FlattenArgs, IndexAction, MutateArgs, PullArgs, RebaseArgs};
 use crate::login_args::{LoginArgs, LogoutArgs};
 use crate::look_args::{BlobArgs, CatalogArgs, ExportArgs, LookArgs, ReferrersArgs, ValidateArgs};
+use crate::progress::Target;
 use crate::serve::ServeArgs;
 use crate::side::{DestinationAccess, DestinationPlace, OnlyAccess, OnlyPlace, Retry, SourceAccess, SourcePlace};
 use crate::signing_args::{GenerateKeyArgs, Signing, StandaloneSignArgs, StandaloneVerifyArgs};
@@ -204,6 +205,9 @@ pub(crate) struct CopyArgs {
     /// Say nothing but errors on standard error
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Tell a program how far the copy is: JSON lines on this descriptor, or on standard error
+    #[arg(long, value_name = "json[:FD]", conflicts_with = "quiet")]
+    pub(crate) progress: Option<Target>,
     /// Also write the digest of the written manifest into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) digestfile: Option<PathBuf>,

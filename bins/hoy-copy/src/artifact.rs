@@ -4,18 +4,18 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
-use hoy_cli::{Context, Error, Progress, Result, print_line};
+use hoy_cli::{Context, Error, Result, print_line};
 use hoy_oci::{Descriptor, Document as Parsed, Index, LayerCompression, Manifest, MediaType, VerifyingReader};
 use hoy_transport::{CopyOptions, Document, Edited, NewLayer, Source};
 
 use crate::args::Global;
-use crate::copy::Watcher;
 use crate::edit::pairs;
 use crate::edit_args::{AttachArgs, PullArgs};
 use crate::endpoint;
 use crate::inspect::go_json;
 use crate::look::{document, image_name, open};
 use crate::look_args::ReferrersArgs;
+use crate::progress::Watcher;
 
 const TITLE: &str = "org.opencontainers.image.title";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
@@ -48,7 +48,7 @@ pub(crate) fn attach(global: &Global, args: AttachArgs) -> Result<()> {
     let made = layers.into_iter().fold(Edited::new(Vec::new(), root).with_bytes(b"{}".to_vec()), Edited::with_layer);
     let destination = endpoint::destination(global, &name, &access, retry, &[], false)?;
     let options = CopyOptions { retry, ..CopyOptions::default() };
-    let progress = Watcher(Progress::new(false));
+    let progress = Watcher::new(false);
     let copied = hoy_transport::attach(&made, &*destination, &subject.digest, &options, &progress)?;
     print_line(copied.descriptor.digest)
 }

@@ -2,11 +2,12 @@
 
 use std::io;
 
-use hoy_cli::{Context, Error, Progress, Result, print_line};
-use hoy_oci::{Descriptor, LayerCompression, Reference};
-use hoy_transport::{CopyOptions, Format, ImageName, LayerPolicy, MultiArch, Observer, Outcome};
+use hoy_cli::{Context, Error, Result, print_line};
+use hoy_oci::{LayerCompression, Reference};
+use hoy_transport::{CopyOptions, Format, ImageName, LayerPolicy, MultiArch, Observer};
 
 use crate::args::{Compression, CopyArgs, Global, ManifestType};
+use crate::progress::{Events, Watcher};
 use crate::sign::Signer;
 use crate::{endpoint, policy};
 
@@ -19,6 +20,10 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     if let Some(flag) = args.signing.unknown() {
         return Err(Error::msg(format!("{flag}: this version cannot do that")));
     }
+    let progress: Box<dyn Observer> = match args.progress {
+        Some(target) => Box::new(Events::open(target)?),
+        None => Box::new(Watcher::new(args.quiet)),
+    };
     let signer = Signer::new(global, &args.signing, &to)?;
     let retry = args.retry.into();
     let tags = additional_tags(&args.additional_tag, &to)?;
@@ -41,8 +46,7 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     let rules = (&options.multi_arch, &args.signing);
     let source = policy::open(global, &from, &from_access, retry, rules)?;
     let destination = endpoint::destination(global, &to, &to_access, retry, &tags, precompute)?;
-    let progress = Watcher(Progress::new(args.quiet));
-    let copied = match hoy_transport::copy(&*source, &*destination, &options, &progress).map_err(Error::from) {
+    let copied = match hoy_transport::copy(&*source, &*destination, &options, &*progress).map_err(Error::from) {
         Err(error) if endpoint::is_stdout(&to) && error.is(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) => {
             // Where the reader of the archive is gone this fails too, as a closed output that is no failure.
             print_line("")?;
@@ -120,36 +124,4 @@ fn additional_tags(tags: &[String], to: &ImageName) -> Result<Vec<Reference>> {
         Ok(full)
     };
     tags.iter().map(one).collect()
-}
-
-/// Tells a person what happens to each blob, in skopeo's words.
-pub(crate) struct Watcher(pub(crate) Progress);
-
-fn label(blob: &Descriptor) -> String {
-    let kind = if blob.media_type.is_image_config() { "config" } else { "blob" };
-    format!("Copying {kind} {}", blob.digest)
-}
-
-impl Observer for Watcher {
-    fn begin(&self, blob: &Descriptor) {
-        self.0.begin(&label(blob), blob.size);
-    }
-
-    fn advance(&self, blob: &Descriptor, bytes: u64) {
-        self.0.advance(&label(blob), bytes);
-    }
-
-    fn end(&self, blob: &Descriptor, outcome: Outcome) {
-        let note = match outcome {
-            Outcome::Present => Some("skipped: already exists"),
-            Outcome::Mounted => Some("mounted from another repository"),
-            Outcome::Foreign => Some("left out: it is to be fetched elsewhere"),
-            _ => None,
-        };
-        self.0.end(&label(blob), note);
-    }
-
-    fn manifest(&self, manifest: &Descriptor) {
-        self.0.say(&format!("Writing manifest {} to image destination", manifest.digest));
-    }
 }

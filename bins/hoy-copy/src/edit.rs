@@ -4,16 +4,16 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use hoy_cli::{Context, Error, Progress, Result, print_line};
+use hoy_cli::{Context, Error, Result, print_line};
 use hoy_oci::{Descriptor, ImageConfig, LayerCompression, Manifest, MediaType, Platform, Reference, Timestamp};
 use hoy_transport::{CopyOptions, Document, Draft, Edited, ImageName, MultiArch, NewLayer, Source};
 
 use crate::access::Access;
 use crate::args::Global;
-use crate::copy::Watcher;
 use crate::edit_args::{AppendArgs, FlattenArgs, MutateArgs, RebaseArgs};
 use crate::look::{image_name, one_image};
 use crate::look_args::Reach;
+use crate::progress::Watcher;
 use crate::{endpoint, export};
 
 /// Where what is made goes, and how both ends are reached.
@@ -44,7 +44,7 @@ impl Target {
     pub(crate) fn write(&self, global: &Global, made: &dyn Source) -> Result<()> {
         let destination = endpoint::destination(global, &self.name, &self.access, self.retry, &[], false)?;
         let options = CopyOptions { multi_arch: MultiArch::All, retry: self.retry, ..CopyOptions::default() };
-        let copied = hoy_transport::copy(made, &*destination, &options, &Watcher(Progress::new(false)))?;
+        let copied = hoy_transport::copy(made, &*destination, &options, &Watcher::new(false))?;
         if endpoint::is_stdout(&self.name) { Ok(()) } else { print_line(copied.descriptor.digest) }
     }
 }

@@ -19,6 +19,7 @@ mod look;
 mod look_args;
 mod manifest_digest;
 mod policy;
+mod progress;
 mod prune;
 mod serve;
 mod side;

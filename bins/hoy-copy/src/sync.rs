@@ -4,13 +4,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use hoy_cli::{Context, Error, Progress, Result, print_line};
+use hoy_cli::{Context, Error, Result, print_line};
 use hoy_oci::Reference;
 use hoy_transport::{CopyOptions, ImageName, MultiArch};
 
 use crate::access::Access;
 use crate::args::Global;
-use crate::copy::{Watcher, format};
+use crate::copy::format;
+use crate::progress::Watcher;
 use crate::sign::Signer;
 use crate::signing_args::Signing;
 use crate::sync_args::{SyncArgs, SyncDestination, SyncSource};
@@ -124,7 +125,7 @@ fn copy(global: &Global, step: &Step, to: &Access, options: &CopyOptions, signin
         std::fs::create_dir_all(path).context(|| format!("create \"{}\"", path.display()))?;
     }
     let destination = endpoint::destination(global, &step.to, to, options.retry, &[], false)?;
-    let copied = hoy_transport::copy(&*source, &*destination, options, &Watcher(Progress::new(false)))?;
+    let copied = hoy_transport::copy(&*source, &*destination, options, &Watcher::new(false))?;
     if let Some(signer) = signer {
         signer.sign(global, &step.to, &copied.descriptor.digest, to, options.retry)?;
     }

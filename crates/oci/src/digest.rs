@@ -122,8 +122,9 @@ impl io::Write for Hasher {
 
 /// A reader of exactly the bytes a descriptor promises.
 ///
-/// The last `read`, which returns 0, fails instead when size or digest differ; a caller that has seen the end without
-/// an error has the right bytes. It never reads more than one byte past the promised size.
+/// The `read` of the last bytes fails instead when the digest differs, for callers that know the size and read no further;
+/// the one after it, which returns 0, fails when the size does. A caller that has seen the end without an error has the
+/// right bytes. It never reads more than one byte past the promised size.
 pub struct VerifyingReader<R> {
     inner: R,
     hasher: Hasher,
@@ -161,6 +162,9 @@ impl<R: Read> Read for VerifyingReader<R> {
             self.verify().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         }
         self.hasher.update(buffer.get(..count).unwrap_or_default());
+        if count > 0 && self.seen == self.size {
+            self.verify().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        }
         Ok(count)
     }
 }
@@ -187,6 +191,8 @@ mod tests {
         let descriptor = Descriptor::new(MediaType::from("x/y"), Digest::of(b"cargo"), 5);
         let read = |bytes: &[u8]| io::read_to_string(VerifyingReader::new(bytes, &descriptor));
         assert_eq!(read(b"cargo").unwrap(), "cargo");
+        // Who takes as many as are promised and looks no further is told too.
+        assert!(VerifyingReader::new(&b"Cargo"[..], &descriptor).read_exact(&mut [0; 5]).is_err());
         for wrong in [&b"carg"[..], b"cargos", b"Cargo", b""] {
             assert_eq!(read(wrong).unwrap_err().kind(), io::ErrorKind::InvalidData, "{wrong:?}");
         }

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) https: bool,
-    /// Lower case; an IPv6 address has its brackets.
+    /// Lower case and without the dot that may end a name; an IPv6 address has its brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
 }
@@ -25,12 +25,18 @@ impl Origin {
         };
         let authority = uri.authority()?;
         let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
-        Some(Self { https, host: authority.host().to_ascii_lowercase(), port })
+        let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+        Some(Self { https, host, port })
     }
 
     /// Host and port as a person writes them.
     pub(crate) fn name(&self) -> String {
         format!("{}:{}", self.host, self.port)
+    }
+
+    fn is_this_machine(&self) -> bool {
+        let name = self.host == "localhost" || self.host.ends_with(".localhost");
+        name || self.address().is_some_and(|address| address.to_canonical().is_loopback())
     }
 
     fn address(&self) -> Option<IpAddr> {
@@ -65,14 +71,12 @@ pub(crate) fn check_place(uri: &Uri, registry: &Origin, purpose: Purpose) -> Res
         return Err(refuse("credentials would go to another host over plain HTTP"));
     }
     if !same_host {
-        let (here, there) = (origin.address(), registry.address());
         let is_local = |address: IpAddr| match address {
             IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified(),
             IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0) == 0xfe80 || v6.is_unspecified(),
         };
-        let loopback = here.is_some_and(|a| a.to_canonical().is_loopback()) || origin.host == "localhost";
-        let from_loopback = there.is_some_and(|a| a.is_loopback()) || registry.host == "localhost";
-        if here.is_some_and(|address| is_local(address.to_canonical())) || (loopback && !from_loopback) {
+        let is_link = origin.address().is_some_and(|address| is_local(address.to_canonical()));
+        if is_link || (origin.is_this_machine() && !registry.is_this_machine()) {
             return Err(refuse("it is an address of this machine or its link"));
         }
     }
@@ -172,6 +176,12 @@ mod tests {
             ("https://r.x", "https://[::ffff:127.0.0.1]/", false, false),
             ("https://r.x", "https://localhost/", false, false),
             ("https://r.x", "https://0.0.0.0/", false, false),
+            // The last dot of a name is no part of it, and names below localhost are this machine (RFC 6761).
+            ("https://r.x", "https://localhost./", false, false),
+            ("https://r.x", "https://a.localhost/", false, false),
+            ("https://r.x", "https://127.0.0.1./", false, false),
+            ("https://r.x", "https://169.254.169.254./latest", false, false),
+            ("https://r.x", "https://mylocalhost/", true, true),
             ("https://r.x", "https://user@cdn.x/", false, false),
             ("https://r.x", "ftp://r.x/etc/passwd", false, false),
             ("http://127.0.0.1:5000", "http://127.0.0.1:5001/token", true, true),

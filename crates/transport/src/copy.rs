@@ -298,6 +298,7 @@ impl Job<'_> {
         let mut seen = HashSet::new();
         let all = manifest.layers.iter().chain([&manifest.config]);
         let blobs: Vec<&Descriptor> = all.filter(|blob| seen.insert(blob.digest)).collect();
+        self.observer.expect(&blobs);
         // Compressing is parallel in itself and needs memory for it.
         let lanes = self.options.lanes.unwrap_or(usize::MAX).clamp(1, self.destination.lanes());
         let lanes = if changes.is_empty() { lanes } else { lanes.min(2) };
@@ -370,6 +371,12 @@ impl Job<'_> {
                 }
                 Err(error) => error,
             };
+            if failure.is_wrong_content()
+                && let Some(place) = self.source.distrust(blob)
+            {
+                self.observer.warn(&format!("{place} has wrong bytes for blob {}: it is asked elsewhere", blob.digest));
+                continue;
+            }
             attempt += 1;
             if attempt > self.options.retry.times || !failure.is_temporary() || stop.load(Ordering::Relaxed) {
                 // A registry's error names the blob and where it is.

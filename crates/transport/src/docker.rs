@@ -1,8 +1,10 @@
 //! `docker:` — a registry, and the mirrors that may have the image too.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use hoy_oci::{Descriptor, Digest, Hasher, MediaType, Reference};
 use hoy_registry::Registry;
@@ -19,6 +21,14 @@ pub struct DockerSource {
     places: Vec<(Registry, Reference)>,
     /// The place that had the image's manifest.
     best: AtomicUsize,
+    /// Which places gave each blob, or parts of it, and which of them had it wrong.
+    givers: Mutex<HashMap<Digest, Givers>>,
+}
+
+#[derive(Debug, Default)]
+struct Givers {
+    asked: BTreeSet<usize>,
+    wrong: BTreeSet<usize>,
 }
 
 /// An image to be at a registry.
@@ -48,7 +58,13 @@ impl DockerSource {
     /// The image `reference`, which is asked of each of `places` in this order, every manifest and every blob of it; each
     /// is a registry and the image's name there. The last one is where it belongs.
     pub fn at(reference: Reference, places: Vec<(Registry, Reference)>) -> Self {
-        Self { name: format!("\"{reference}\""), reference, places, best: AtomicUsize::new(0) }
+        Self {
+            name: format!("\"{reference}\""),
+            reference,
+            places,
+            best: AtomicUsize::new(0),
+            givers: Mutex::default(),
+        }
     }
 
     /// The same under another name for people.
@@ -64,10 +80,23 @@ impl DockerSource {
         first.into_iter().chain(self.places.iter().enumerate().filter(move |(at, _)| *at != best))
     }
 
+    fn with_givers<T>(&self, blob: &Digest, act: impl FnOnce(&mut Givers) -> T) -> T {
+        act(self.givers.lock().unwrap_or_else(PoisonError::into_inner).entry(*blob).or_default())
+    }
+
     /// What the first place gives that has it, and which one that is; the error is that of the registry itself.
     fn first<T>(&self, ask: impl Fn(&Registry, &Reference) -> hoy_registry::Result<T>) -> Result<(usize, T)> {
+        self.first_but(&BTreeSet::new(), ask)
+    }
+
+    /// The same without some places.
+    fn first_but<T>(
+        &self,
+        without: &BTreeSet<usize>,
+        ask: impl Fn(&Registry, &Reference) -> hoy_registry::Result<T>,
+    ) -> Result<(usize, T)> {
         let mut failure = None;
-        for (at, (registry, reference)) in self.places() {
+        for (at, (registry, reference)) in self.places().filter(|(at, _)| !without.contains(at)) {
             match ask(registry, reference) {
                 Ok(found) => return Ok((at, found)),
                 Err(error) if at + 1 == self.places.len() => failure = Some(error),
@@ -98,13 +127,31 @@ impl Source for DockerSource {
     }
 
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
-        let (at, body) = self.first(|registry, reference| registry.blob(reference.repository(), descriptor, offset))?;
+        let wrong = self.with_givers(&descriptor.digest, |givers| givers.wrong.clone());
+        let ask =
+            |registry: &Registry, reference: &Reference| registry.blob(reference.repository(), descriptor, offset);
+        let (at, body) = self.first_but(&wrong, ask)?;
         if self.places.len() == 1 {
             return Ok(Box::new(body));
         }
+        self.with_givers(&descriptor.digest, |givers| givers.asked.insert(at));
         let reader = Box::new(body);
         let (descriptor, left) = (descriptor.clone(), self.places.len());
         Ok(Box::new(AnyPlace { source: self, descriptor, reader, at, offset, left }))
+    }
+
+    fn distrust(&self, descriptor: &Descriptor) -> Option<String> {
+        // The registry itself comes last, and its word is final.
+        let mirrors = 0..self.places.len().saturating_sub(1);
+        let wrong = self.with_givers(&descriptor.digest, |givers| {
+            let new: Vec<usize> = givers.asked.iter().filter(|at| mirrors.contains(at)).copied().collect();
+            givers.asked.clear();
+            givers.wrong.extend(&new);
+            new
+        });
+        let names: Vec<&str> =
+            wrong.iter().filter_map(|at| self.places.get(*at)).map(|(registry, _)| registry.host()).collect();
+        (!names.is_empty()).then(|| names.join(" or "))
     }
 
     fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
@@ -141,13 +188,16 @@ impl Read for AnyPlace<'_> {
                 Err(error) => Some(error),
             };
             self.left = self.left.saturating_sub(1);
-            let mut others = self.source.places.iter().enumerate().filter(|(at, _)| *at != self.at);
+            let wrong = self.source.with_givers(&self.descriptor.digest, |givers| givers.wrong.clone());
+            let others = self.source.places.iter().enumerate();
+            let mut others = others.filter(|(at, _)| *at != self.at && !wrong.contains(at));
             let next = others.find_map(|(at, (registry, reference))| {
                 let reader = registry.blob(reference.repository(), &self.descriptor, self.offset).ok()?;
                 Some((at, reader))
             });
             match (next, failure) {
                 (Some((at, reader)), _) if self.left > 0 => {
+                    self.source.with_givers(&self.descriptor.digest, |givers| givers.asked.insert(at));
                     (self.at, self.reader) = (at, Box::new(reader));
                 }
                 (_, Some(error)) => return Err(error),

@@ -1,12 +1,16 @@
 //! `docker-archive:` — what docker save(1) writes and docker load(1) reads.
 
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::io::Read;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hoy_layer::{Compression, Decompressor};
-use hoy_oci::{Descriptor, Digest, Document as Parsed, Hasher, ImageConfig, Manifest, MediaType, Reference};
+use hoy_oci::{
+    Descriptor, Digest, Document as Parsed, Hasher, ImageConfig, Manifest, MediaType, Reference, VerifyingReader,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
@@ -34,10 +38,14 @@ pub struct DockerArchiveSource {
     members: HashMap<Digest, String>,
 }
 
-/// An image to be in an archive for docker load(1), which holds no other.
+/// An image to be in an archive for docker load(1), beside those that it holds.
 #[derive(Debug)]
 pub struct DockerArchiveDestination {
     writer: Mutex<ArchiveWriter>,
+    /// The images that the archive holds.
+    items: Vec<Item>,
+    /// The archive that is replaced, as it was when it was read.
+    before: Option<(PathBuf, Metadata)>,
     tags: Vec<String>,
     name: String,
 }
@@ -171,24 +179,85 @@ impl Source for DockerArchiveSource {
 }
 
 impl DockerArchiveDestination {
-    /// An archive that will be at `file`, with these names for the image; `-` is standard output.
+    /// An archive that will be at `file`, with these names for the image; `-` is standard output. An archive that is there
+    /// is replaced in the end by one that holds its images too.
     ///
     /// # Errors
-    /// When there is such a file already, or none can be made.
+    /// When nothing can be added to what is there, or no file can be made.
     pub fn create(file: &Path, tags: &[Reference], spool: &Path) -> Result<Self> {
-        if std::fs::metadata(file).is_ok_and(|m| m.is_file() && m.len() > 0) {
-            let reason = "it exists, and images cannot be added to a docker-archive: remove it first";
-            return Err(Error::Archive { path: file.to_owned(), reason: reason.to_owned() });
+        let before = std::fs::metadata(file).ok().filter(|m| m.is_file() && m.len() > 0);
+        let mut writer = ArchiveWriter::create(file, spool)?;
+        let mut items = Vec::new();
+        if before.is_some() {
+            let cannot = |reason: &str| Error::Archive { path: file.to_owned(), reason: reason.to_owned() };
+            if tags.is_empty() {
+                return Err(cannot("it exists: give the image a name to add it, or remove the archive first"));
+            }
+            let mut start = Vec::new();
+            let opened = std::fs::File::open(file).map(|archive| archive.take(10).read_to_end(&mut start));
+            opened.and_then(|read| read).map_err(Error::io("read", file))?;
+            if Compression::of(&start) != Compression::None {
+                return Err(cannot("it is compressed, so that nothing can be added: unpack it first"));
+            }
+            items = carry_over(&Archive::open(file, spool)?, &mut writer)?;
+            // A name belongs to the image that got it last.
+            let is_taken = |tag: &String| Reference::parse(tag).is_ok_and(|tag| tags.contains(&tag));
+            items
+                .iter_mut()
+                .filter_map(|item| item.repo_tags.as_mut())
+                .for_each(|old| old.retain(|tag| !is_taken(tag)));
         }
-        let writer = Mutex::new(ArchiveWriter::create(file, spool)?);
         let tags = tags.iter().map(Reference::to_string).collect();
-        Ok(Self { writer, tags, name: format!("\"docker-archive:{}\"", file.display()) })
+        let before = before.map(|metadata| (file.to_owned(), metadata));
+        let name = format!("\"docker-archive:{}\"", file.display());
+        Ok(Self { writer: Mutex::new(writer), items, before, tags, name })
+    }
+
+    /// The list of images with the one that `item` is; one that was there has further names then.
+    fn list(&self, item: Item) -> Vec<Item> {
+        let mut items = self.items.clone();
+        match items.iter_mut().find(|old| (&old.config, &old.layers) == (&item.config, &item.layers)) {
+            Some(old) => old.repo_tags.get_or_insert_default().extend(item.repo_tags.unwrap_or_default()),
+            None => items.push(item),
+        }
+        items
     }
 
     fn writer(&self) -> MutexGuard<'_, ArchiveWriter> {
         // There is one lane, so nobody else can have died within.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes what the images of `archive` consist of; members that are called by a digest are what it says, so that nothing
+/// else passes for a part of another image.
+fn carry_over(archive: &Archive, writer: &mut ArchiveWriter) -> Result<Vec<Item>> {
+    if archive.has("index.json") {
+        return Err(archive.wrong("it is an oci-archive too, so that no image can be added to one part of it"));
+    }
+    if !archive.has(LIST) {
+        return Err(archive.wrong(format!("it exists and has no {LIST}: remove it first")));
+    }
+    let items = items(archive)?;
+    for name in items.iter().flat_map(|item| item.layers.iter().chain([&item.config])) {
+        if writer.size(name).is_some() {
+            continue;
+        }
+        if name == LIST {
+            return Err(archive.wrong(format!("its {LIST} names itself")));
+        }
+        let (section, size) = archive.section(name)?;
+        let stem = name.strip_suffix(".tar").or(name.strip_suffix(".json"));
+        match stem.and_then(|stem| format!("sha256:{stem}").parse::<Digest>().ok()) {
+            Some(digest) => {
+                let wanted = Descriptor::new(MediaType::from(MediaType::DOCKER_LAYER), digest, size);
+                let copied = writer.put(name, size, &mut VerifyingReader::new(section, &wanted));
+                copied.map_err(|e| archive.wrong(format!("its member \"{name}\" is damaged: {e}")))?;
+            }
+            None => writer.put(name, size, &mut { section })?,
+        }
+    }
+    Ok(items)
 }
 
 fn layer_name(digest: &Digest) -> String {
@@ -251,10 +320,17 @@ impl Destination for DockerArchiveDestination {
             repo_tags: Some(self.tags.clone()),
             layers: manifest.layers.iter().map(|layer| layer_name(&layer.digest)).collect(),
         };
-        let list = serde_json::to_vec(&[item]);
+        let list = serde_json::to_vec(&self.list(item));
         let list = list.map_err(|e| Error::Convert { name: self.name(), reason: e.to_string() })?;
         let mut writer = self.writer();
         writer.put_bytes(LIST, &list)?;
+        if let Some((path, before)) = &self.before {
+            let now = std::fs::metadata(path).map_err(Error::io("read", path))?;
+            if (now.ino(), now.len(), now.mtime_nsec()) != (before.ino(), before.len(), before.mtime_nsec()) {
+                let reason = "another program changed it meanwhile: try again".to_owned();
+                return Err(Error::Archive { path: path.clone(), reason });
+            }
+        }
         writer.finish()
     }
 }

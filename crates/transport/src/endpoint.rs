@@ -47,6 +47,12 @@ pub trait Source: Send + Sync {
     /// When there is none.
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>>;
 
+    /// Learns that the bytes it gave of a blob were wrong. When it has the blob from elsewhere too, that is where it takes
+    /// it from now on, and tells who is asked no more.
+    fn distrust(&self, _descriptor: &Descriptor) -> Option<String> {
+        None
+    }
+
     /// The manifests that name the one of this digest as their subject: signatures, lists of contents and the like.
     ///
     /// # Errors

@@ -123,6 +123,23 @@ impl Error {
         }
     }
 
+    /// Content came that is not what its digest and size say.
+    pub(crate) fn is_wrong_content(&self) -> bool {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            if matches!(
+                error.downcast_ref(),
+                Some(hoy_oci::Error::DigestMismatch { .. } | hoy_oci::Error::SizeMismatch { .. })
+            ) {
+                return true;
+            }
+            // An error of io carries another one inside, which is not its source.
+            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            next = inner.map(|inner| inner as &(dyn std::error::Error + 'static)).or_else(|| error.source());
+        }
+        false
+    }
+
     /// A closure for `map_err` on an operation with `path`.
     pub(crate) fn io<E: Into<io::Error>>(doing: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
         move |source| Self::Io { doing, path: path.to_owned(), source: source.into() }

@@ -18,6 +18,8 @@ pub enum Outcome {
 
 /// Is told what happens to each blob, from several threads.
 pub trait Observer: Sync {
+    /// These blobs of one image are to be at the destination at the end.
+    fn expect(&self, _blobs: &[&Descriptor]) {}
     /// A blob is on its way.
     fn begin(&self, blob: &Descriptor);
     /// So many more of its bytes have come.
@@ -26,6 +28,8 @@ pub trait Observer: Sync {
     fn end(&self, blob: &Descriptor, outcome: Outcome);
     /// A manifest or index is written.
     fn manifest(&self, manifest: &Descriptor);
+    /// Something is wrong that the copy does not fail by.
+    fn warn(&self, _text: &str) {}
 }
 
 /// Wants to know nothing.
