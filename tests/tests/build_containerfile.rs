@@ -284,6 +284,14 @@ fn what_is_wrong_is_told_with_its_line() {
         ("FROM busybox\nRUN --mount=type=cahce,target=/x true\n", &[], 125, &["invalid value for type: cahce"]),
         ("FROM busybox\nRUN true\n", &["--isolation", "none"], 125, &["--isolation none"]),
         ("FROM busybox\nEXPOSE 99999\n", &[], 125, &["EXPOSE", "99999"]),
+        (
+            "FROM busybox as b\n",
+            &["--check"],
+            1,
+            &["WARNING: FromAsCasing", "1 | FROM busybox as b", "1 warning found"],
+        ),
+        ("# check=error=true\nFROM busybox as b\n", &[], 125, &["WARNING: FromAsCasing", "build checks"]),
+        ("# check=skip=Nothing\nFROM busybox\n", &["--check"], 125, &["invalid value for check: skip=Nothing"]),
         ("FROM busybox\nCOPY ../../etc/passwd /x\nCOPY /etc/hostname /y\n", &[], 125, &["no source matches"]),
     ] {
         fs::write(sandbox.path("work/Containerfile"), text).unwrap();

@@ -53,6 +53,12 @@ impl Context {
         Ok(Self { root, path: path.to_owned(), ignore: ignore? })
     }
 
+    /// What of it does not count.
+    #[must_use]
+    pub fn ignore(&self) -> &Ignore {
+        &self.ignore
+    }
+
     /// Unpacks a context that comes as an archive into the empty directory `directory`.
     ///
     /// # Errors
