@@ -316,7 +316,7 @@ fn standard_input_is_a_containerfile_or_a_context() {
         let packed = tempfile::tempdir().unwrap();
         fs::write(packed.path().join("Dockerfile"), "FROM scratch\nCOPY file /\n").unwrap();
         fs::write(packed.path().join("file"), "x").unwrap();
-        for compression in ["-cf", "-czf"] {
+        for compression in ["-cf", "-czf", "-cjf", "-cJf"] {
             let tar = packed.path().with_extension("tar");
             Run::new("tar").args([compression]).arg(&tar).args(["-C"]).arg(packed.path()).arg(".").ok();
             let out = run(&["-t", "c", "-"], fs::read(&tar).unwrap());

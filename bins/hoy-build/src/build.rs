@@ -144,8 +144,8 @@ fn peek(mut input: impl Read) -> Result<(Vec<u8>, bool)> {
     let mut bytes = Vec::new();
     input.by_ref().take(512).read_to_end(&mut bytes)?;
     let is_tar = bytes.get(TAR.0..).is_some_and(|rest| rest.starts_with(TAR.1));
-    let is_compressed = bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-    Ok((bytes, is_tar || is_compressed))
+    let is_archive = is_tar || hoy_build::Context::is_compressed(&bytes);
+    Ok((bytes, is_archive))
 }
 
 /// A directory of the store, gone afterwards.

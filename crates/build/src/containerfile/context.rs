@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use hoy_containerfile::Ignore;
-use hoy_layer::{Decompressor, Flavour, Limits, unpack};
+use hoy_layer::{Compression, Decompressor, Flavour, Limits, unpack};
 use hoy_sys::path::open_beneath;
 use hoy_sys::rustix::fs::{Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
@@ -57,6 +57,12 @@ impl Context {
     #[must_use]
     pub fn ignore(&self) -> &Ignore {
         &self.ignore
+    }
+
+    /// Whether bytes begin a compressed archive that [`Context::unpack`] reads.
+    #[must_use]
+    pub fn is_compressed(start: &[u8]) -> bool {
+        Compression::of(start) != Compression::None
     }
 
     /// Unpacks a context that comes as an archive into the empty directory `directory`.
