@@ -284,6 +284,14 @@ fn what_is_wrong_is_told_with_its_line() {
         ("FROM busybox\nRUN --mount=type=cahce,target=/x true\n", &[], 125, &["invalid value for type: cahce"]),
         ("FROM busybox\nRUN true\n", &["--isolation", "none"], 125, &["--isolation none"]),
         ("FROM busybox\nEXPOSE 99999\n", &[], 125, &["EXPOSE", "99999"]),
+        (
+            "FROM busybox as b\n",
+            &["--check"],
+            1,
+            &["WARNING: FromAsCasing", "1 | FROM busybox as b", "1 warning found"],
+        ),
+        ("# check=error=true\nFROM busybox as b\n", &[], 125, &["WARNING: FromAsCasing", "build checks"]),
+        ("# check=skip=Nothing\nFROM busybox\n", &["--check"], 125, &["invalid value for check: skip=Nothing"]),
         ("FROM busybox\nCOPY ../../etc/passwd /x\nCOPY /etc/hostname /y\n", &[], 125, &["no source matches"]),
     ] {
         fs::write(sandbox.path("work/Containerfile"), text).unwrap();
@@ -308,7 +316,7 @@ fn standard_input_is_a_containerfile_or_a_context() {
         let packed = tempfile::tempdir().unwrap();
         fs::write(packed.path().join("Dockerfile"), "FROM scratch\nCOPY file /\n").unwrap();
         fs::write(packed.path().join("file"), "x").unwrap();
-        for compression in ["-cf", "-czf"] {
+        for compression in ["-cf", "-czf", "-cjf", "-cJf"] {
             let tar = packed.path().with_extension("tar");
             Run::new("tar").args([compression]).arg(&tar).args(["-C"]).arg(packed.path()).arg(".").ok();
             let out = run(&["-t", "c", "-"], fs::read(&tar).unwrap());

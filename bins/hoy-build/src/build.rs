@@ -13,6 +13,7 @@ use hoy_containerfile::Document;
 use hoy_oci::{Platform, Reference};
 
 use crate::build_args::BuildArgs;
+use crate::checks;
 use crate::context::Context;
 use crate::working::pull_policy;
 
@@ -30,6 +31,12 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
     let store = context.store()?;
     let input = Input::read(args, store.root())?;
     let document = Document::parse(&input.containerfile).map_err(|error| Error::msg(error.render(&input.name)))?;
+    let ignore = input.context.as_deref().map(hoy_build::Context::ignore);
+    let findings = document.check(ignore).map_err(|error| Error::msg(error.render(&input.name)))?;
+    if args.check {
+        print_line(checks::only(&findings, &input.name)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let options = options(args, &input)?;
     let plan = hoy_build::plan(&document, &options)?;
     if hoy_build::needs_mounts(&plan) {
@@ -38,6 +45,8 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
         }
         context.enter()?;
     }
+    // After entering: the program starts anew there, and warns once.
+    checks::beside(&findings, args, &input.name)?;
     let report = Report::new(Box::new(std::io::stderr()), args.quiet);
     let built = hoy_build::build(&store, &context.tools, &document, &plan, &options, &report);
     drop(input.unpacked);
@@ -135,8 +144,8 @@ fn peek(mut input: impl Read) -> Result<(Vec<u8>, bool)> {
     let mut bytes = Vec::new();
     input.by_ref().take(512).read_to_end(&mut bytes)?;
     let is_tar = bytes.get(TAR.0..).is_some_and(|rest| rest.starts_with(TAR.1));
-    let is_compressed = bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-    Ok((bytes, is_tar || is_compressed))
+    let is_archive = is_tar || hoy_build::Context::is_compressed(&bytes);
+    Ok((bytes, is_archive))
 }
 
 /// A directory of the store, gone afterwards.

@@ -40,6 +40,9 @@ pub(crate) struct BuildArgs {
     /// Do steps anew whose result is older than this
     #[arg(long, value_name = "DURATION")]
     pub(crate) cache_ttl: Option<String>,
+    /// Build nothing: look for likely mistakes in the Containerfile
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Say for each step that is done why its result was not known
     #[arg(long)]
     pub(crate) explain: bool,

@@ -4,6 +4,7 @@ mod access;
 mod args;
 mod build;
 mod build_args;
+mod checks;
 mod content;
 mod context;
 mod image;

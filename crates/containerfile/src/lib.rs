@@ -5,6 +5,8 @@
 //! A document of [`MAX_DOCUMENT`] bytes, a line of [`MAX_LINE`], [`MAX_NESTING`] expansions in one another, and
 //! [`MAX_EXPANSION`] bytes of one word; beyond them is an error.
 
+mod check;
+mod check_stage;
 mod csv;
 mod directive;
 mod document;
@@ -23,6 +25,7 @@ mod statement;
 mod understand;
 mod words;
 
+pub use check::{Finding, Findings};
 pub use directive::Directive;
 pub use document::{Document, statements};
 pub use error::{Diagnostic, Error};

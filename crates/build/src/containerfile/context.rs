@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use hoy_containerfile::Ignore;
-use hoy_layer::{Decompressor, Flavour, Limits, unpack};
+use hoy_layer::{Compression, Decompressor, Flavour, Limits, unpack};
 use hoy_sys::path::open_beneath;
 use hoy_sys::rustix::fs::{Mode, OFlags};
 use hoy_sys::rustix::io::Errno;
@@ -51,6 +51,18 @@ impl Context {
             Ignore::parse(&text).map_err(wrong)
         });
         Ok(Self { root, path: path.to_owned(), ignore: ignore? })
+    }
+
+    /// What of it does not count.
+    #[must_use]
+    pub fn ignore(&self) -> &Ignore {
+        &self.ignore
+    }
+
+    /// Whether bytes begin a compressed archive that [`Context::unpack`] reads.
+    #[must_use]
+    pub fn is_compressed(start: &[u8]) -> bool {
+        Compression::of(start) != Compression::None
     }
 
     /// Unpacks a context that comes as an archive into the empty directory `directory`.

@@ -1,0 +1,155 @@
+//! Build checks of the instructions in a stage.
+
+use std::collections::BTreeMap;
+
+use crate::check::Collector;
+use crate::expand::{Rules, expand};
+use crate::ignore::Ignore;
+use crate::instruction::{Kind, Transfer};
+use crate::source::{Span, Word};
+use crate::statement::Statement;
+
+/// Parts of a variable's name that say that its value is a secret.
+const SECRETS: [&str; 10] =
+    ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
+
+/// What is known of a stage so far.
+#[derive(Clone)]
+pub(crate) struct Scope {
+    variables: BTreeMap<String, String>,
+    /// Whether all variables are known: not where the base is an image.
+    is_whole: bool,
+    has_workdir: bool,
+    has_shell: bool,
+    /// Where CMD, ENTRYPOINT and HEALTHCHECK stand.
+    last: BTreeMap<&'static str, Span>,
+}
+
+impl Scope {
+    /// The start of a stage on a base.
+    pub(crate) fn on(image: &str, stages: &BTreeMap<String, Self>) -> Self {
+        if let Some(base) = stages.get(&image.to_lowercase()) {
+            return Self { last: BTreeMap::new(), ..base.clone() };
+        }
+        Self {
+            variables: BTreeMap::from([("PATH".to_owned(), "x".to_owned())]),
+            is_whole: image.eq_ignore_ascii_case("scratch"),
+            has_workdir: false,
+            has_shell: false,
+            last: BTreeMap::new(),
+        }
+    }
+}
+
+pub(crate) fn check(
+    kind: &Kind,
+    statement: &Statement,
+    (scope, globals, escape): (&mut Scope, &BTreeMap<String, String>, char),
+    ignore: Option<&Ignore>,
+    out: &mut Collector,
+) {
+    let span = statement.keyword.span;
+    if scope.is_whole {
+        undefined(kind, scope, escape, out);
+    }
+    match kind {
+        Kind::Arg(args) => {
+            secrets("ARG", args.iter().map(|(name, _)| name), out);
+            for (name, default) in args {
+                let value = default.as_ref().map(|word| word.text.clone()).or_else(|| globals.get(&name.text).cloned());
+                scope.variables.insert(name.text.clone(), value.unwrap_or_default());
+            }
+        }
+        Kind::Env(pairs) => {
+            secrets("ENV", pairs.iter().map(|(name, _)| name), out);
+            scope.variables.extend(pairs.iter().map(|(name, value)| (name.text.clone(), value.text.clone())));
+        }
+        Kind::Maintainer(_) => {
+            out.add("MaintainerDeprecated", span, "Maintainer instruction is deprecated in favor of using label");
+        }
+        Kind::Workdir(path) => {
+            let is_absolute = path.text.trim_matches(['"', '\'']).starts_with(['/', '$']);
+            if !is_absolute && !scope.has_workdir {
+                let text =
+                    format!("Relative workdir {:?} can have unexpected results if the base image changes", path.text);
+                out.add("WorkdirRelativePath", path.span, text);
+            }
+            scope.has_workdir |= is_absolute;
+        }
+        Kind::Shell(_) => scope.has_shell = true,
+        Kind::Cmd(command) => started("CMD", command.is_shell, span, scope, out),
+        Kind::Entrypoint(command) => started("ENTRYPOINT", command.is_shell, span, scope, out),
+        Kind::Healthcheck(_) => started("HEALTHCHECK", false, span, scope, out),
+        Kind::Expose(ports) => ports.iter().for_each(|port| expose(port, out)),
+        Kind::Copy(transfer) => ignored("Copy", transfer, ignore, out),
+        Kind::Add(transfer) => ignored("Add", transfer, ignore, out),
+        _ => {}
+    }
+}
+
+pub(crate) fn secrets<'a>(instruction: &str, names: impl Iterator<Item = &'a Word>, out: &mut Collector) {
+    for name in names {
+        let lower = name.text.to_lowercase();
+        let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
+        if has(&SECRETS) && !has(&["public"]) {
+            let text = format!("Do not use ARG or ENV instructions for sensitive data ({instruction} {:?})", name.text);
+            out.add("SecretsUsedInArgOrEnv", name.span, text);
+        }
+    }
+}
+
+/// Of instructions that say what is started, the last one counts.
+fn started(name: &'static str, is_shell: bool, span: Span, scope: &mut Scope, out: &mut Collector) {
+    if is_shell && !scope.has_shell {
+        let text =
+            format!("JSON arguments recommended for {name} to prevent unintended behavior related to OS signals");
+        out.add("JSONArgsRecommended", span, text);
+    }
+    if let Some(before) = scope.last.insert(name, span) {
+        let text = format!(
+            "Multiple {name} instructions should not be used in the same stage because only the last one will be used"
+        );
+        out.add("MultipleInstructionsDisallowed", before, text);
+    }
+}
+
+fn expose(port: &Word, out: &mut Collector) {
+    let (number, protocol) = port.text.split_once('/').unwrap_or((&port.text, ""));
+    if number.contains(':') && !number.contains('$') {
+        let text =
+            format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{}'", port.text);
+        out.add("ExposeInvalidFormat", port.span, text);
+    }
+    if !protocol.contains('$') && protocol.chars().any(char::is_uppercase) {
+        let text = format!("Defined protocol '{}' in EXPOSE instruction should be lowercase", port.text);
+        out.add("ExposeProtoCasing", port.span, text);
+    }
+}
+
+fn ignored(name: &str, transfer: &Transfer, ignore: Option<&Ignore>, out: &mut Collector) {
+    let Some(ignore) = ignore.filter(|_| transfer.from.is_none()) else { return };
+    for source in &transfer.sources {
+        let path = source.text.trim_start_matches("./").trim_matches('/');
+        if !path.is_empty() && !path.contains(['$', '*', '?', '[', ':']) && ignore.excludes(path) {
+            let text = format!("Attempting to {name} file {:?} that is excluded by .dockerignore", source.text);
+            out.add("CopyIgnoredFile", source.span, text);
+        }
+    }
+}
+
+fn undefined(kind: &Kind, scope: &Scope, escape: char, out: &mut Collector) {
+    let words: Vec<&Word> = match kind {
+        Kind::Arg(args) => args.iter().filter_map(|(_, default)| default.as_ref()).collect(),
+        Kind::Env(pairs) | Kind::Label(pairs) => pairs.iter().flat_map(|(name, value)| [name, value]).collect(),
+        Kind::Add(transfer) | Kind::Copy(transfer) => transfer.sources.iter().chain([&transfer.destination]).collect(),
+        Kind::Expose(words) | Kind::Volume(words) => words.iter().collect(),
+        Kind::StopSignal(word) | Kind::User(word) | Kind::Workdir(word) => vec![word],
+        _ => return,
+    };
+    for word in words {
+        let found = expand(&word.text, &scope.variables, Rules::words(escape));
+        for name in found.map(|found| found.undefined).unwrap_or_default() {
+            out.add("UndefinedVar", word.span, format!("Usage of undefined variable '${name}'"));
+        }
+    }
+}
