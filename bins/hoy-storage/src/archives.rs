@@ -44,6 +44,11 @@ pub(crate) fn save(place: &Place, args: &args::Save) -> Result<ExitCode> {
         }
         None => PathBuf::from("-"),
     };
+    // hoy-copy would add the image to it.
+    if args.format == ArchiveFormat::DockerArchive && output.is_file() {
+        let error = Error::msg(format!("\"{}\" is there already", output.display()));
+        return Err(error.with_hint("remove it, or name another file"));
+    }
     let mut names: Vec<String> = Vec::new();
     for name in named.name.iter().filter(|_| is_named(&args.image, &named)).chain(&args.names) {
         let wrong = |e| Error::from(e).with_code(2);
