@@ -144,9 +144,9 @@ fn keep_id_and_the_like() {
         assert_eq!(kept.stdout, format!("{uid}\n{gid}\n"), "{}", kept.stderr);
         assert_eq!(run(&["--userns=keep-id:uid=200,gid=210"], "id -u; id -g").stdout, "200\n210\n");
         // A file of the caller's is the caller's there too.
-        let volume = format!("{}:/work", sandbox.path("work").display());
+        let volume = format!("{}:/mine", sandbox.path("work").display());
         assert_eq!(
-            run(&["--userns=keep-id", "-v", &volume], "touch /work/made; stat -c %u /work/made").stdout,
+            run(&["--userns=keep-id", "-v", &volume], "touch /mine/made; stat -c %u /mine/made").stdout,
             format!("{uid}\n")
         );
         assert_eq!(sandbox.run("stat").args(["-c", "%u"]).arg(sandbox.path("work/made")).ok(), uid.to_string());
