@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hoy_tests::{Registry, Run, Sandbox, TarLayer, has, image_of, many_files};
 
-use measure::{Row, bench, heading, timed};
+use measure::{Row, bench, empty, heading, timed};
 
 mod measure;
 
@@ -62,11 +62,7 @@ fn main() {
         let pull = format!("skopeo copy -q --src-tls-verify=false docker://{name} oci:{work}/oci:it");
         theirs.run("sh").args(["-c", &format!("{pull} && umoci unpack --image {work}/oci:it {work}/tree")]).ok();
         let ours = || {
-            let (root, run) = (fresh.path("root"), fresh.path("run"));
-            for id in fresh.ok("hoy-storage", &["containers", "-q"]).lines() {
-                fresh.ok("hoy-storage", &["rm", "--force", id]);
-            }
-            drop((fs::remove_dir_all(&root), fs::create_dir(&root), fs::create_dir_all(&run)));
+            empty(&fresh);
             timed(
                 &fresh,
                 &format!("hoy-copy copy -q --src-tls-verify=false docker://{name} store:x && hoy-storage create x"),
@@ -109,7 +105,5 @@ fn main() {
         theirs.run("sh").args(["-c", "podman --root p --runroot r rmi -a -f; rm -rf *"]).output();
         fs::remove_dir_all(&plain).expect("remove");
     }
-    for id in fresh.ok("hoy-storage", &["containers", "-q"]).lines() {
-        fresh.ok("hoy-storage", &["rm", "--force", id]);
-    }
+    empty(&fresh);
 }

@@ -80,6 +80,15 @@ pub fn bench(row: &Row, rounds: usize, place: &Path) {
     );
 }
 
+/// Takes every container and everything else out of the sandbox's store.
+pub fn empty(sandbox: &Sandbox) {
+    for id in sandbox.ok("hoy-storage", &["containers", "-q"]).lines() {
+        sandbox.ok("hoy-storage", &["rm", "--force", id]);
+    }
+    let (root, run) = (sandbox.path("root"), sandbox.path("run"));
+    drop((fs::remove_dir_all(&root), fs::create_dir(&root), fs::create_dir_all(&run)));
+}
+
 /// What runs here, and the head of the table.
 pub fn heading(rounds: usize, programs: &[&str]) {
     let version = |name: &&str| Run::new(name).arg("--version").ok().lines().next().unwrap_or_default().to_owned();

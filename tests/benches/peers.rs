@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hoy_tests::{Registry, Run, Sandbox, debian_layout, has, many_files};
 
-use measure::{Row, bench, heading, timed};
+use measure::{Row, bench, empty, heading, timed};
 
 mod measure;
 
@@ -155,11 +155,7 @@ fn main() {
             work: "pull and unpack, registry → root file system",
             peer: "podman",
             ours: Box::new(|| {
-                let (root, run) = (fresh.path("root"), fresh.path("run"));
-                for id in fresh.ok("hoy-storage", &["containers", "-q"]).lines() {
-                    fresh.ok("hoy-storage", &["rm", "--force", id]);
-                }
-                drop((fs::remove_dir_all(&root), fs::create_dir(&root), fs::create_dir_all(&run)));
+                empty(&fresh);
                 timed(
                     &fresh,
                     &format!("hoy-copy copy -q --src-tls-verify=false {name} store:x && hoy-storage create x"),
