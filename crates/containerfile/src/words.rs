@@ -39,28 +39,7 @@ pub(crate) fn quoted(line: &Line, start: usize, end: usize, escape: char) -> Vec
     let text = line.text.get(..end).unwrap_or_default();
     let (mut words, mut at) = (Vec::new(), start);
     while let Some(from) = text.get(at..).and_then(|rest| rest.find(|c: char| !c.is_whitespace())).map(|n| at + n) {
-        let (mut word, mut quote, mut stop) = (String::new(), None, end);
-        let mut chars = text.get(from..).unwrap_or_default().char_indices().map(|(i, c)| (from + i, c));
-        while let Some((i, c)) = chars.next() {
-            if quote.is_none() && c.is_whitespace() {
-                stop = i;
-                break;
-            }
-            if c == escape && quote != Some('\'') {
-                if let Some((_, next)) = chars.next() {
-                    word.extend([c, next]);
-                } else {
-                    quote = None;
-                }
-                continue;
-            }
-            if quote == Some(c) {
-                quote = None;
-            } else if quote.is_none() && matches!(c, '\'' | '"') {
-                quote = Some(c);
-            }
-            word.push(c);
-        }
+        let (word, stop) = held_together(text, from, escape, true);
         if !word.is_empty() {
             words.push(Word { text: word, span: line.span(from, stop) });
         }
@@ -79,27 +58,38 @@ pub(crate) fn flags(line: &Line, start: usize, end: usize, escape: char) -> (Vec
         if !text.get(from..).unwrap_or_default().starts_with("--") {
             return (words, from);
         }
-        let (mut word, mut quote, mut stop) = (String::new(), None, end);
-        let mut chars = text.get(from..).unwrap_or_default().char_indices().map(|(i, c)| (from + i, c));
-        while let Some((i, c)) = chars.next() {
-            if quote.is_none() && c.is_whitespace() {
-                stop = i;
-                break;
-            }
-            if c == escape {
-                word.extend(chars.next().map(|(_, next)| next));
-            } else if quote == Some(c) {
-                quote = None;
-            } else if quote.is_none() && matches!(c, '\'' | '"') {
-                quote = Some(c);
-            } else {
-                word.push(c);
-            }
-        }
+        let (word, stop) = held_together(text, from, escape, false);
         at = stop;
         if word == "--" {
             return (words, at);
         }
         words.push(Word { text: word, span: line.span(from, stop) });
     }
+}
+
+/// The word at `from`, up to white space that neither quotes nor the escape character protect, and where it ends. Where
+/// these marks are not kept, the escape character means something between single quotes too.
+fn held_together(text: &str, from: usize, escape: char, are_marks_kept: bool) -> (String, usize) {
+    let (mut word, mut quote) = (String::new(), None);
+    let mut chars = text.get(from..).unwrap_or_default().char_indices();
+    while let Some((at, c)) = chars.next() {
+        if quote.is_none() && c.is_whitespace() {
+            return (word, from + at);
+        }
+        if c == escape && !(are_marks_kept && quote == Some('\'')) {
+            if let Some((_, next)) = chars.next() {
+                word.extend(are_marks_kept.then_some(c));
+                word.push(next);
+            }
+            continue;
+        }
+        let (is_end, is_start) = (quote == Some(c), quote.is_none() && matches!(c, '\'' | '"'));
+        if is_end || is_start {
+            quote = is_start.then_some(c);
+        }
+        if are_marks_kept || !(is_end || is_start) {
+            word.push(c);
+        }
+    }
+    (word, text.len())
 }
