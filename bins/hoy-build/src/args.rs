@@ -210,6 +210,43 @@ pub(crate) struct ConfigArgs {
     pub(crate) history: History,
 }
 
+/// What a command in a container may have, and who runs it.
+#[derive(Debug, Args)]
+pub(crate) struct Confinement {
+    /// Bind a directory or file of the host
+    #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
+    pub(crate) volume: Vec<String>,
+    /// Add a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_add: Vec<String>,
+    /// Take away a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_drop: Vec<String>,
+    /// Give access to a device of the host
+    #[arg(long, value_name = "HOST[:TARGET][:rwm]")]
+    pub(crate) device: Vec<String>,
+    /// The OCI runtime, a name or a path (default hoy-runtime)
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        env = "BUILDAH_RUNTIME",
+        hide_env = true,
+        default_value = "hoy-runtime",
+        hide_default_value = true
+    )]
+    pub(crate) runtime: String,
+    /// An option for the runtime, without its leading dashes
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) runtime_flag: Vec<String>,
+}
+
+impl Confinement {
+    /// The runtime's options as it reads them.
+    pub(crate) fn runtime_flags(&self) -> Vec<String> {
+        self.runtime_flag.iter().map(|flag| format!("--{flag}")).collect()
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(override_usage = "hoy-build run [OPTIONS] CONTAINER [--] COMMAND [ARGUMENT...]")]
 pub(crate) struct RunArgs {
@@ -225,9 +262,6 @@ pub(crate) struct RunArgs {
     /// Start in this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) workingdir: Option<String>,
-    /// Bind a directory or file of the host
-    #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
-    pub(crate) volume: Vec<String>,
     /// Mount: type=bind,source=…,target=… or type=tmpfs,target=…
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub(crate) mount: Vec<String>,
@@ -235,15 +269,6 @@ pub(crate) struct RunArgs {
     #[arg(short, long, visible_alias = "terminal", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = ArgAction::Set)]
     pub(crate) tty: Option<bool>,
-    /// Add a capability, or ALL
-    #[arg(long, value_name = "CAPABILITY")]
-    pub(crate) cap_add: Vec<String>,
-    /// Take away a capability, or ALL
-    #[arg(long, value_name = "CAPABILITY")]
-    pub(crate) cap_drop: Vec<String>,
-    /// Give access to a device of the host
-    #[arg(long, value_name = "HOST[:TARGET][:rwm]")]
-    pub(crate) device: Vec<String>,
     /// Host name
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
@@ -259,19 +284,8 @@ pub(crate) struct RunArgs {
     /// host or private (default private)
     #[arg(long, value_name = "MODE")]
     pub(crate) uts: Option<String>,
-    /// The OCI runtime, a name or a path (default hoy-runtime)
-    #[arg(
-        long,
-        value_name = "PROGRAM",
-        env = "BUILDAH_RUNTIME",
-        hide_env = true,
-        default_value = "hoy-runtime",
-        hide_default_value = true
-    )]
-    pub(crate) runtime: String,
-    /// An option for the runtime, without its leading dashes
-    #[arg(long, value_name = "OPTION")]
-    pub(crate) runtime_flag: Vec<String>,
+    #[command(flatten)]
+    pub(crate) may: Confinement,
     /// oci or rootless, which are one here
     #[arg(long, value_name = "TYPE", value_parser = ["oci", "rootless"], env = "BUILDAH_ISOLATION", hide_env = true,
           hide_possible_values = true)]

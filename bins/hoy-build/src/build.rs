@@ -178,11 +178,11 @@ fn options(args: &BuildArgs, input: &Input) -> Result<BuildOptions> {
     }
     let create = hoy_spec::Options {
         network: Some(network.to_owned()),
-        cap_add: args.run.cap_add.clone(),
-        cap_drop: args.run.cap_drop.clone(),
+        cap_add: args.run.may.cap_add.clone(),
+        cap_drop: args.run.may.cap_drop.clone(),
         ulimit: args.run.ulimit.clone(),
-        volume: args.run.volume.clone(),
-        device: args.run.device.clone(),
+        volume: args.run.may.volume.clone(),
+        device: args.run.may.device.clone(),
         memory: args.run.memory.clone(),
         shm_size: args.run.shm_size.clone(),
         security_opt: args.run.security_opt.clone(),
@@ -228,8 +228,8 @@ fn options(args: &BuildArgs, input: &Input) -> Result<BuildOptions> {
             .collect::<std::result::Result<_, _>>()?,
         ssh: args.run.ssh.iter().map(|text| agent(text)).collect::<Result<_>>()?,
         create,
-        runtime: args.run.runtime.clone(),
-        runtime_flags: args.run.runtime_flag.iter().map(|flag| format!("--{flag}")).collect(),
+        runtime: args.run.may.runtime.clone(),
+        runtime_flags: args.run.may.runtime_flags(),
         jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         proxies: proxies.collect(),
     })

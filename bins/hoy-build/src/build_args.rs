@@ -6,6 +6,7 @@ use clap::{ArgAction, Args};
 use hoy_build::Format;
 
 use crate::access::Access;
+use crate::args::Confinement;
 
 /// What is built, from what, and what comes of it.
 #[derive(Debug, Args)]
@@ -118,21 +119,9 @@ pub(crate) struct RunOptions {
     /// host or none (default none)
     #[arg(long, visible_alias = "net", value_name = "MODE", default_value = "none", hide_default_value = true)]
     pub(crate) network: String,
-    /// Add a capability, or ALL
-    #[arg(long, value_name = "CAPABILITY")]
-    pub(crate) cap_add: Vec<String>,
-    /// Take away a capability, or ALL
-    #[arg(long, value_name = "CAPABILITY")]
-    pub(crate) cap_drop: Vec<String>,
     /// Limit of a resource
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,
-    /// Bind a directory or file of the host
-    #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
-    pub(crate) volume: Vec<String>,
-    /// Give access to a device of the host
-    #[arg(long, value_name = "HOST[:TARGET][:rwm]")]
-    pub(crate) device: Vec<String>,
     /// Most memory
     #[arg(short, long, value_name = "BYTES")]
     pub(crate) memory: Option<String>,
@@ -150,17 +139,6 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "TYPE", value_parser = ["oci", "rootless", "none"], env = "BUILDAH_ISOLATION",
           hide_env = true, hide_possible_values = true)]
     pub(crate) isolation: Option<String>,
-    /// The OCI runtime, a name or a path (default hoy-runtime)
-    #[arg(
-        long,
-        value_name = "PROGRAM",
-        env = "BUILDAH_RUNTIME",
-        hide_env = true,
-        default_value = "hoy-runtime",
-        hide_default_value = true
-    )]
-    pub(crate) runtime: String,
-    /// An option for the runtime, without its leading dashes
-    #[arg(long, value_name = "OPTION")]
-    pub(crate) runtime_flag: Vec<String>,
+    #[command(flatten)]
+    pub(crate) may: Confinement,
 }

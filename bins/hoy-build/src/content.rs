@@ -115,11 +115,11 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         user: args.user.clone(),
         workdir: args.workingdir.clone(),
         tty: args.tty.unwrap_or_else(|| std::io::stdin().is_terminal()),
-        cap_add: args.cap_add.clone(),
-        cap_drop: args.cap_drop.clone(),
-        volume: args.volume.clone(),
+        cap_add: args.may.cap_add.clone(),
+        cap_drop: args.may.cap_drop.clone(),
+        volume: args.may.volume.clone(),
         mount: args.mount.clone(),
-        device: args.device.clone(),
+        device: args.may.device.clone(),
         hostname: args.hostname.clone(),
         network: Some(network.to_owned()),
         pid: args.pid.clone(),
@@ -127,9 +127,14 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         uts: args.uts.clone(),
         ..Options::default()
     };
-    let flags = args.runtime_flag.iter().map(|flag| format!("--{flag}")).collect();
-    let options =
-        RunOptions { create, runtime: args.runtime.clone(), runtime_flags: flags, mounts: Vec::new(), bundles: None };
+    let flags = args.may.runtime_flags();
+    let options = RunOptions {
+        create,
+        runtime: args.may.runtime.clone(),
+        runtime_flags: flags,
+        mounts: Vec::new(),
+        bundles: None,
+    };
     let code = hoy_build::run(&store, &context.tools, &dir, &working, &command, &options, warn).context(doing)?;
     if args.history.add_history && code == 0 {
         let step = format!("/bin/sh -c {}", command.join(" "));
