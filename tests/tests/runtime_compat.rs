@@ -304,6 +304,60 @@ fn few_files_are_enough() {
     assert_eq!(bundle.hoy(&["run", "a"]).ok(), "12\n5000");
 }
 
+/// Callers compare the whole line, which is the container's.
+#[test]
+fn a_program_that_the_kernel_refuses() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    for (name, text, why) in
+        [("/script", "#!/none\n", "no such file or directory"), ("/data", "\u{1}", "exec format error")]
+    {
+        fs::write(bundle.path(&format!("rootfs{name}")), text).unwrap();
+        fs::set_permissions(bundle.path(&format!("rootfs{name}")), Permissions::from_mode(0o755)).unwrap();
+        bundle.set("/process/args", json!([name]));
+        let line = format!("exec {name}: {why}\n");
+        assert_eq!(bundle.hoy(&["run", "a"]).fails(1, &[]), line);
+        bundle.set("/process/args", json!(["sleep", "99"]));
+        bundle.leave(&["run", "--detach", "a"]);
+        assert_eq!(bundle.hoy(&["exec", "a", name]).fails(255, &[]), line);
+        bundle.hoy(&["delete", "--force", "a"]).ok();
+    }
+}
+
+/// The steps are told in words that runc's users look for.
+#[test]
+fn the_steps_are_told() {
+    let Some(mut bundle) = Bundle::new(User::Root) else { return };
+    bundle.set("/process/args", json!(["true"]));
+    bundle.set("/process/execCPUAffinity", json!({"initial": "0"}));
+    let told = |bundle: &Bundle, args: &[&str]| {
+        let out = bundle.hoy(args).output();
+        assert_eq!(out.status, 0, "{out:?}");
+        assert!(out.stderr.lines().all(|line| line.contains(" level=debug msg=\"")), "{out:?}");
+        out.stderr
+    };
+    let run = told(&bundle, &["--debug", "run", "b"]);
+    for word in ["control groups: ", "nsexec container setup: new namespaces mnt,", "child process in init()"] {
+        assert!(run.contains(word), "{word}: {run}");
+    }
+    assert!(run.contains("init: closing the pipe to signal completion: exec \\\"/bin/true\\\""), "{run}");
+    bundle.set("/process/args", json!(["sleep", "99"]));
+    bundle.leave(&["run", "--detach", "a"]);
+    let exec = told(&bundle, &["--debug", "exec", "a", "true"]);
+    for word in ["nsexec: affinity: 0x1\"", "child process in init()", "setns_init: about to exec"] {
+        assert!(exec.contains(word), "{word}: {exec}");
+    }
+    bundle.hoy(&["delete", "--force", "a"]).ok();
+}
+
+#[test]
+fn help_has_the_form_of_runcs() {
+    let Some(bundle) = Bundle::new(User::Root) else { return };
+    let first = |args: &[&str]| bundle.hoy(args).ok().lines().take(2).collect::<Vec<_>>().join("");
+    assert_eq!(first(&["-h"]), "NAME:   hoy-runtime - Open Container Initiative runtime");
+    assert_eq!(first(&["list", "--help"]), "NAME:   hoy-runtime list - List the containers");
+    bundle.hoy(&["foo", "-h"]).fails(2, &["No help topic for 'foo'"]);
+}
+
 /// An option of a file system is left out of a bind, and told of.
 #[test]
 fn a_bind_with_options_of_a_file_system() {

@@ -246,8 +246,8 @@ fn the_log_has_one_object() {
     assert!(!told.contains("debug"), "{told}");
     let text = fs::read_to_string(bundle.path("more")).unwrap();
     let levels = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["level"].clone());
-    assert_eq!(levels.collect::<Vec<_>>(), ["debug", "error"]);
-    bundle.hoy(&["--debug", "state", "none"]).fails(1, &["hoy-runtime: debug: State"]);
+    assert_eq!(levels.collect::<Vec<_>>(), ["debug", "debug", "error"]);
+    bundle.hoy(&["--debug", "state", "none"]).fails(1, &["level=debug msg=\"State"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line, which is runc's.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,11 +8,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::checkpoint::{Checkpoint, Restore};
 
 use crate::events::Events;
+use crate::help;
 use crate::update::Update;
 
 /// OCI runtime: makes the process that a bundle describes
 #[derive(Debug, Parser)]
 #[command(name = "hoy-runtime", version = VERSION, disable_help_subcommand = true, disable_version_flag = true)]
+#[command(help_template = help::of_program(), mut_subcommands(help::of_command))]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -36,7 +39,7 @@ pub(crate) struct Global {
     /// Form of the lines in that file
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
-    /// Say on standard error, or in the log, which command works on which state, and how long it took
+    /// Say on standard error, or in the log, each step, and how long the command took
     #[arg(long)]
     pub(crate) debug: bool,
     /// Have systemd make control groups; the same as --cgroup-manager systemd
@@ -109,6 +112,9 @@ pub(crate) enum Command {
     Spec(Spec),
     /// Print what this runtime can do, as JSON
     Features,
+    /// A word that is no command.
+    #[command(external_subcommand)]
+    Unknown(Vec<OsString>),
 }
 
 #[derive(Debug, Args)]

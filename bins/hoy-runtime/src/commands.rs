@@ -10,47 +10,53 @@ use hoy_cli::{Context, Error, Result, Stdout, print_line};
 use hoy_runtime::container::{self, Container};
 use hoy_runtime::document::Document;
 use hoy_runtime::{
-    CgroupManager, CreateOptions, ExecOptions, checkpoint, create, delete, exec, features, kill, parse_user, pause,
-    restore, run as run_container, seal, start, update,
+    CgroupManager, CreateOptions, ExecOptions, Trace, checkpoint, create, delete, exec, features, kill, parse_user,
+    pause, restore, run as run_container, seal, start, update,
 };
 
 use hoy_sys::regex::Regex;
 
 use crate::args::{Cli, Command, Create, Exec, Format, Global, List, Manager, Rootless};
-use crate::log::{self, Level};
+use crate::log::{Level, Log};
 use crate::{events, ps, signal, spec};
 
 /// Does what the command line says. A failure is also written to the log.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let Cli { global, command, .. } = cli;
     let begin = Instant::now();
-    let what = global.debug.then(|| format!("{command:?} with its state in \"{}\"", root(&global).display()));
-    let result = dispatch(&global, command);
-    if let Some(what) = what {
+    let log = Log::new(global.log.clone(), global.log_format);
+    let trace = if global.debug { log.trace() } else { Trace::default() };
+    if global.debug {
+        log.say(Level::Debug, &format!("{command:?} with its state in \"{}\"", root(&global).display()))?;
+    }
+    let result = dispatch(&global, command, &trace);
+    if global.debug {
         let end = if result.is_ok() { "done" } else { "failed" };
-        let text = format!("{what}: {end} after {:?}", begin.elapsed());
-        match &global.log {
-            Some(path) => log::add(path, global.log_format, Level::Debug, &text)?,
-            // Standard error may be closed, and then there is nobody to tell.
-            None => writeln!(std::io::stderr(), "hoy-runtime: debug: {text}").unwrap_or_default(),
-        }
+        log.say(Level::Debug, &format!("{end} after {:?}", begin.elapsed()))?;
     }
-    if let (Err(error), Some(path)) = (&result, &global.log) {
-        log::add(path, global.log_format, Level::Error, &error.to_string())?;
+    let Err(error) = result else { return result };
+    if log.is_file() {
+        log.say(Level::Error, &error.to_string())?;
     }
-    result
+    if error.is(hoy_runtime::Error::is_not_executed) {
+        // The line is the container's, and whole: callers compare it. Standard error may be closed.
+        writeln!(std::io::stderr(), "{error}").unwrap_or_default();
+        return Ok(ExitCode::from(error.code().unwrap_or(1)));
+    }
+    Err(error)
 }
 
-fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
+fn dispatch(global: &Global, command: Command, trace: &Trace) -> Result<ExitCode> {
     let container = |id: &str| Container::new(&root(global), id);
     if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
         seal()?;
+        trace.say(|| "exeseal: using /proc/self/exe clone: a mount of it that cannot be written".to_owned());
     }
     match command {
-        Command::Create(args) => create(&container(&args.id)?, &options(global, args))?,
+        Command::Create(args) => create(&container(&args.id)?, &options(global, args, trace))?,
         Command::Run(args) => {
             let (detach, keep) = (args.detach, args.keep);
-            let code = run_container(&container(&args.create.id)?, &options(global, args.create), detach, keep)?;
+            let code = run_container(&container(&args.create.id)?, &options(global, args.create, trace), detach, keep)?;
             return Ok(ExitCode::from(code));
         }
         Command::Start(args) => start(&container(&args.id)?)?,
@@ -71,16 +77,21 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode> {
         }
         Command::Restore(args) => {
             let container = container(&args.id)?;
-            let code = restore(&container, &args.options(global_options(global), global.criu.clone()))?;
+            let code = restore(&container, &args.options(global_options(global, trace), global.criu.clone()))?;
             return Ok(ExitCode::from(code));
         }
         Command::Spec(args) => spec::write(&args.bundle, args.rootless)?,
         Command::Exec(args) => {
             let container = container(&args.id)?;
-            let code = exec_options(args).and_then(|options| Ok(exec(&container, &options)?)).code(255)?;
+            let code = exec_options(args, trace).and_then(|options| Ok(exec(&container, &options)?)).code(255)?;
             return Ok(ExitCode::from(code));
         }
         Command::Ps(args) => ps::print(&container(&args.id)?, args.format, &args.options)?,
+        Command::Unknown(words) => {
+            let word = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+            let text = format!("\"{word}\" is no command: No help topic for '{word}'");
+            return Err(Error::msg(text).with_hint("\"--help\" lists the commands").with_code(2));
+        }
         Command::Features => print_line(serde_json::to_string_pretty(&features())?)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -119,7 +130,7 @@ fn root(global: &Global) -> PathBuf {
     }
 }
 
-fn options(global: &Global, args: Create) -> CreateOptions {
+fn options(global: &Global, args: Create, trace: &Trace) -> CreateOptions {
     CreateOptions {
         bundle: args.bundle,
         config: args.config,
@@ -129,12 +140,12 @@ fn options(global: &Global, args: Create) -> CreateOptions {
         preserve_fds: args.preserve_fds,
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
-        ..global_options(global)
+        ..global_options(global, trace)
     }
 }
 
 /// What is said before the command.
-fn global_options(global: &Global) -> CreateOptions {
+fn global_options(global: &Global, trace: &Trace) -> CreateOptions {
     CreateOptions {
         rootless: match global.rootless {
             Rootless::Auto => None,
@@ -147,11 +158,12 @@ fn global_options(global: &Global) -> CreateOptions {
             Manager::Cgroupfs if global.systemd_cgroup => CgroupManager::Systemd,
             Manager::Cgroupfs => CgroupManager::Cgroupfs,
         },
+        trace: trace.clone(),
         ..CreateOptions::default()
     }
 }
 
-fn exec_options(args: Exec) -> Result<ExecOptions> {
+fn exec_options(args: Exec, trace: &Trace) -> Result<ExecOptions> {
     Ok(ExecOptions {
         process: args.process,
         args: args.command,
@@ -171,6 +183,7 @@ fn exec_options(args: Exec) -> Result<ExecOptions> {
         pidfd_socket: args.pidfd_socket,
         cgroup: args.cgroup,
         ignore_paused: args.ignore_paused,
+        trace: trace.clone(),
     })
 }
 

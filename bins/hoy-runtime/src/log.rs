@@ -1,10 +1,11 @@
-//! The file of `--log`: what engines read when this program has failed, and with `--debug` what it did.
+//! The file of `--log`: what engines read when this program has failed, and with `--debug` each step.
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
 
 use hoy_cli::{Context, Result};
+use hoy_runtime::Trace;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -17,12 +18,43 @@ pub(crate) enum Level {
     Debug,
 }
 
-/// Adds one line, one object when the format is JSON, that says `message`.
-pub(crate) fn add(path: &Path, format: LogFormat, level: Level, message: &str) -> Result<()> {
-    let open = OpenOptions::new().append(true).create(true).open(path);
-    let mut file = open.context(|| format!("open log \"{}\"", path.display()))?;
-    file.write_all(line(format, level, message, OffsetDateTime::now_utc()).as_bytes())
-        .context(|| format!("write log \"{}\"", path.display()))
+/// Where lines go.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    file: Option<PathBuf>,
+    format: LogFormat,
+}
+
+impl Log {
+    /// Has them go to `file`, or to standard error.
+    pub(crate) fn new(file: Option<PathBuf>, format: LogFormat) -> Self {
+        Self { file, format }
+    }
+
+    /// Whether a file is written.
+    pub(crate) fn is_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Adds one line, one object when the format is JSON, that says `message`.
+    pub(crate) fn say(&self, level: Level, message: &str) -> Result<()> {
+        let line = line(self.format, level, message, OffsetDateTime::now_utc());
+        let Some(path) = &self.file else {
+            // It may be closed, and then there is nobody to tell.
+            std::io::stderr().write_all(line.as_bytes()).unwrap_or_default();
+            return Ok(());
+        };
+        let open = OpenOptions::new().append(true).create(true).open(path);
+        let mut file = open.context(|| format!("open log \"{}\"", path.display()))?;
+        file.write_all(line.as_bytes()).context(|| format!("write log \"{}\"", path.display()))
+    }
+
+    /// Has the steps of the work told.
+    pub(crate) fn trace(&self) -> Trace {
+        let log = self.clone();
+        // A log that cannot be written is told of by the command's own first line.
+        Trace::new(move |step| log.say(Level::Debug, step).unwrap_or_default())
+    }
 }
 
 fn line(format: LogFormat, level: Level, message: &str, now: OffsetDateTime) -> String {

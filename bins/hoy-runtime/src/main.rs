@@ -6,6 +6,7 @@ mod args;
 mod checkpoint;
 mod commands;
 mod events;
+mod help;
 mod log;
 mod ps;
 mod signal;

@@ -59,7 +59,8 @@ impl Rule {
             'm' => MKNOD,
             'r' => READ,
             'w' => WRITE,
-            _ => 0,
+            // An access that nobody knows is denied with all others, and never given.
+            _ => ALL,
         };
         let access = rule.access().as_deref().unwrap_or("rwm").chars().fold(0, |bits, letter| bits | bit(letter));
         Self { allow: rule.allow(), kind, major: number(rule.major()), minor: number(rule.minor()), access }
@@ -136,7 +137,7 @@ pub(crate) fn check(rules: &[LinuxDeviceCgroup]) -> Result<()> {
             return Err(unavailable(format!("{number} is no device number")));
         }
         let access = rule.access().as_deref().unwrap_or("rwm");
-        if access.is_empty() || access.chars().any(|letter| !"rwm".contains(letter)) {
+        if access.is_empty() || rule.allow() && access.chars().any(|letter| !"rwm".contains(letter)) {
             return Err(unavailable(format!("access \"{access}\" is not made of \"r\", \"w\" and \"m\"")));
         }
     }
@@ -277,6 +278,7 @@ mod tests {
             (r#"{"allow":true,"type":"c","major":1,"minor":4294967296}"#, false),
             (r#"{"allow":true,"type":"c","major":1,"access":"rx"}"#, false),
             (r#"{"allow":true,"type":"c","major":1,"access":""}"#, false),
+            (r#"{"allow":false,"type":"c","major":1,"access":"rx"}"#, true),
         ];
         for (json, want) in cases {
             let rules = format!(r#"{{"devices":[{json}]}}"#);
@@ -293,6 +295,8 @@ mod tests {
         let one = planned(r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"b","major":8,"access":"r"}]"#);
         assert_eq!(text(&one).get(..2).unwrap(), ["- a", "+ b 8:* r"]);
         assert_eq!(text(&planned(r#"[{"allow":false},{"allow":true}]"#)), ["+ a"]);
+        let unknown = r#"[{"allow":true},{"allow":false,"type":"c","major":1,"minor":11,"access":"rwa"}]"#;
+        assert_eq!(text(&planned(unknown)), ["+ a", "- c 1:11 rwm"]);
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub enum Error {
     /// A name in the configuration would lead out of the group.
     #[error("\"{0}\" is not in the control group")]
     Name(String),
+    /// A process was to go where the container has no group; in runc's words, which people search for.
+    #[error("{0}")]
+    Below(String),
 }
 
 /// The result of an operation on control groups.

@@ -1,6 +1,6 @@
 //! Which file gets which value (runtime-spec config-linux.md "Control groups"; kernel cgroup-v1/, cgroup-v2.rst).
 
-use oci_spec::runtime::{LinuxCpu, LinuxResources};
+use oci_spec::runtime::{LinuxCpu, LinuxPids, LinuxResources};
 
 use crate::{Error, Result, block, device, memory};
 
@@ -40,7 +40,7 @@ pub fn plan(resources: &LinuxResources, v2: bool) -> Result<Vec<Write>> {
         out.extend(cpu.mems().iter().filter(|list| !list.is_empty()).map(|mems| write("cpuset", "cpuset.mems", mems)));
     }
     if let Some(pids) = resources.pids() {
-        let limit = if pids.limit() > 0 { pids.limit().to_string() } else { "max".to_owned() };
+        let limit = pid_limit(pids).map_or("max".to_owned(), |limit| limit.to_string());
         out.push(write("pids", "pids.max", limit));
     }
     if let Some(block) = resources.block_io() {
@@ -74,12 +74,19 @@ pub fn plan(resources: &LinuxResources, v2: bool) -> Result<Vec<Write>> {
     Ok(out)
 }
 
+/// The largest number of processes; none without a limit, which -1 says.
+///
+/// systemd does not take 0, and whoever is in the group counts: 1 means the same, that nobody makes another.
+pub(crate) fn pid_limit(pids: &LinuxPids) -> Option<u64> {
+    u64::try_from(pids.limit()).ok().map(|limit| limit.max(1))
+}
+
 fn unified(resources: &LinuxResources, v2: bool, out: &mut Vec<Write>) -> Result<()> {
     let mut keys: Vec<_> = resources.unified().iter().flatten().collect();
     keys.sort();
     for (file, value) in keys {
         if !v2 {
-            return Err(unavailable(file, "\"unified\" needs control groups of version 2"));
+            return Err(unavailable(file, "invalid configuration: \"unified\" needs control groups of version 2"));
         }
         plain(file)?;
         let controller = file.split('.').next().unwrap_or_default();
@@ -204,7 +211,8 @@ mod tests {
                 &["rdma.max=mlx5_1 hca_handle=3 hca_object=max"],
             ),
             (r#"{"cpu":{"quota":-1}}"#, &["cpu.cfs_quota_us=-1"], &["cpu.max=max 100000"]),
-            (r#"{"pids":{"limit":0}}"#, &["pids.max=max"], &["pids.max=max"]),
+            (r#"{"pids":{"limit":-1}}"#, &["pids.max=max"], &["pids.max=max"]),
+            (r#"{"pids":{"limit":0}}"#, &["pids.max=1"], &["pids.max=1"]),
             (r#"{"pids":{"limit":7}}"#, &["pids.max=7"], &["pids.max=7"]),
             (
                 r#"{"hugepageLimits":[{"pageSize":"2MB","limit":9}]}"#,
@@ -218,7 +226,7 @@ mod tests {
             ),
             (
                 r#"{"unified":{"memory.high":"9"}}"#,
-                &["set memory.high limit: \"unified\" needs control groups of version 2"],
+                &["set memory.high limit: invalid configuration: \"unified\" needs control groups of version 2"],
                 &["memory.high=9"],
             ),
             (

@@ -15,7 +15,7 @@ use crate::{Error, Hierarchies, Result};
 /// where the container's first process `first` is.
 ///
 /// # Errors
-/// [`Error::Name`] for a path that leads out; [`Error::Unavailable`] for a controller, or a group, that is not there.
+/// [`Error::Below`] for a path that leads out or a controller that is not there; [`Error::File`] for a group that is not.
 pub fn place(
     directories: &BTreeMap<String, PathBuf>,
     below: &[String],
@@ -44,8 +44,8 @@ pub fn place(
                 found = true;
             }
             if !found {
-                let reason = "the container has no control group with this controller".to_owned();
-                return Err(Error::Unavailable { controller: name.to_owned(), reason });
+                let text = format!("unknown controller \"{name}\": the container has no control group with it");
+                return Err(Error::Below(text));
             }
         }
     }
@@ -58,10 +58,12 @@ fn join(group: &Path, path: &str) -> Result<PathBuf> {
         match part {
             Component::Normal(name) => out.push(name),
             Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => return Err(Error::Name(path.to_owned())),
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(Error::Below(format!("bad sub cgroup path \"{path}\": it is not in the control group")));
+            }
         }
     }
-    fs::metadata(&out).at("open", &out)?;
+    fs::metadata(&out).at("look, before adding pid to cgroup, at", &out)?;
     Ok(out)
 }
 
@@ -99,9 +101,9 @@ mod tests {
         assert_eq!(go(&["cpu:a", "memory:/a/./b"]).unwrap(), want);
         assert_eq!(go(&["systemd,cpuacct:/", "memory:a/b", "cpu:a"]).unwrap(), want);
         for (below, text) in [
-            ("cpu:../x", "\"../x\" is not in the control group"),
-            ("nosuch:a", "set nosuch limit: the container has no control group with this controller"),
-            ("cpu:b", &format!("open \"{}\"", at("cpu/b").display())),
+            ("cpu:../x", "bad sub cgroup path \"../x\": it is not in the control group"),
+            ("nosuch:a", "unknown controller \"nosuch\": the container has no control group with it"),
+            ("cpu:b", &format!("look, before adding pid to cgroup, at \"{}\"", at("cpu/b").display())),
         ] {
             assert_eq!(go(&[below]).unwrap_err().to_string(), text);
         }

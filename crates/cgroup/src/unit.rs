@@ -82,7 +82,7 @@ pub(crate) fn limits(resources: &LinuxResources, v2: bool) -> Result<Properties>
         cpu_limits(cpu, v2, &mut out)?;
     }
     if let Some(pids) = resources.pids() {
-        put(&mut out, "TasksMax", Value::U64(u64::try_from(pids.limit()).ok().filter(|n| *n > 0).unwrap_or(u64::MAX)));
+        put(&mut out, "TasksMax", Value::U64(limits::pid_limit(pids).unwrap_or(u64::MAX)));
     }
     if let Some(block) = resources.block_io() {
         block_limits(block, v2, &mut out);

@@ -6,6 +6,7 @@ use hoy_sys::net::{recv_fds, send_fds};
 use hoy_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::error::Doing;
+use crate::trace::Trace;
 use crate::{Error, Result};
 
 /// The longest message, in bytes: a failure with all its causes is told in less.
@@ -30,24 +31,29 @@ pub(crate) enum Message {
     Ready,
     /// It failed.
     Failed(String),
+    /// The kernel would not execute its program.
+    NotExecuted(String),
     /// The other side is gone: its program has begun, or it has died.
     Closed,
 }
 
 /// One end.
 #[derive(Debug)]
-pub(crate) struct Channel(OwnedFd);
+pub(crate) struct Channel {
+    end: OwnedFd,
+    trace: Trace,
+}
 
-/// Makes the two ends.
-pub(crate) fn pair() -> Result<(Channel, Channel)> {
+/// Makes the two ends; what one traces the other tells.
+pub(crate) fn pair(trace: &Trace) -> Result<(Channel, Channel)> {
     let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .doing(|| "make a socket pair")?;
-    Ok((Channel(one), Channel(other)))
+    Ok((Channel { end: one, trace: trace.clone() }, Channel { end: other, trace: trace.clone() }))
 }
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.end.as_fd()
     }
 }
 
@@ -64,6 +70,13 @@ impl Channel {
         self.send(&bytes, &[])
     }
 
+    /// Sends a step for the other side to tell; nobody has to be there.
+    pub(crate) fn trace(&self, step: impl FnOnce() -> String) {
+        if self.trace.is_on() {
+            self.tell(b'D', &step()).unwrap_or_default();
+        }
+    }
+
     /// Sends a letter and a descriptor.
     pub(crate) fn give(&self, letter: u8, fd: BorrowedFd<'_>) -> Result<()> {
         self.send(&[letter], &[fd])
@@ -75,19 +88,28 @@ impl Channel {
     }
 
     fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
-        send_fds(self.0.as_fd(), bytes, fds).doing(|| "talk between runtime and container")
+        send_fds(self.end.as_fd(), bytes, fds).doing(|| "talk between runtime and container")
     }
 
-    /// Waits for a message.
+    /// Waits for a message, telling the steps that come before it.
     pub(crate) fn receive(&self) -> Result<Message> {
+        loop {
+            if let Some(message) = self.receive_one()? {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// Waits for a message or a step, which is none.
+    fn receive_one(&self) -> Result<Option<Message>> {
         let mut buffer = [0; LONGEST];
-        let (length, mut fds) = match recv_fds(self.0.as_fd(), &mut buffer) {
-            Err(error) if error.errno == hoy_sys::rustix::io::Errno::CONNRESET => return Ok(Message::Closed),
+        let (length, mut fds) = match recv_fds(self.end.as_fd(), &mut buffer) {
+            Err(error) if error.errno == hoy_sys::rustix::io::Errno::CONNRESET => return Ok(Some(Message::Closed)),
             other => other.doing(|| "talk between runtime and container")?,
         };
         let text = || String::from_utf8_lossy(buffer.get(1..length).unwrap_or_default()).into_owned();
         let broken = || Error::Init("the container's process sent a broken message".to_owned());
-        Ok(match (buffer.first().filter(|_| length > 0), fds.pop()) {
+        Ok(Some(match (buffer.first().filter(|_| length > 0), fds.pop()) {
             (None, _) => Message::Closed,
             (Some(b'G'), _) => Message::Go,
             (Some(b'H'), _) => Message::Hooks,
@@ -97,8 +119,13 @@ impl Channel {
             (Some(b'L'), Some(fd)) => Message::Listener(fd),
             (Some(b'M'), Some(fd)) => Message::Map(text().parse().map_err(|_| broken())?, fd),
             (Some(b'E'), _) => Message::Failed(text()),
+            (Some(b'X'), _) => Message::NotExecuted(text()),
+            (Some(b'D'), _) => {
+                self.trace.say(text);
+                return Ok(None);
+            }
             _ => return Err(broken()),
-        })
+        }))
     }
 
     /// Waits for leave to go on; ends this process when the other has ended, for nobody is left to go on for.

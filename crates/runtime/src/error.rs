@@ -46,6 +46,9 @@ pub enum Error {
     /// The container's own process failed before its program began.
     #[error("{0}")]
     Init(String),
+    /// The kernel would not execute the container's program: the whole line that a shell would say, as runc does.
+    #[error("{0}")]
+    NotExecuted(String),
     /// A control group could not be made or changed.
     #[error(transparent)]
     Cgroup(#[from] hoy_cgroup::Error),
@@ -61,6 +64,11 @@ impl Error {
     /// Whether no container of that id was there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound(_))
+    }
+
+    /// Whether the container was made, and its program could not be executed.
+    pub fn is_not_executed(&self) -> bool {
+        matches!(self, Self::NotExecuted(_))
     }
 
     /// The errno at the bottom, when a system call failed.

@@ -32,6 +32,7 @@ use crate::process::program::{self, Setting};
 use crate::process::{identity, label};
 use crate::resources::{group, resctrl};
 use crate::state::{State, Status};
+use crate::trace::Trace;
 use crate::{Error, Result, foreground, procfs};
 
 /// What is to be run, and how.
@@ -73,6 +74,8 @@ pub struct ExecOptions {
     pub cgroup: Vec<String>,
     /// Whether a paused container will do.
     pub ignore_paused: bool,
+    /// Who is told of each step.
+    pub trace: Trace,
 }
 
 /// Parses `UID` or `UID:GID`, decimal numbers alone.
@@ -257,12 +260,14 @@ impl Job {
         let door = if unit.is_none() { Door::open(&self.cgroups, v2.is_some())? } else { Door::default() };
         let no_maps = |_| Ok(());
         let affinity = Affinity::new(&self.process)?;
+        self.filter.iter().for_each(|filter| options.trace.say(|| filter.to_string()));
+        affinity.mask().iter().for_each(|mask| options.trace.say(|| format!("nsexec: affinity: {mask}")));
         // The process is born bound, and bound anew when it is in the container's group.
         affinity.before()?;
         // The child is born so: others in the container see it at once, with its memory and descriptors.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
         let own_score = program::set_oom_score(self.proc.as_fd(), self.process.oom_score_adj())?;
-        let (child, outer) = spawn(&self.namespaces, v2.as_ref().map(AsFd::as_fd), no_maps, |inner| {
+        let (child, outer) = spawn(&self.namespaces, &options.trace, v2.as_ref().map(AsFd::as_fd), no_maps, |inner| {
             let Err(error) = door.enter().map_err(Error::from).and_then(|()| self.run(inner, &affinity));
             inner.tell(b'E', &error.chain()).unwrap_or_else(|_| program::warn(&error.chain()));
         })?;
@@ -325,6 +330,7 @@ impl Job {
         umask(Mode::empty());
         setsid().doing(|| "make a session")?;
         self.namespaces.join_rest()?;
+        channel.trace(|| "child process in init(): it is in the container's namespaces".to_owned());
         if let Some(root) = &self.root {
             shared_mounts::enter(root.as_fd())?;
         }
@@ -359,6 +365,7 @@ impl Job {
         let program = setting.find(&root)?;
         channel.say(b'R')?;
         channel.wait_go()?;
+        channel.trace(|| format!("setns_init: about to exec {:?}", self.process.args().iter().flatten().next()));
         setting.become_program(&root, &program, |_| Ok(()))
     }
 }

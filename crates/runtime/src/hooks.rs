@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::unix::fs::FileExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -19,6 +19,8 @@ use oci_spec::runtime::Hook;
 use crate::error::Doing;
 use crate::process::program::warn;
 use crate::{Error, Result};
+
+const SIGSYS: i32 = 31;
 
 /// Runs `hooks` of the host's in order, each with `state` on its standard input; the first failure ends it.
 ///
@@ -81,7 +83,9 @@ fn run_one((kind, number): (&str, usize), hook: &Hook, state: &str, directory: &
         return Ok(());
     }
     let said = said.map(|said| format!(": {said}")).unwrap_or_default();
-    Err(Error::Invalid(format!("{running} failed: {status}{said}")))
+    // In the container a hook is under its filter.
+    let why = if status.signal() == Some(SIGSYS) { ", bad system call: the seccomp filter ended it" } else { "" };
+    Err(Error::Invalid(format!("{running} failed: {status}{why}{said}")))
 }
 
 /// What a hook wrote, no more than an error message can hold.

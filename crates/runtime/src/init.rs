@@ -62,6 +62,7 @@ pub(crate) struct Job {
 pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     channel.wait_go()?;
     move_in(job)?;
+    channel.trace(|| format!("child process in init(): it builds its root from \"{}\"", job.rootfs.display()));
     let opened;
     let sources = match &job.sources {
         Some(sources) => sources,
@@ -112,6 +113,7 @@ pub(crate) fn run(job: &Job, channel: &Channel) -> Result<Infallible> {
     if let Some(fifo) = &job.fifo {
         wait_for_start(fifo)?;
     }
+    channel.trace(|| format!("init: closing the pipe to signal completion: exec {program}"));
     let start = job.config.hooks(|hooks| hooks.start_container());
     setting.become_program(&root, &program, |env| hooks::run_inside(start, &state, env))
 }

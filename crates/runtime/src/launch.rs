@@ -32,6 +32,7 @@ use crate::process::{capability, program};
 use crate::resources::group::{CgroupManager, is_in_user_namespace, make_group, plan_unit, start_unit, stop_unit};
 use crate::resources::resctrl;
 use crate::state::{OCI_VERSION, State, Status, process_times};
+use crate::trace::Trace;
 use crate::{Error, Result, console, device, foreground, hooks, network, notify, procfs};
 
 /// What is asked for besides the bundle.
@@ -58,6 +59,8 @@ pub struct CreateOptions {
     pub rootless: Option<bool>,
     /// Who makes control groups.
     pub cgroup_manager: CgroupManager,
+    /// Who is told of each step.
+    pub trace: Trace,
 }
 
 /// What a failure takes back.
@@ -151,6 +154,7 @@ fn launch_in(
     let mut job = prepare(container, options, fifo, bundle, config, in_userns)?;
     job.state.systemd_unit = begun.unit.as_ref().map(|unit| unit.name.clone());
     job.state.take_group(&begun.group);
+    options.trace.say(|| format!("control groups: {:?}", begun.group.directories));
     job.state.creating = true;
     if begun.unit.is_some() {
         // Should this process be killed now, `delete --force` knows what there is to stop.
@@ -169,7 +173,7 @@ fn launch_in(
         set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the process")?;
     }
     let own_score = program::set_oom_score(job.proc.as_fd(), job.config.process()?.oom_score_adj())?;
-    let (child, outer) = spawn(&job.namespaces, v2.as_ref().map(AsFd::as_fd), maps, |inner| {
+    let (child, outer) = spawn(&job.namespaces, &options.trace, v2.as_ref().map(AsFd::as_fd), maps, |inner| {
         let Err(error) = door.enter().map_err(Error::from).and_then(|()| init::run(&job, inner));
         inner.tell(b'E', &error.chain()).unwrap_or_else(|_| program::warn(&error.chain()));
     })?;
@@ -247,6 +251,7 @@ fn talk(channel: &Channel, job: &Job, console: Option<&Path>) -> Result<Option<O
 pub(crate) fn failure(message: Message) -> Error {
     match message {
         Message::Failed(text) => Error::Init(text),
+        Message::NotExecuted(text) => Error::NotExecuted(text),
         _ => Error::Init("the container's process died while it was being made".to_owned()),
     }
 }
@@ -256,7 +261,8 @@ pub(crate) fn send_listener(config: &Config, state: &State, listener: &OwnedFd) 
     let seccomp = config.linux().seccomp().as_ref();
     let path = seccomp.and_then(|s| s.listener_path().as_deref());
     let path = path.ok_or_else(|| Error::Invalid("SCMP_ACT_NOTIFY needs seccomp.listenerPath".to_owned()))?;
-    let doing = || format!("send seccomp notifications to \"{}\"", path.display());
+    // runc's words, which people search for.
+    let doing = || format!("failed to connect with seccomp agent \"{}\"", path.display());
     let metadata = seccomp.and_then(|s| s.listener_metadata().clone()).unwrap_or_default();
     let text = serde_json::json!({
         "ociVersion": OCI_VERSION, "fds": ["seccompFd"], "pid": state.pid, "metadata": metadata,
@@ -310,6 +316,7 @@ fn prepare(
     let host_devices = (in_userns && opens).then(|| device::open_host(&devices));
     let filter =
         config.linux().seccomp().as_ref().map(|profile| Filter::new(profile, &container.filters())).transpose()?;
+    filter.iter().for_each(|filter| options.trace.say(|| filter.to_string()));
     let state = State { root_mount, ..new_state(container, &config, bundle) };
     Ok(Job {
         state,

@@ -32,6 +32,7 @@ mod resources;
 mod seal;
 pub mod state;
 mod sysctl;
+mod trace;
 
 pub use checkpoint::restore::{RestoreOptions, restore};
 pub use checkpoint::{CgroupMode, CheckpointOptions, Images, checkpoint};
@@ -44,3 +45,4 @@ pub use resources::events::{Event, stats, watch};
 pub use resources::group::CgroupManager;
 pub use resources::update::update;
 pub use seal::seal;
+pub use trace::Trace;

@@ -98,7 +98,7 @@ fn check(rule: &LinuxSyscall) -> Result<()> {
     let name = || rule.names().join(", ");
     if rule.action() == LinuxSeccompAction::ScmpActNotify && rule.names().iter().any(|name| name == "write") {
         // The runtime could not send the listener's descriptor on.
-        return Err(Error::Invalid("SCMP_ACT_NOTIFY cannot be used for write".to_owned()));
+        return Err(Error::Invalid("SCMP_ACT_NOTIFY cannot be used for the write syscall".to_owned()));
     }
     match rule.args().iter().flatten().find(|arg| arg.index() > 5) {
         Some(arg) => Err(Error::Invalid(format!("system call \"{}\" has no argument {}", name(), arg.index()))),

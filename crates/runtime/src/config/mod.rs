@@ -9,6 +9,7 @@ use oci_spec::runtime::{Hook, Hooks, Linux, LinuxNamespace, LinuxNamespaceType, 
 use serde_json::Value;
 
 use crate::error::Doing;
+use crate::process::memory_policy;
 use crate::{Error, Result};
 
 /// A configuration, checked to have what a Linux container needs.
@@ -48,6 +49,7 @@ impl Config {
             Err(_) => {
                 let mut value: Value = serde_json::from_slice(&bytes).map_err(json)?;
                 mend_process(value.pointer_mut("/process"), &mut warnings);
+                memory_policy::check_words(value.pointer("/linux/memoryPolicy"))?;
                 serde_json::from_value(value).map_err(json)?
             }
         };
@@ -56,6 +58,14 @@ impl Config {
         }
         let linux = spec.linux_mut().take();
         let linux = linux.ok_or_else(|| Error::Invalid("config.json has no part \"linux\"".to_owned()))?;
+        let mut linux = linux;
+        if let Some(resources) = linux.resources_mut().as_mut().filter(|r| r.pids().is_some_and(|p| p.limit() == 0)) {
+            // The reader takes no limit for 0, which is one.
+            let value: Value = serde_json::from_slice(&bytes).map_err(json)?;
+            if value.pointer("/linux/resources/pids/limit").is_none_or(Value::is_null) {
+                resources.set_pids(None);
+            }
+        }
         let config = Self { spec, bytes, warnings, linux };
         config.check()?;
         Ok(config)
@@ -196,6 +206,17 @@ mod tests {
         let unknown = json.replace("SCHED_DEADLINE", "SCHED_FAIR");
         let error = parse(&unknown).unwrap_err();
         assert!(error.chain().contains("SCHED_FAIR"), "{}", error.chain());
+    }
+
+    #[test]
+    fn no_limit_of_processes_is_not_zero() {
+        for (pids, want) in [(r#"{}"#, None), (r#"{"limit":0}"#, Some(0)), (r#"{"limit":7}"#, Some(7))] {
+            let json =
+                format!(r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"linux":{{"resources":{{"pids":{pids}}}}}}}"#);
+            let config = parse(&json).unwrap();
+            let pids = config.linux().resources().as_ref().unwrap().pids();
+            assert_eq!(pids.map(|pids| pids.limit()), want, "{json}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod cache;
 
 use std::env::consts::ARCH;
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -33,7 +34,8 @@ impl Filter {
                 (program, notifies)
             }
         };
-        let mut flags = 0;
+        // runc's default, and what the kernel itself has done since Linux 5.16.
+        let mut flags = if profile.flags().is_none() { filter_flags::SPEC_ALLOW } else { 0 };
         for flag in profile.flags().iter().flatten() {
             flags |= match flag {
                 LinuxSeccompFilterFlag::SeccompFilterFlagLog => filter_flags::LOG,
@@ -65,6 +67,13 @@ impl Filter {
     }
 }
 
+/// As runc says it.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seccomp filter flags: {}", self.flags)
+    }
+}
+
 fn compile(profile: &LinuxSeccomp) -> Result<(Vec<Instruction>, bool)> {
     let compiled = hoy_seccomp::compile(profile, ARCH)?;
     let instruction = |i: &hoy_seccomp::Instruction| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
@@ -74,6 +83,25 @@ fn compile(profile: &LinuxSeccomp) -> Result<(Vec<Instruction>, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_are_those_of_runc() {
+        let cases = [
+            ("", "4"),
+            (r#","flags":[]"#, "0"),
+            (r#","flags":["SECCOMP_FILTER_FLAG_TSYNC","SECCOMP_FILTER_FLAG_LOG"]"#, "2"),
+            (
+                r#","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],"listenerPath":"/l","syscalls":[
+                {"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}]"#,
+                "40",
+            ),
+        ];
+        for (rest, want) in cases {
+            let profile = serde_json::from_str(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW"{rest}}}"#)).unwrap();
+            let filter = Filter::new(&profile, Path::new("/proc/none")).unwrap();
+            assert_eq!(filter.to_string(), format!("seccomp filter flags: {want}"), "{rest}");
+        }
+    }
 
     #[test]
     fn a_kept_program_is_the_compiled_one() {

@@ -7,6 +7,7 @@ use hoy_cgroup::{Hierarchies, Hierarchy};
 use hoy_sys::mount::{MountAttr, attr};
 use hoy_sys::rustix::fs::{self, Mode};
 use hoy_sys::rustix::io::Errno;
+use hoy_sys::user::is_initial_root;
 
 use crate::Result;
 use crate::error::Doing;
@@ -70,8 +71,9 @@ fn hierarchy_tree(hierarchy: &Hierarchy, plan: &MountPlan) -> Result<OwnedFd> {
     let own: PathBuf = hierarchy.directory(&hierarchy.own);
     let tree = tree::copy_of_path(&own, true).doing(doing)?;
     let mut change = plan.attr;
-    if !in_namespace {
-        // Nothing but the namespace keeps a container in its own group here.
+    if !in_namespace && !is_initial_root() {
+        // Root of a user namespace is the caller on the host, whose groups these are. The machine's own root has what
+        // he asks for: his container's group alone.
         change.set |= attr::RDONLY;
         change.clear &= !attr::RDONLY;
     }

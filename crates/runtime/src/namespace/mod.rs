@@ -3,6 +3,7 @@
 pub(crate) mod userns;
 
 use std::cell::Cell;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use crate::channel::{self, Channel, Message};
 use crate::config::Config;
 use crate::device::open_host_path;
 use crate::error::Doing;
+use crate::trace::Trace;
 use crate::{Error, Result};
 
 /// The namespaces of a container, decided.
@@ -47,6 +49,19 @@ const FILES: [(Kind, u64, &str); 8] = [
     (Kind::Network, flags::NEWNET, "net"),
     (Kind::Time, flags::NEWTIME, "time"),
 ];
+
+/// As a step of the work: which are made, and which are joined.
+impl fmt::Display for Namespaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |kinds: u64| FILES.iter().filter(move |(_, flag, _)| kinds & flag != 0).map(|(.., name)| *name);
+        let list = |kinds| names(kinds).collect::<Vec<_>>().join(",");
+        let cgroup = if self.new_cgroup { flags::NEWCGROUP } else { 0 };
+        let time = self.time_offsets.as_ref().map_or(0, |_| flags::NEWTIME);
+        let user = self.join_user.as_ref().map_or(0, |_| flags::NEWUSER);
+        let joined = self.join_before.iter().chain(&self.join_after).fold(user, |kinds, (_, kind)| kinds | kind);
+        write!(f, "new namespaces {}; joined {}", list(self.new | cgroup | time), list(joined))
+    }
+}
 
 fn flag(kind: Kind) -> u64 {
     FILES.iter().find(|(known, ..)| *known == kind).map_or(0, |(_, flag, _)| *flag)
@@ -215,11 +230,13 @@ fn offsets(config: &Config) -> String {
 /// `maps` writes the id maps of a new user namespace. Gives the process and the caller's end.
 pub(crate) fn spawn(
     plan: &Namespaces,
+    trace: &Trace,
     cgroup: Option<BorrowedFd<'_>>,
     maps: impl Fn(i32) -> Result<()>,
     child: impl FnOnce(&Channel),
 ) -> Result<(Child, Channel)> {
-    let (outer, inner) = channel::pair()?;
+    trace.say(|| format!("nsexec container setup: {plan}"));
+    let (outer, inner) = channel::pair(trace)?;
     if plan.needs_between() {
         return spawn_between(plan, cgroup, outer, inner, maps, child);
     }

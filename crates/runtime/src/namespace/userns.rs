@@ -13,6 +13,7 @@ use oci_spec::runtime::LinuxIdMapping;
 use crate::channel;
 use crate::error::Doing;
 use crate::process::capability::is_effective;
+use crate::trace::Trace;
 use crate::{Error, Result};
 
 /// The text of a map file.
@@ -65,7 +66,7 @@ fn helper(program: &str, pid: i32, maps: &[LinuxIdMapping]) -> Result<()> {
 
 /// A user namespace with these maps, for a mount with mapped ids. Nobody is in it.
 pub(crate) fn with_maps(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd> {
-    let (outer, inner) = channel::pair()?;
+    let (outer, inner) = channel::pair(&Trace::default())?;
     let Some(child) = clone3(flags::NEWUSER, None).doing(|| "make a user namespace")? else {
         // It only holds the namespace until the descriptor does, and ends with its maker.
         drop(outer);

@@ -30,6 +30,14 @@ impl Affinity {
         Ok(Self { initial: set("initial", given.initial())?, last: set("final", given.cpu_affinity_final())? })
     }
 
+    /// The processors at first, as bits, the lowest last.
+    pub(crate) fn mask(&self) -> Option<String> {
+        let set = self.initial.as_ref()?;
+        let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| set.is_set(*cpu))?;
+        let digit = |at| (0..4).fold(0_u8, |bits, bit| bits | u8::from(set.is_set(at * 4 + bit)) << bit);
+        Some((0..=last / 4).rev().fold("0x".to_owned(), |text, at| format!("{text}{:x}", digit(at))))
+    }
+
     /// Binds this process, before it is moved.
     pub(crate) fn before(&self) -> Result<()> {
         bind(self.initial.as_ref(), "initial")
@@ -76,6 +84,7 @@ mod tests {
     fn an_empty_list_binds_to_nothing() {
         let json = r#"{"cwd":"/","user":{"uid":0,"gid":0},"execCPUAffinity":{"initial":"0,2-3"}}"#;
         let affinity = Affinity::new(&serde_json::from_str(json).unwrap()).unwrap();
+        assert_eq!(affinity.mask().unwrap(), "0xd");
         let initial = affinity.initial.unwrap();
         assert_eq!((initial.count(), initial.is_set(1), affinity.last.is_none()), (3, false, true));
         assert!(set("f", "1024").is_err());

@@ -2,6 +2,7 @@
 
 use hoy_sys::sched::set_mempolicy;
 use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType as Flag, MemoryPolicyModeType as Mode};
+use serde_json::Value;
 
 use crate::error::Doing;
 use crate::process::cpu_list;
@@ -32,6 +33,22 @@ pub(crate) fn flags() -> Vec<String> {
     FLAGS.iter().map(|(flag, _)| flag.to_string()).collect()
 }
 
+/// Checks that mode and flags of `policy`, as it was written, are words that mean something.
+///
+/// # Errors
+/// [`Error::Invalid`] in runc's words, which people search for.
+pub(crate) fn check_words(policy: Option<&Value>) -> Result<()> {
+    let Some(policy) = policy else { return Ok(()) };
+    let invalid = |what: &str, word: &str| Error::Invalid(format!("invalid memory policy {what} \"{word}\""));
+    let mode = policy.get("mode").and_then(Value::as_str).unwrap_or_default();
+    if !modes().iter().any(|known| known == mode) {
+        return Err(invalid("mode", mode));
+    }
+    let known = flags();
+    let mut words = policy.get("flags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    words.find(|word| !known.iter().any(|known| known == word)).map_or(Ok(()), |word| Err(invalid("flag", word)))
+}
+
 /// A memory policy, decided.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MemoryPolicy {
@@ -49,17 +66,20 @@ impl MemoryPolicy {
         let mode = policy.mode();
         let list = policy.nodes().as_deref().filter(|list| !list.is_empty());
         let has_nodes = list.is_some();
+        let numbers = list.map(|list| cpu_list::parse("linux.memoryPolicy.nodes", list)).transpose();
+        let numbers = numbers.map_err(|error| Error::Invalid(format!("invalid memory policy node: {error}")))?;
+        let count = numbers.as_ref().map_or(0, Vec::len);
         let reason = match mode {
-            Mode::MpolDefault | Mode::MpolLocal if has_nodes => Some("takes no nodes"),
+            Mode::MpolDefault | Mode::MpolLocal if has_nodes => Some(format!("mode requires 0 nodes but got {count}")),
             Mode::MpolDefault | Mode::MpolLocal | Mode::MpolPreferred => None,
-            _ if !has_nodes => Some("needs nodes"),
+            _ if !has_nodes => Some("mode needs nodes".to_owned()),
             _ => None,
         };
         if let Some(reason) = reason {
             return Err(Error::Invalid(format!("linux.memoryPolicy: {mode} {reason}")));
         }
         let mut nodes = Vec::new();
-        for node in list.map(|list| cpu_list::parse("linux.memoryPolicy.nodes", list)).transpose()?.iter().flatten() {
+        for node in numbers.iter().flatten() {
             nodes.resize(nodes.len().max(node / 64 + 1), 0_u64);
             nodes.iter_mut().skip(node / 64).take(1).for_each(|word| *word |= 1 << (node % 64));
         }
@@ -78,10 +98,26 @@ impl MemoryPolicy {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn decided(json: &str) -> Result<MemoryPolicy> {
         MemoryPolicy::new(&serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn words_that_mean_nothing() {
+        let cases = [
+            (json!({}), "invalid memory policy mode \"\""),
+            (json!({"mode": "INTERLEAVE"}), "invalid memory policy mode \"INTERLEAVE\""),
+            (json!({"mode": "MPOL_BIND", "flags": ["MPOL_F_STATIC_NODES", "b"]}), "invalid memory policy flag \"b\""),
+        ];
+        for (policy, want) in cases {
+            assert_eq!(check_words(Some(&policy)).unwrap_err().to_string(), want);
+        }
+        check_words(Some(&json!({"mode": "MPOL_BIND", "flags": ["MPOL_F_STATIC_NODES"]}))).unwrap();
+        check_words(None).unwrap();
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::fmt;
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -34,6 +36,12 @@ pub(crate) struct Program {
     is_inside: bool,
 }
 
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.path)
+    }
+}
+
 /// What a process of this container is given besides its configuration.
 pub(crate) struct Setting<'a> {
     pub(crate) process: &'a Process,
@@ -54,9 +62,12 @@ pub(crate) struct Setting<'a> {
 
 /// Says something on standard error.
 pub(crate) fn warn(message: &str) {
-    use std::io::Write;
+    say(&format!("hoy-runtime: warning: {message}"));
+}
+
+fn say(line: &str) {
     // Standard error may be closed, and then there is nobody to tell.
-    writeln!(std::io::stderr(), "hoy-runtime: warning: {message}").unwrap_or_default();
+    writeln!(std::io::stderr(), "{line}").unwrap_or_default();
 }
 
 /// Changes this process's score for the out-of-memory killer, for a child to inherit, and gives the one before.
@@ -80,7 +91,9 @@ impl Setting<'_> {
     pub(crate) fn limit(&self) -> Result<()> {
         label::apply(self.process, self.proc)?;
         identity::set_limits(self.process.rlimits().as_deref().unwrap_or_default(), &mut warn)?;
-        Scheduling::new(self.process)?.apply()?;
+        let cpu = self.linux.resources().as_ref().and_then(|resources| resources.cpu().as_ref());
+        let is_bound = cpu.and_then(|cpu| cpu.cpus().as_ref()).is_some_and(|cpus| !cpus.is_empty());
+        Scheduling::new(self.process)?.apply(is_bound)?;
         self.linux.personality().as_ref().map_or(Ok(()), personality::apply)?;
         self.linux.memory_policy().as_ref().map_or(Ok(()), |policy| MemoryPolicy::new(policy)?.apply())
     }
@@ -157,7 +170,11 @@ impl Setting<'_> {
         let Err(error) = close_before_exec(self.preserve_fds.saturating_add(3), &keep)
             .doing(|| "close descriptors")
             .and_then(|()| self.exec(root, program, last));
-        self.channel.tell(b'E', &error.chain()).unwrap_or_else(|_| warn(&error.chain()));
+        match &error {
+            // Standard error is the program's own by now: who reads that is told as a shell would.
+            Error::NotExecuted(line) => self.channel.tell(b'X', line).unwrap_or_else(|_| say(line)),
+            _ => self.channel.tell(b'E', &error.chain()).unwrap_or_else(|_| warn(&error.chain())),
+        }
         // Not by returning: owners of what was closed would close it again.
         exit_now(1)
     }
@@ -202,7 +219,9 @@ impl Setting<'_> {
         }
         last(&program.envp)?;
         let error = execve(&program.path, &program.argv, &program.envp);
-        Err(error).doing(|| format!("exec \"{}\"", program.path.to_string_lossy()))
+        let reason = std::io::Error::from(error.errno).to_string().to_lowercase();
+        let reason = reason.split(" (os error").next().unwrap_or_default();
+        Err(Error::NotExecuted(format!("exec {}: {reason}", program.path.to_string_lossy())))
     }
 
     fn load_filter(&self) -> Result<()> {

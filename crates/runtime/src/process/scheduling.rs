@@ -1,5 +1,6 @@
 //! When a process runs and when its disk requests do: `process.scheduler`, `process.ioPriority` (sched(7)).
 
+use hoy_sys::rustix::io::Errno;
 use hoy_sys::sched::{SchedAttr, ioprio_set, sched_setattr};
 use oci_spec::runtime::{
     IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag as Flag, LinuxSchedulerPolicy as Policy, Process, Scheduler,
@@ -26,13 +27,21 @@ impl Scheduling {
         Ok(Self { scheduler, io: process.io_priority().as_ref().map(io).transpose()? })
     }
 
-    /// Sets it for this process and those it becomes or makes.
-    pub(crate) fn apply(self) -> Result<()> {
+    /// Sets it for this process and those it becomes or makes, which are bound to some processors or not.
+    pub(crate) fn apply(self, is_bound: bool) -> Result<()> {
         if let Some((class, level)) = self.io {
             ioprio_set(class, level).doing(|| format!("set process.ioPriority to class {class}, level {level}"))?;
         }
         if let Some(attr) = self.scheduler {
-            sched_setattr(attr).doing(|| format!("set process.scheduler to policy {}", attr.policy))?;
+            let doing = || format!("set process.scheduler to policy {}", attr.policy);
+            match sched_setattr(attr) {
+                // sched_setattr(2) "EPERM"; in runc's words, which people search for.
+                Err(error) if error.errno == Errno::PERM && is_bound => {
+                    let reason = "process scheduler can't be used together with AllowedCPUs";
+                    return Err(Error::Invalid(format!("{}: {reason}, linux.resources.cpu.cpus", doing())));
+                }
+                other => other.doing(doing)?,
+            }
         }
         Ok(())
     }

@@ -118,7 +118,9 @@ fn merge(before: Value, changes: Value) -> Value {
 /// The parts of `after` that `changes` is about, whole: limits of one controller depend on each other.
 fn touched(after: &Value, changes: &Value) -> Value {
     let is_changed = |name: &str| name != "devices" && changes.get(name).is_some_and(|change| !change.is_null());
-    let parts = after.as_object().into_iter().flatten().filter(|(name, _)| is_changed(name));
+    // No limit of processes is not the limit 0.
+    let is_said = |name: &str, part: &Value| name != "pids" || part.get("limit").is_some();
+    let parts = after.as_object().into_iter().flatten().filter(|(name, part)| is_changed(name) && is_said(name, part));
     Value::Object(parts.map(|(name, part)| (name.clone(), part.clone())).collect())
 }
 
@@ -135,6 +137,7 @@ mod tests {
         let memory = json!({"limit": 3, "swap": 2});
         assert_eq!(after, json!({"memory": memory, "cpu": {"shares": 5}, "pids": {"limit": 7}, "devices": devices}));
         assert_eq!(touched(&after, &changes), json!({"memory": memory, "cpu": {"shares": 5}, "pids": {"limit": 7}}));
+        assert_eq!(touched(&json!({"pids": {}}), &json!({"pids": {}})), json!({}));
         assert_eq!(merge(Value::Null, json!({"cpu": {"mems": null, "idle": 1}})), json!({"cpu": {"idle": 1}}));
     }
 
