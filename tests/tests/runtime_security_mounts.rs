@@ -172,6 +172,14 @@ fn a_source_too_long_is_refused() {
         bundle.push("/linux/namespaces", json!({"type": "user", "path": source}));
         bundle.hoy(&["run", "a"]).fails(1, &["ame too long"]);
     }
+    // Nor what 16 bits of its length would leave of it.
+    let wrapped = |path: &str| format!("{path}{}", "a".repeat(65_536));
+    bundle.config = config.clone();
+    bundle.push("/mounts", json!({"destination": "/x", "source": wrapped("/etc"), "options": ["bind"]}));
+    bundle.hoy(&["run", "a"]).fails(1, &["open \"/etcaaa"]);
+    bundle.config = config;
+    bundle.push("/linux/namespaces", json!({"type": "user", "path": wrapped("/proc/self/ns/user")}));
+    bundle.hoy(&["run", "a"]).fails(1, &["ame too long"]);
     assert_eq!(bundle.hoy(&["list", "-q"]).ok(), "");
 }
 

@@ -69,13 +69,17 @@ fn files_of_users_are_read_with_bounds() {
     for root in [sandbox.path("work/rootfs"), bundle.path("rootfs")] {
         for name in ["passwd", "group"] {
             let path = root.join("etc").join(name);
-            for kind in ["sparse", "lines", "long", "fifo", "zero", "device", "directory", "loop", "host"] {
+            for kind in ["sparse", "late", "lines", "long", "fifo", "zero", "device", "directory", "loop", "host"] {
                 fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap_or_default();
                 match kind {
                     "sparse" => fs::File::create(&path).unwrap().set_len(4 << 30).unwrap(),
                     "lines" => {
                         let mut file = std::io::BufWriter::new(fs::File::create(&path).unwrap());
                         (0..10_000_000).for_each(|_| file.write_all(b"a:b:1:2:c:d:e\n").unwrap());
+                    }
+                    "late" => {
+                        let line = "app:x:1000:1000::/late:\n";
+                        fs::write(&path, format!("{}{line}", "a:b:1:2:c:d:e\n".repeat(100_000))).unwrap();
                     }
                     "long" => fs::write(&path, vec![b'a'; 8 << 20]).unwrap(),
                     "fifo" => drop(Run::new("mkfifo").arg(&path).ok()),
@@ -89,6 +93,7 @@ fn files_of_users_are_read_with_bounds() {
                 if root.starts_with(sandbox.path("work")) {
                     let out = spec(&sandbox, &[]).output();
                     assert!([0, 1].contains(&out.status), "{name} {kind}: {} {}", out.status, out.stderr);
+                    assert!(kind != "late" || out.status == 1, "{name}: more than 1 MiB was read");
                 } else {
                     // Nothing of it is the container's home.
                     assert_eq!(bundle.hoy(&["run", "a"]).ok(), "/", "{name} {kind}");
