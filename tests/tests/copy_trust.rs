@@ -200,6 +200,26 @@ fn files_are_signed_and_verified() {
 }
 
 #[test]
+fn a_signature_that_swells_stays_small() {
+    let Some(place) = Place::new() else { return };
+    place.sandbox.ok("hoy-copy", &["-q", SOURCE, "dir:d"]);
+    // A gigabyte of zeros as a compressed message: a few kilobytes.
+    let zeros = "head -c 1000000000 /dev/zero | gpg --batch --compress-algo bzip2 --output bomb --store";
+    place.sandbox.run("sh").args(["-c", zeros]).ok();
+    let watch = format!(
+        "#!/bin/sh\nulimit -f >{0}; ulimit -t >>{0}; exec /usr/bin/gpgv \"$@\"\n",
+        place.work("limits").display()
+    );
+    place.write("bin/gpgv", &watch);
+    place.sandbox.run("chmod").args(["+x", "bin/gpgv"]).ok();
+    let path = format!("{}:{}", place.work("bin").display(), std::env::var("PATH").unwrap());
+    let verify = ["standalone-verify", "d/manifest.json", "r.x/a:1", &place.fingerprint, "bomb"];
+    place.sandbox.run("hoy-copy").env("PATH", &path).args(verify).fails(1, &["not a good one"]);
+    // In units of 512 bytes, and in seconds.
+    assert_eq!(std::fs::read_to_string(place.work("limits")).unwrap(), "256\n10\n");
+}
+
+#[test]
 fn sigstore_signatures() {
     let Some(place) = Place::new() else { return };
     for prefix in ["key", "other"] {

@@ -16,7 +16,7 @@ const EDGES: &[(&str, &str)] = &[
     ("hoy-layer", "hoy-sys hoy-oci"),
     ("hoy-registry", "hoy-oci"),
     ("hoy-serve", "hoy-layout hoy-oci hoy-sys"),
-    ("hoy-trust", "hoy-oci"),
+    ("hoy-trust", "hoy-oci hoy-sys"),
     ("hoy-transport", "hoy-registry hoy-layout hoy-layer hoy-oci hoy-sys"),
     ("hoy-storage", "hoy-layout hoy-layer hoy-oci hoy-sys"),
     ("hoy-cgroup", "hoy-sys"),

@@ -1,7 +1,9 @@
-//! Programs started by [`Command`] that are not to have this process's signal state.
+//! Programs started by [`Command`] that are not to have this process's signal state, or have less than it.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::process::reset_signals;
 
@@ -12,6 +14,22 @@ pub fn with_default_signals(command: &mut Command) {
     unsafe {
         command.pre_exec(|| {
             reset_signals();
+            Ok(())
+        })
+    };
+}
+
+/// Lets the program write no file longer than `file_bytes` and work for no longer than `seconds` of processor time:
+/// setrlimit(2). The kernel ends it where it goes on.
+pub fn with_limits(command: &mut Command, file_bytes: u64, seconds: u64) {
+    // SAFETY: between fork and exec the closure makes getrlimit(2) and setrlimit(2) calls only, and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            for (resource, most) in [(Resource::Fsize, file_bytes), (Resource::Cpu, seconds)] {
+                // What is lower already stays.
+                let most = getrlimit(resource).maximum.map_or(most, |maximum| maximum.min(most));
+                setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+            }
             Ok(())
         })
     };

@@ -8,12 +8,15 @@ use std::process::{Command, Output, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hoy_sys::command::with_limits;
 
 use crate::payload::MAX_PAYLOAD_BYTES;
 use crate::{Error, Result};
 
 /// The longest signature that is looked at, in bytes.
 const MAX_SIGNATURE_BYTES: usize = 1 << 20;
+/// How long gpgv may work on one, in seconds of processor time: it may be compressed, over and over.
+const MAX_SECONDS: u64 = 10;
 
 /// What a signature signs, and the fingerprint of the key that did; `keys` are exported keyrings, armoured or not.
 ///
@@ -33,6 +36,7 @@ pub fn check(signature: &[u8], keys: &[Vec<u8>]) -> Result<(Vec<u8>, String)> {
     write(&at("signature"), signature)?;
     let mut command = Command::new("gpgv");
     command.arg("--homedir").arg(dir.path()).arg("--keyring").arg(at("ring")).args(["--status-fd", "1"]);
+    with_limits(&mut command, 2 * MAX_PAYLOAD_BYTES as u64, MAX_SECONDS);
     let output = run("gpgv", command.arg("--output").arg(at("text")).arg(at("signature")), &[])?;
     let fingerprint = good_signature(&String::from_utf8_lossy(&output.stdout)).filter(|_| output.status.success());
     let fingerprint = fingerprint.ok_or_else(|| Error::refused("the signature is not a good one by a trusted key"))?;
