@@ -1,6 +1,6 @@
 //! Where entries go: parent directories below the root, opened once and kept.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -21,7 +21,7 @@ pub(crate) struct Places<'a> {
     root: BorrowedFd<'a>,
     open: HashMap<Vec<u8>, Rc<OwnedFd>>,
     /// Directories that were made because an entry needed them and no entry had named them.
-    pub(crate) implicit: Vec<Vec<u8>>,
+    pub(crate) implicit: BTreeSet<Vec<u8>>,
     /// Whether a link that leads nowhere may be followed by making its target.
     pub(crate) may_follow_dangling: bool,
     /// Directories that were there before, with inode and time: what the archive does not name keeps its time.
@@ -38,7 +38,7 @@ impl<'a> Places<'a> {
     /// `is_layered`: other layers are in the tree already.
     pub(crate) fn new(root: BorrowedFd<'a>, is_layered: bool) -> Self {
         let found = is_layered.then(HashMap::new);
-        Self { root, open: HashMap::new(), implicit: Vec::new(), may_follow_dangling: is_layered, found }
+        Self { root, open: HashMap::new(), implicit: BTreeSet::new(), may_follow_dangling: is_layered, found }
     }
 
     pub(crate) fn root(&self) -> BorrowedFd<'a> {
@@ -86,7 +86,7 @@ impl<'a> Places<'a> {
         let (parent_path, name) = split(path);
         let parent = self.open_or_make(parent_path, links)?;
         match mkdirat(&parent, name, Mode::RWXU) {
-            Ok(()) => self.implicit.push(path.to_vec()),
+            Ok(()) => drop(self.implicit.insert(path.to_vec())),
             Err(Errno::EXIST) => return self.make_target(path, parent.as_fd(), links),
             Err(errno) => return Err(Error::io("create", path)(errno)),
         }

@@ -1,6 +1,6 @@
 //! Unpacking a layer below a root descriptor, in one pass over its bytes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -105,7 +105,9 @@ struct Unpacker<'a> {
     limits: Limits,
     pending: BTreeMap<Vec<u8>, Pending>,
     /// In the plain flavour, what this layer brought: whiteouts of this layer do not apply to it.
-    brought: HashSet<Vec<u8>>,
+    brought: BTreeSet<Vec<u8>>,
+    /// Directories in which nothing is any more but what this layer brought.
+    cleared: BTreeSet<Vec<u8>>,
     refused: Refused,
     bytes: u64,
     entries: u64,
@@ -120,7 +122,8 @@ impl<'a> Unpacker<'a> {
             flavour,
             limits,
             pending: BTreeMap::new(),
-            brought: HashSet::new(),
+            brought: BTreeSet::new(),
+            cleared: BTreeSet::new(),
             refused: Refused::default(),
             bytes: 0,
             entries: 0,
@@ -226,14 +229,17 @@ impl<'a> Unpacker<'a> {
             // A tree removed by descriptors, never through a link: std::fs::remove_dir_all, "Platform-specific behavior".
             let path_name = [through_proc(parent).as_bytes(), b"/", name].concat();
             std::fs::remove_dir_all(to_path(&path_name)).map_err(Error::io("remove", path))?;
-            let below = join(path, b"");
-            self.pending.retain(|other, _| other != path && !other.starts_with(&below));
-            self.brought.retain(|other| !other.starts_with(&below));
+            self.pending.remove(path);
+            self.pending.extract_if(below(path), |_, _| true).for_each(drop);
+            self.brought.extract_if(below(path), |_| true).for_each(drop);
         } else {
             unlinkat(parent, name, AtFlags::empty()).map_err(Error::io("remove", path))?;
         }
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             self.places.forget();
+            // What a link led to is not what its successor leads to.
+            self.cleared.remove(path);
+            self.cleared.extract_if(below(path), |_| true).for_each(drop);
         }
         Ok(())
     }
@@ -273,7 +279,7 @@ impl<'a> Unpacker<'a> {
         let mode = set_owner_and_xattrs(Target::Handle(fd), entry, None, &mut self.refused)?;
         let stat = fstat(fd).map_err(Error::io("look at", &entry.path))?;
         let pending = Pending { mode, mtime: entry.mtime, inode: (stat.st_dev, stat.st_ino) };
-        self.places.implicit.retain(|path| *path != key);
+        self.places.implicit.remove(&key);
         self.pending.insert(key, pending);
         Ok(())
     }
@@ -402,11 +408,13 @@ impl<'a> Unpacker<'a> {
     }
 
     fn has_brought_below(&self, path: &[u8]) -> bool {
-        let below = join(path, b"");
-        self.brought.iter().any(|other| other.starts_with(&below))
+        self.brought.range(below(path)).next().is_some()
     }
 
     fn delete_children(&mut self, path: &[u8], directory: BorrowedFd<'_>) -> Result<()> {
+        if !self.cleared.insert(path.to_vec()) {
+            return Ok(());
+        }
         for name in names(directory).map_err(Error::io("read", path))? {
             self.delete_below(&join(path, &name), directory, &name)?;
         }
@@ -440,6 +448,11 @@ impl<'a> Unpacker<'a> {
         }
         Ok(())
     }
+}
+
+/// All names below `path`, which is not the root: '0' is the byte that follows '/'.
+fn below(path: &[u8]) -> std::ops::Range<Vec<u8>> {
+    join(path, b"")..[path, b"0"].concat()
 }
 
 fn is_whiteout(stat: &hoy_sys::rustix::fs::Stat) -> bool {

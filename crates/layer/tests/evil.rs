@@ -11,6 +11,7 @@ use std::path::Path;
 
 use hoy_layer::{Archive, Entry, Error, Flavour, Kind, Limits, Report, TarWriter, unpack};
 use hoy_oci::Digest;
+use hoy_sys::rustix::time::{ClockId, clock_gettime};
 
 use raw::{block, me, padded, pax, sign};
 
@@ -320,4 +321,54 @@ fn a_name_that_changes_meanwhile_leads_nowhere() {
         is_done.store(true, Ordering::Relaxed);
     });
     unharmed(dir.path());
+}
+
+/// Each entry is looked for among all others: many of them must not cost the square of that.
+#[test]
+fn a_crowd_costs_what_it_is() {
+    const MANY: usize = 4_000;
+    let (_dir, root) = place();
+    let mut entries: Vec<(String, Kind, &str)> = Vec::new();
+    let mut crowd = |entry: &dyn Fn(usize) -> (String, Kind)| {
+        entries.extend((0..MANY).map(entry).map(|(path, kind)| (path, kind, "")));
+    };
+    crowd(&|n| (format!("d/{n}"), File));
+    crowd(&|n| (format!("e/{n}"), Directory));
+    crowd(&|n| (format!(".wh.x{n}"), File));
+    crowd(&|n| ("x".to_owned(), if n % 2 == 0 { Directory } else { File }));
+    crowd(&|n| (format!("i{n}/f"), File));
+    crowd(&|n| (format!("i{n}"), Directory));
+    crowd(&|_| ("d/.wh..wh..opq".to_owned(), File));
+    let entries: Vec<_> = entries.iter().map(|(path, kind, text)| (path.as_str(), *kind, *text)).collect();
+    let archive = tar(&entries);
+    // This thread's own work, whatever else the machine does.
+    let worked = || clock_gettime(ClockId::ThreadCPUTime).tv_sec;
+    let start = worked();
+    let report = plain(&archive, &root).unwrap();
+    let seconds = worked() - start;
+    assert_eq!(report.entries, 7 * MANY as u64);
+    assert_eq!(fs::read_dir(root.join("d")).unwrap().count(), MANY);
+    assert_eq!(report.implicit, [Path::new("d"), Path::new("e")]);
+    assert!(seconds < 12, "it takes {seconds} s");
+}
+
+/// What a second opaque marker finds was brought by the layer, unless a link leads elsewhere by then.
+#[test]
+fn opaque_again_behind_another_link() {
+    let (_dir, root) = place();
+    for name in ["a", "b"] {
+        fs::create_dir(root.join(name)).unwrap();
+        fs::write(root.join(name).join("old"), "").unwrap();
+    }
+    let entries = [
+        ("l", Symlink, "a"),
+        ("l/.wh..wh..opq", File, ""),
+        ("l/new", File, ""),
+        ("l/.wh..wh..opq", File, ""),
+        ("l", Symlink, "b"),
+        ("l/.wh..wh..opq", File, ""),
+    ];
+    plain(&tar(&entries), &root).unwrap();
+    let names = |dir: &str| fs::read_dir(root.join(dir)).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+    assert_eq!((names("a"), names("b")), (vec!["new".into()], vec![]));
 }
