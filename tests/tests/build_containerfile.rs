@@ -304,6 +304,16 @@ fn what_is_wrong_is_told_with_its_line() {
 }
 
 #[test]
+fn variables_of_variables_are_bounded() {
+    let sandbox = Sandbox::new();
+    let doubled: String = (1..17).map(|n| format!("ENV a{n}=${{a{0}}}${{a{0}}}\n", n - 1)).collect();
+    let many: String = (0..1000).map(|n| format!("ENV b{n}=$a15\n")).collect();
+    let document = format!("FROM scratch\nENV a0=xxxxxxxxxxxxxxxx\n{doubled}{many}");
+    std::fs::write(sandbox.path("work/Containerfile"), document).expect("write");
+    sandbox.run("hoy-build").args(["build", "-t", "it", "."]).fails(125, &["4 MiB", "ENV b"]);
+}
+
+#[test]
 fn standard_input_is_a_containerfile_or_a_context() {
     for user in [User::Root, User::Sub] {
         let Some(sandbox) = busybox_store(user) else { return };

@@ -26,6 +26,15 @@ pub(crate) enum Node {
     Other,
 }
 
+/// What one layer has done so far.
+#[derive(Default)]
+struct Own {
+    /// The names that it has put there.
+    names: BTreeSet<Vec<u8>>,
+    /// The directories that it has emptied.
+    cleared: BTreeSet<Vec<u8>>,
+}
+
 /// All names of a root file system, and its user databases.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Standing {
@@ -41,7 +50,7 @@ impl Standing {
         let reading = || Error::io("read", layout.blob_path(&layer.digest));
         let tar = Decompressor::detect(blob).map_err(reading())?;
         let mut archive = Archive::new(BufReader::with_capacity(256 << 10, tar));
-        let mut own = BTreeSet::new();
+        let mut own = Own::default();
         while let Some(entry) = archive.next_entry()? {
             let path = clean(&entry.path);
             if entry.kind == Kind::File && matches!(path.as_slice(), b"etc/passwd" | b"etc/group") {
@@ -55,16 +64,20 @@ impl Standing {
         Ok(())
     }
 
-    fn add(&mut self, path: Vec<u8>, entry: &Entry, own: &mut BTreeSet<Vec<u8>>) {
+    fn add(&mut self, path: Vec<u8>, entry: &Entry, own: &mut Own) {
         let (parent, name) = split(&path);
         if name == OPAQUE {
             return self.remove_below(parent, own);
         }
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
             let hidden = join(parent, hidden);
-            if !own.contains(&hidden) {
+            if !own.names.contains(&hidden) {
                 self.remove_below(&hidden, own);
-                self.nodes.remove(&hidden);
+                // A directory of what this layer has put there stays.
+                let below = join(&hidden, b"");
+                if !self.nodes.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below)) {
+                    self.nodes.remove(&hidden);
+                }
             }
             return;
         }
@@ -81,17 +94,21 @@ impl Standing {
             _ => Node::Other,
         };
         if node != Node::Directory && self.nodes.get(&path) == Some(&Node::Directory) {
-            self.remove_below(&path, &BTreeSet::new());
+            self.remove_below(&path, &mut Own::default());
         }
-        own.insert(path.clone());
+        own.names.insert(path.clone());
         self.nodes.insert(path, node);
     }
 
     /// Removes what lies below a directory, but for what this layer itself has put there.
-    fn remove_below(&mut self, directory: &[u8], own: &BTreeSet<Vec<u8>>) {
+    fn remove_below(&mut self, directory: &[u8], own: &mut Own) {
+        // Only what is its own is left the second time.
+        if !own.cleared.insert(directory.to_vec()) {
+            return;
+        }
         let start = if directory.is_empty() { Vec::new() } else { join(directory, b"") };
         let below = self.nodes.range(start.clone()..).take_while(|(path, _)| path.starts_with(&start));
-        let gone: Vec<Vec<u8>> = below.map(|(path, _)| path.clone()).filter(|path| !own.contains(path)).collect();
+        let gone: Vec<Vec<u8>> = below.map(|(path, _)| path.clone()).filter(|path| !own.names.contains(path)).collect();
         for path in gone {
             self.nodes.remove(&path);
         }
@@ -161,7 +178,7 @@ mod tests {
     use super::*;
 
     fn layer(standing: &mut Standing, entries: &[(&str, Kind, &str)]) {
-        let mut own = BTreeSet::new();
+        let mut own = Own::default();
         for (path, kind, link) in entries {
             let mut entry = Entry::new(path.as_bytes(), *kind, 0o755);
             entry.link = link.as_bytes().to_vec();
@@ -186,6 +203,10 @@ mod tests {
             ("data/new", Kind::File, ""),
             ("data/.wh..wh..opq", Kind::File, ""),
             (".wh.gone", Kind::File, ""),
+            ("made/x", Kind::File, ""),
+            (".wh.made", Kind::File, ""),
+            ("data/sub/new", Kind::File, ""),
+            ("data/.wh..wh..opq", Kind::File, ""),
             ("usr/lib/a", Kind::Directory, ""),
         ];
         layer(&mut standing, &upper);
@@ -199,6 +220,9 @@ mod tests {
             ("data/new", Some(&Node::Other)),
             ("data/old", None),
             ("data/old/x", None),
+            ("data/sub", Some(&Node::Directory)),
+            ("made", Some(&Node::Directory)),
+            ("made/x", Some(&Node::Other)),
             ("gone", None),
             ("gone/x", None),
             ("", Some(&Node::Directory)),

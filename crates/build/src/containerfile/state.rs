@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hoy_containerfile::{Rules, Word, expand};
 use hoy_layout::{Image, ImageLayout};
-use hoy_oci::{Descriptor, Digest, Hasher, History, Platform};
+use hoy_oci::{Descriptor, Digest, Hasher, History, MAX_DOCUMENT_BYTES, Platform};
 
 use crate::document::{self, Format, NewLayer};
 use crate::{Clamp, Error, Result, Working};
@@ -130,6 +130,20 @@ impl State {
     /// Remembers a step that has no layer, in the words that builders have for it.
     pub(crate) fn remember(&mut self, instruction: &str) {
         self.push(None, &format!("/bin/sh -c #(nop) {instruction}"));
+    }
+
+    /// Whether the configuration is still one that can be read again: a variable of variables grows fast.
+    pub(crate) fn check_size(&self) -> Result<()> {
+        let config = &self.working.config.config;
+        let labels = config.labels.iter().map(|(name, value)| name.len() + value.len());
+        let history = self.working.config.history.iter().filter_map(|step| step.created_by.as_ref()).map(String::len);
+        let args = self.args.iter().map(|(name, value)| name.len() + value.len());
+        let size: usize = config.env.iter().map(String::len).chain(labels).chain(history).chain(args).sum();
+        if size as u64 > MAX_DOCUMENT_BYTES {
+            let what = "variables, labels and history of an image are together longer than 4 MiB, which nobody reads";
+            return Err(Error::Refused(what.to_owned()));
+        }
+        Ok(())
     }
 
     /// Puts the image into the store; nothing leads to it yet.

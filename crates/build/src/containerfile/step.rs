@@ -37,6 +37,7 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
         let step = format!("[{label} ONBUILD]");
         let whole = &instruction.statement.keyword;
         one(builder, index, &step, &mut state, &instruction)
+            .and_then(|()| state.check_size())
             .map_err(|error| builder.locate(&trigger, &shown, whole, error))?;
     }
     for instruction in &stage.instructions {
@@ -46,6 +47,7 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
         let span = hoy_containerfile::Span { start: statement.keyword.span.start, end: statement.span.end };
         let whole = Word { text: statement.text.clone(), span };
         one(builder, index, &step, &mut state, instruction)
+            .and_then(|()| state.check_size())
             .map_err(|error| builder.locate(text, file, &whole, error))?;
     }
     Ok(state)
