@@ -1,21 +1,21 @@
 //! From a registry to a mounted root file system, beside podman, umoci, and what the work takes at the least: inflating and
-//! hashing the bytes on all processors, and writing the tree.
+//! hashing the bytes on all processors, and writing the tree. Then what is done with such an image.
+//!
+//! `HOY_LONG=1` makes the images of the size that the goals speak of: 1 GiB and 100,000 files.
 
 use std::fs;
 use std::path::Path;
 
-use hoy_tests::{Registry, Run, Sandbox, TarLayer, has, image_of, many_files};
+use hoy_tests::{Registry, Run, Sandbox, TarLayer, has, image_of, is_long, many_files};
 
-use measure::{Row, bench, empty, heading, timed};
+use measure::{Command, beside, heading, timed};
 
 mod measure;
 
-const ROUNDS: usize = 3;
 const LAYERS: usize = 8;
-const LAYER_BYTES: u64 = 140 << 20;
 
-/// An image of eight layers with files of this machine's /usr, one of whose layers has at most so many bytes.
-fn big(layout: &Path) {
+/// An image of eight layers with files of this machine's /usr, each of at most so many bytes.
+fn big(layout: &Path, layer_bytes: u64) {
     let all = Run::new("find").args(["/usr", "-xdev", "-type", "f", "-size", "-8M", "-printf", "%s %p\n"]).ok();
     let mut lines: Vec<&str> = all.lines().collect();
     lines.sort_unstable_by_key(|line| line.split_once(' ').map(|(_, path)| path));
@@ -23,7 +23,7 @@ fn big(layout: &Path) {
     let mut bytes = 0;
     for (size, path) in lines.iter().filter_map(|line| line.split_once(' ')) {
         bytes += size.parse::<u64>().expect("a size");
-        if bytes > LAYER_BYTES {
+        if bytes > layer_bytes {
             bytes = 0;
             lists.push(String::new());
         }
@@ -36,74 +36,124 @@ fn big(layout: &Path) {
     image_of(layout, "it", lists.into_iter().take(LAYERS).map(tar));
 }
 
-/// Makes the image `it` or `many` in a layout.
-type Make = fn(&Path);
+/// Has `directory` of the sandbox be an empty file system that nothing was ever deleted from: for seconds after that, ext4
+/// does not give such inodes to new files, and looks long for others.
+fn renew(sandbox: &Sandbox, directory: &str) {
+    sandbox.quiet();
+    let disk = sandbox.path(&format!("{directory}.img"));
+    let script = "rm -f \"$0\" && truncate -s 16G \"$0\" && mkfs.ext4 -q -F -m 0 \"$0\" && mount -o loop \"$0\" \"$1\" && rmdir \"$1/lost+found\"";
+    Run::new("sh").args(["-c", script]).arg(&disk).arg(sandbox.path(directory)).ok();
+}
+
+/// Where everybody works: we in a store of our own, the others in theirs.
+struct Place<'a> {
+    ours: &'a Sandbox,
+    theirs: &'a Sandbox,
+    rounds: usize,
+}
+
+impl Place<'_> {
+    fn peer(&self, script: String) -> Command<'_> {
+        Box::new(move || timed(self.theirs, &script))
+    }
+
+    fn beside(&self, work: &str, ours: &Command, peers: &[(&str, &Command)], rounds: (usize, usize)) {
+        beside(work, ours, peers, rounds, &self.ours.path("work"));
+    }
+
+    /// The image `name` of the registry, whose uncompressed layers are in `plain`. Both have it afterwards.
+    fn unpack(&self, what: &str, name: &str, plain: &Path) {
+        let work = self.theirs.path("work").display().to_string();
+        let pull = format!("hoy-copy copy -q --src-tls-verify=false docker://{name} store:it && hoy-storage create it");
+        let ours: Command = Box::new(|| {
+            renew(self.ours, "root");
+            timed(self.ours, &pull)
+        });
+        let blobs = format!("find {work}/layout/blobs/sha256 {}/blobs/sha256 -type f -size +4k", plain.display());
+        let inflate = format!("find {work}/layout/blobs/sha256 -type f -size +4k | xargs -P 2 -n 1 gzip -dc");
+        let podman = format!(
+            "{PODMAN} pull -q --tls-verify=false {name} | xargs -I ID {PODMAN} tag ID it && {PODMAN} image mount it"
+        );
+        let podman: Command = Box::new(move || {
+            renew(self.theirs, "work");
+            timed(self.theirs, &podman)
+        });
+        let umoci = format!(
+            "skopeo copy -q --src-tls-verify=false docker://{name} oci:layout:it && umoci unpack --image layout:it tree"
+        );
+        let peers = [
+            ("podman", podman),
+            ("skopeo + umoci", self.peer(umoci)),
+            ("gzip -dc, two at once", self.peer(inflate)),
+            ("sha256sum, two at once", self.peer(format!("{blobs} | xargs -P 2 -n 1 sha256sum"))),
+            ("cp -a", self.peer("cp -a tree/rootfs copied".to_owned())),
+        ];
+        let peers = peers.each_ref().map(|(peer, command)| (*peer, command));
+        self.beside(&format!("registry → mounted root file system, {what}"), &ours, &peers, (0, self.rounds));
+    }
+
+    /// Each commit is of another content than the last.
+    fn commit(&self, what: &str) {
+        let id = self.ours.ok("hoy-build", &["from", "it"]);
+        let mount = self.ours.ok("hoy-build", &["mount", &id]);
+        let ours: Command = Box::new(|| {
+            fs::write(format!("{mount}/changed"), format!("{:?}", std::time::Instant::now())).expect("change a file");
+            timed(self.ours, &format!("hoy-build commit -q {id} changed"))
+        });
+        let buildah = "buildah --root p --runroot r";
+        let theirs = |script: &str| self.theirs.run("sh").args(["-c", script]).ok();
+        let their_id = theirs(&format!("{buildah} from --pull-never localhost/it"));
+        let their_mount = theirs(&format!("{buildah} mount {their_id}"));
+        let change = format!("date +%N >{their_mount}/changed");
+        let commit = format!("{buildah} commit -q {their_id} changed");
+        let peer: Command = Box::new(|| {
+            theirs(&change);
+            timed(self.theirs, &commit)
+        });
+        self.beside(&format!("commit of one changed file, {what}"), &ours, &[("buildah", &peer)], (1, 7));
+        theirs(&format!("{buildah} rm {their_id}"));
+    }
+
+    /// A container with ids of its own: the first of this image, and another.
+    fn own_ids(&self, what: &str) {
+        let ours: Command = Box::new(|| timed(self.ours, "hoy-storage create --userns=auto it"));
+        let peer = self.peer(format!("{PODMAN} create --pull=never --userns=auto it true"));
+        self.beside(&format!("container with `--userns=auto`, {what}, the first"), &ours, &[("podman", &peer)], (0, 1));
+        self.beside("the same, another", &ours, &[("podman", &peer)], (0, 1));
+        self.theirs.run("sh").args(["-c", &format!("{PODMAN} rm -a -f")]).output();
+    }
+}
+
+const PODMAN: &str = "podman --root p --runroot r";
 
 fn main() {
-    if let Some(missing) = ["skopeo", "podman", "docker-registry", "umoci"].iter().find(|peer| !has(peer)) {
+    if let Some(missing) = ["skopeo", "podman", "buildah", "docker-registry", "umoci"].iter().find(|peer| !has(peer)) {
         println!("skipped: {missing} is not installed");
         return;
     }
-    let (registry, fresh, theirs) = (Registry::start(), Sandbox::new(), Sandbox::new());
-    heading(ROUNDS, &["hoy", "skopeo", "podman", "umoci"]);
-    let images: [(&str, Make); 2] = [("eight layers", big), ("100,000 files", |layout| many_files(layout, 100_000))];
-    for (what, make) in images {
-        let plain = fresh.path("plain");
-        make(&plain);
-        let name = format!("{}/it:{}", registry.address(), LAYERS);
-        let tag = if what == "eight layers" { "it" } else { "many" };
-        let push = ["copy", "-q", "--dest-tls-verify=false"];
+    let (rounds, mebibytes, files) = if is_long() { (3, 1024, 100_000) } else { (1, 256, 25_000) };
+    let (registry, ours, theirs) = (Registry::start(), Sandbox::new(), Sandbox::new());
+    let place = Place { ours: &ours, theirs: &theirs, rounds };
+    heading(rounds, &["hoy", "skopeo", "podman", "buildah", "umoci"]);
+    let plain = ours.path("plain");
+    let publish = |tag: &str| {
+        let name = format!("{}/{tag}:1", registry.address());
+        let copy = ["copy", "-q", "--dest-tls-verify=false"];
         Run::new("skopeo")
-            .args(push)
+            .args(copy)
             .arg(format!("oci:{}:{tag}", plain.display()))
             .arg(format!("docker://{name}"))
             .ok();
-        let work = theirs.path("work").display().to_string();
-        let pull = format!("skopeo copy -q --src-tls-verify=false docker://{name} oci:{work}/oci:it");
-        theirs.run("sh").args(["-c", &format!("{pull} && umoci unpack --image {work}/oci:it {work}/tree")]).ok();
-        let ours = || {
-            empty(&fresh);
-            timed(
-                &fresh,
-                &format!("hoy-copy copy -q --src-tls-verify=false docker://{name} store:x && hoy-storage create x"),
-            )
-        };
-        let row = |peer, clean: &'static str, script: String| {
-            let theirs = &theirs;
-            let theirs_timed = move || {
-                theirs.run("sh").args(["-c", clean]).output();
-                timed(theirs, &script)
-            };
-            Row { work: what, peer, ours: Box::new(ours), theirs: Box::new(theirs_timed) }
-        };
-        let podman = "podman --root p --runroot r";
-        let blobs = format!("find {work}/oci/blobs/sha256 {}/blobs/sha256 -type f", plain.display());
-        let rows = [
-            row(
-                "podman",
-                "podman --root p --runroot r rmi -a -f; rm -rf p r",
-                format!("{podman} pull -q --tls-verify=false {name} | xargs {podman} image mount"),
-            ),
-            row(
-                "skopeo + umoci",
-                "rm -rf layout tree2",
-                "skopeo copy -q --src-tls-verify=false docker://NAME oci:layout:it && umoci unpack --image layout:it tree2"
-                    .replace("NAME", &name),
-            ),
-            row(
-                "gzip -dc, two at once",
-                "true",
-                format!("find {work}/oci/blobs/sha256 -type f -size +4k | xargs -P 2 -n 1 gzip -dc"),
-            ),
-            row("sha256sum, two at once", "true", format!("{blobs} | xargs -P 2 -n 1 sha256sum")),
-            row("cp -a", "rm -rf copied", "cp -a tree/rootfs copied".to_owned()),
-        ];
-        for row in &rows {
-            bench(row, ROUNDS, &fresh.path("work"));
-        }
-        drop(rows);
-        theirs.run("sh").args(["-c", "podman --root p --runroot r rmi -a -f; rm -rf *"]).output();
-        fs::remove_dir_all(&plain).expect("remove");
-    }
-    empty(&fresh);
+        name
+    };
+    let what = format!("{mebibytes} MiB in eight layers");
+    big(&plain, (mebibytes << 20) / LAYERS as u64);
+    place.unpack(&what, &publish("it"), &plain);
+    place.commit(&what);
+    fs::remove_dir_all(&plain).expect("remove");
+
+    let what = format!("{files} files");
+    many_files(&plain, files);
+    place.unpack(&what, &publish("many"), &plain);
+    place.own_ids(&what);
 }

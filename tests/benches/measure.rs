@@ -15,13 +15,8 @@ struct Cost {
     peak_mib: f64,
 }
 
-/// Both sides of a row: each closure makes its state fresh, then returns the command to be timed.
-pub struct Row<'a> {
-    pub work: &'a str,
-    pub peer: &'a str,
-    pub ours: Box<dyn Fn() -> Run + 'a>,
-    pub theirs: Box<dyn Fn() -> Run + 'a>,
-}
+/// Makes its state fresh, then returns the command to be timed.
+pub type Command<'a> = Box<dyn Fn() -> Run + 'a>;
 
 /// Runs a shell command under GNU time; it must succeed.
 fn measure(run: Run, place: &Path) -> Cost {
@@ -49,25 +44,27 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-pub fn bench(row: &Row, rounds: usize, place: &Path) {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 0..=rounds {
-        let pair = (measure((row.ours)(), place), measure((row.theirs)(), place));
-        // The first round warms the page cache for both.
-        if round > 0 {
-            ours.push(pair.0);
-            theirs.push(pair.1);
-        }
+/// Prints a row for each of several others, all of whom take their turn after ours in every round; the rounds that warm
+/// the page cache come first, and do not count.
+pub fn beside(work: &str, ours: &Command, peers: &[(&str, &Command)], (warming, rounds): (usize, usize), place: &Path) {
+    let mut costs = vec![Vec::new(); peers.len() + 1];
+    for _ in 0..warming + rounds {
+        let sides = std::iter::once(ours).chain(peers.iter().map(|(_, peer)| *peer));
+        costs.iter_mut().zip(sides).for_each(|(costs, side)| costs.push(measure(side(), place)));
     }
+    costs.iter_mut().for_each(|costs| drop(costs.drain(..warming)));
+    let (ours, theirs) = costs.split_first().expect("ours at least");
+    peers.iter().zip(theirs).for_each(|((peer, _), theirs)| print(work, peer, ours, theirs));
+}
+
+fn print(work: &str, peer: &str, ours: &[Cost], theirs: &[Cost]) {
     let of = |costs: &[Cost], figure: fn(&Cost) -> f64| median(costs.iter().map(figure).collect());
     let figures: [fn(&Cost) -> f64; 3] = [|c| c.wall_seconds, |c| c.cpu_seconds, |c| c.peak_mib];
-    let [wall, cpu, peak] = figures.map(|figure| (of(&ours, figure), of(&theirs, figure)));
-    let pairs = ours.iter().zip(&theirs).map(|(a, b)| a.wall_seconds / b.wall_seconds);
+    let [wall, cpu, peak] = figures.map(|figure| (of(ours, figure), of(theirs, figure)));
+    let pairs = ours.iter().zip(theirs).map(|(a, b)| a.wall_seconds / b.wall_seconds);
     let (low, high) = pairs.fold((f64::MAX, 0.0_f64), |(low, high), r| (low.min(r), high.max(r)));
     println!(
-        "| {} | {} | {:.3} / {:.3} / {:.0} | {:.3} / {:.3} / {:.0} | **{:.2}** ({low:.2}–{high:.2}) | {:.2} | {:.2} |",
-        row.work,
-        row.peer,
+        "| {work} | {peer} | {:.3} / {:.3} / {:.0} | {:.3} / {:.3} / {:.0} | **{:.2}** ({low:.2}–{high:.2}) | {:.2} | {:.2} |",
         wall.0,
         cpu.0,
         peak.0,
@@ -78,15 +75,6 @@ pub fn bench(row: &Row, rounds: usize, place: &Path) {
         cpu.0 / cpu.1,
         peak.0 / peak.1
     );
-}
-
-/// Takes every container and everything else out of the sandbox's store.
-pub fn empty(sandbox: &Sandbox) {
-    for id in sandbox.ok("hoy-storage", &["containers", "-q"]).lines() {
-        sandbox.ok("hoy-storage", &["rm", "--force", id]);
-    }
-    let (root, run) = (sandbox.path("root"), sandbox.path("run"));
-    drop((fs::remove_dir_all(&root), fs::create_dir(&root), fs::create_dir_all(&run)));
 }
 
 /// What runs here, and the head of the table.

@@ -3,82 +3,57 @@
 use std::fs;
 use std::path::Path;
 
-use hoy_tests::{Registry, Run, Sandbox, debian_layout, has, many_files};
+use hoy_tests::{Registry, Run, Sandbox, debian_layout, has, is_long};
 
-use measure::{Row, bench, empty, heading, timed};
+use measure::{Command, beside, heading, timed};
 
 mod measure;
 
 const ROUNDS: usize = 7;
 
-/// The same where the peer copies an image of a hundred thousand files each time.
-const SLOW_ROUNDS: usize = 3;
-
-/// A container with ids of its own from an image of a hundred thousand files, unpacked by both: the first, and a second.
-fn own_ids<'a>(ours: &'a Sandbox, theirs: &'a Sandbox, files: &'a Path, peer_store: &'a str) -> Vec<Row<'a>> {
-    let source = format!("oci:{}:many", files.display());
-    ours.ok("hoy-copy", &["copy", "-q", &source, "store:many"]);
-    let plain = ours.ok("hoy-storage", &["create", "many"]);
-    ours.ok("hoy-storage", &["rm", &plain]);
-    let podman = move |script: &str| {
-        drop(theirs.run("sh").args(["-c", &script.replace("podman", &format!("podman {peer_store}"))]).output())
-    };
-    let fresh = move || {
-        podman("podman rm -a -f; podman rmi -f many");
-        theirs
-            .run("sh")
-            .args([
-                "-c",
-                &format!("podman {peer_store} pull -q {source} | xargs -I ID podman {peer_store} tag ID many"),
-            ])
-            .ok();
-    };
-    let create = move || timed(ours, "hoy-storage create --userns=auto many");
-    let theirs_create =
-        move || timed(theirs, &format!("podman {peer_store} create --pull=never --userns=auto many true"));
-    vec![
-        Row {
-            work: "container with `--userns=auto`, 100,000 files, the first",
-            peer: "podman",
-            ours: Box::new(move || {
-                ours.run("hoy-storage").args(["rm", "--all", "--force"]).ok();
-                create()
-            }),
-            theirs: Box::new(move || {
-                fresh();
-                theirs_create()
-            }),
-        },
-        Row { work: "the same, another", peer: "podman", ours: Box::new(create), theirs: Box::new(theirs_create) },
-    ]
+/// A piece of work, by us and by another.
+struct Row<'a> {
+    work: &'a str,
+    peer: &'a str,
+    ours: Command<'a>,
+    theirs: Command<'a>,
 }
 
-/// Lists of a thousand images and of a thousand containers, each of an image of its own.
-fn lists<'a>(ours: &'a Sandbox, theirs: &'a Sandbox, peer_store: &'a str) -> Vec<Row<'a>> {
+fn bench(row: &Row, place: &Path) {
+    beside(row.work, &row.ours, &[(row.peer, &row.theirs)], (1, ROUNDS), place);
+}
+
+/// Takes every container and everything else out of the sandbox's store.
+fn empty(sandbox: &Sandbox) {
+    for id in sandbox.ok("hoy-storage", &["containers", "-q"]).lines() {
+        sandbox.ok("hoy-storage", &["rm", "--force", id]);
+    }
+    let (root, run) = (sandbox.path("root"), sandbox.path("run"));
+    drop((fs::remove_dir_all(&root), fs::create_dir(&root), fs::create_dir_all(&run)));
+}
+
+/// Lists of so many images and of as many containers, each of an image of its own.
+fn lists(ours: &Sandbox, theirs: &Sandbox, peer_store: &str, place: &Path) {
+    let count = if is_long() { 1000 } else { 100 };
+    let podman = format!("podman {peer_store}");
     let fill = |sandbox: &Sandbox, import: &str, create: &str| {
         let script = format!(
-            "for n in $(seq 1000); do echo $n >n; tar cf - n | {import} - many$n; {create} many$n; done >/dev/null 2>&1"
+            "for n in $(seq {count}); do echo $n >n; tar cf - n | {import} - many$n && {create} || exit; done >/dev/null"
         );
-        sandbox.run("sh").args(["-c", &script]).output();
+        sandbox.run("sh").args(["-c", &script]).ok();
     };
-    fill(ours, "hoy-storage import", "hoy-storage create");
+    fill(ours, "hoy-storage import", "hoy-storage create many$n");
     ours.ok("hoy-storage", &["umount", "--all"]);
-    fill(theirs, &format!("podman {peer_store} import -q"), &format!("podman {peer_store} create --network none"));
-    let podman = move |args: &str| timed(theirs, &format!("podman {peer_store} {args}"));
-    vec![
-        Row {
-            work: "list of 1,000 images",
-            peer: "podman",
-            ours: Box::new(|| timed(ours, "hoy-storage images")),
-            theirs: Box::new(move || podman("images")),
-        },
-        Row {
-            work: "list of 1,000 containers",
-            peer: "podman",
-            ours: Box::new(|| timed(ours, "hoy-storage containers")),
-            theirs: Box::new(move || podman("ps --all")),
-        },
-    ]
+    fill(theirs, &format!("{podman} import -q"), &format!("{podman} create --network none many$n true"));
+    let row = |what: &str, command: &'static str, peer_command: &'static str| {
+        let work = format!("list of {count} {what}");
+        let theirs = || timed(theirs, &format!("{podman} {peer_command}"));
+        let row =
+            Row { work: &work, peer: "podman", ours: Box::new(|| timed(ours, command)), theirs: Box::new(theirs) };
+        bench(&row, place);
+    };
+    row("images", "hoy-storage images", "images");
+    row("containers", "hoy-storage containers", "ps --all");
 }
 
 /// A Containerfile of ten steps: everything known, nothing known, and a single RUN of a command that does nothing.
@@ -200,22 +175,15 @@ fn main() {
     ];
     heading(ROUNDS, &["hoy", "skopeo", "podman", "buildah", "runc"]);
     for row in &rows {
-        bench(row, ROUNDS, &fresh.path("work"));
+        bench(row, &fresh.path("work"));
     }
     for row in &builds(&ours, &theirs, plain_name, &peer_store) {
-        bench(row, ROUNDS, &fresh.path("work"));
+        bench(row, &fresh.path("work"));
     }
-    let files = fresh.path("many");
-    many_files(&files, 100_000);
-    for row in &own_ids(&ours, &theirs, &files, &peer_store) {
-        bench(row, SLOW_ROUNDS, &fresh.path("work"));
-    }
-    for row in &lists(&ours, &theirs, &peer_store) {
-        bench(row, SLOW_ROUNDS, &fresh.path("work"));
-    }
+    lists(&ours, &theirs, &peer_store, &fresh.path("work"));
     ours.ok("hoy-storage", &["rm", "--all", "--force"]);
     theirs
         .run("sh")
-        .args(["-c", &format!("buildah {peer_store} rm -a >/dev/null; podman {peer_store} rmi -a -f >/dev/null")])
+        .args(["-c", &format!("buildah {peer_store} rm -a >/dev/null; podman {peer_store} rm -a -f >/dev/null; podman {peer_store} rmi -a -f >/dev/null")])
         .output();
 }
