@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use hoy_tests::{Run, Sandbox, User, busybox_store, many_files, need, need_root};
+use hoy_tests::{Call, Deed, Plan, Run, Sandbox, User, busybox_store, many_files, need, need_root, traced_by};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 /// Bytes of disk space of the store, as du(1) counts them.
@@ -127,6 +128,35 @@ fn images_are_chosen() {
     storage(&["prune", "--force", "--max-size", "0"]);
     assert_eq!(names(&sandbox), ["busybox"], "what a container was made from stays");
     sandbox.run("hoy-storage").args(["prune", "--max-size", "much"]).fails(2, &["much"]);
+}
+
+/// Trees of layers, and what a killed unpack left, are removed when whoever pulls need not wait for that any more.
+#[test]
+fn others_go_on_while_trees_are_removed() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let id = sandbox.ok("hoy-storage", &["create", "busybox"]);
+    sandbox.ok("hoy-storage", &["rm", &id]);
+    sandbox.run("sh").args(["-c", "cd \"$HOY_ROOT\" && mkdir layers/.tmp-2 && : >layers/.tmp-2/a"]).ok();
+    let (hidden, lease) = (sandbox.path("root/layers/.tmp-").display().to_string(), sandbox.path("root/.lease.lock"));
+    let is_free = |_: &Call| {
+        let lease = fs::File::open(&lease).expect("open the lock");
+        flock(&lease, FlockOperation::NonBlockingLockShared).is_ok()
+    };
+    for command in [vec!["rmi", "busybox"], vec!["prune", "--force"]] {
+        let removed = std::cell::RefCell::new(Vec::new());
+        let counts = |call: &Call| {
+            let is_below = |file: &PathBuf| file.to_string_lossy().starts_with(&hidden);
+            let file = call.file().filter(|file| call.name() == Some("unlinkat") && is_below(file));
+            removed.borrow_mut().extend(file.map(|file| (file, is_free(call))));
+            false
+        };
+        let plan = Plan { counts: &counts, nth: None, deed: Deed::Kill };
+        let silent = || fs::File::create("/dev/null").expect("open /dev/null");
+        let seen = traced_by(sandbox.run("hoy-storage").args(&command), &plan, silent(), silent());
+        assert_eq!(seen.status, 0, "{command:?}");
+        let removed = removed.into_inner();
+        assert!(!removed.is_empty() && removed.iter().all(|(_, is_free)| *is_free), "{command:?} {removed:?}");
+    }
 }
 
 /// A file system of 24 MiB that a store of one image fills to its last byte.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hoy_layout::TEMPORARY_PREFIX;
-use hoy_sys::rustix::fs::{FlockOperation, flock};
+use hoy_sys::rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use hoy_sys::rustix::io::Errno;
 
 use crate::{Error, Result};
@@ -47,6 +47,12 @@ impl TemporaryDirectory {
         self.file.as_fd()
     }
 
+    /// Removes it, and says when that fails.
+    pub(crate) fn remove(mut self) -> Result<()> {
+        self.is_kept = true;
+        remove_tree(&self.path)
+    }
+
     /// Gives the directory its name, unless somebody else's has it by now.
     pub(crate) fn rename_to(mut self, target: &Path) -> Result<()> {
         match hoy_sys::rustix::fs::rename(&self.path, target) {
@@ -71,8 +77,11 @@ impl Drop for TemporaryDirectory {
 pub(crate) fn remove_whole(path: &Path) -> Result<()> {
     let hidden = temporary_name(path.parent().unwrap_or(Path::new("/")));
     // Whoever looks for what killed commands left sees that somebody is at it.
-    let _held =
-        File::open(path).inspect(|file| flock(file, FlockOperation::NonBlockingLockExclusive).unwrap_or_default());
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let _held = match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other.inspect(|file| flock(file, FlockOperation::NonBlockingLockExclusive).unwrap_or_default()),
+    };
     match std::fs::rename(path, &hidden) {
         Ok(()) => remove_tree(&hidden),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -25,14 +25,19 @@ pub(crate) fn names(directory: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Removes a layer's directory and, after it, the record: without the record it is not used.
+/// Removes a layer's record, and after it the directory.
 pub(crate) fn remove_layer(store: &Store, id: &str) -> Result<()> {
+    forget_layer(store, id)?;
+    remove_whole(&store.layers().join(id))
+}
+
+/// Removes a layer's record, without which it is not used.
+pub(crate) fn forget_layer(store: &Store, id: &str) -> Result<()> {
     let record = store.layers().join(format!("{id}.json"));
     match std::fs::remove_file(&record) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &record)(e)),
-        _ => {}
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &record)(e)),
+        _ => Ok(()),
     }
-    remove_whole(&store.layers().join(id))
 }
 
 /// Every temporary of the store that nobody holds a lock on.

@@ -7,6 +7,7 @@ use hoy_layout::{Image, NamedImage, Store};
 use hoy_oci::{Descriptor, Digest, Platform, Reference};
 
 use crate::reach::Reachable;
+use crate::trash::Trash;
 use crate::{Error, Result};
 
 /// One image of the store with all its names.
@@ -196,22 +197,24 @@ pub fn remove_image(store: &Store, text: &str, force: bool) -> Result<Removed> {
     // Of a damaged image only the name and what can be reached is removed; prune finds the rest.
     own.follow(store, [&found.descriptor]);
     let digest = found.descriptor.digest;
-    let lock = store.try_exclude_leases()?;
+    let (lock, mut trash) = (store.try_exclude_leases()?, Trash::new(store));
     if let Err(error) = store.layout().remove_digest(&digest) {
         // A full disk has no room for a shorter list of names either, before something is removed.
         if !error.is_full_disk() || lock.is_none() {
             return Err(error.into());
         }
-        remove_unneeded(store, &own, &digest)?;
+        remove_unneeded(store, &own, &digest, &mut trash)?;
+        trash.empty()?;
         store.layout().remove_digest(&digest)?;
     }
     let id = image.map_or(digest, |image| image.manifest.config.digest);
     // While somebody brings blobs in, these may be among them: prune removes them later.
     let kept = match lock {
-        Some(_) => remove_unneeded(store, &own, &digest)?,
+        Some(_) => remove_unneeded(store, &own, &digest, &mut trash)?,
         None => None,
     };
     drop(lock);
+    trash.empty()?;
     Ok(Removed { untagged: names, deleted: Some(id), kept })
 }
 
@@ -228,7 +231,7 @@ fn user_of(store: &Store, descriptor: &Descriptor, image: Option<&Image>) -> Res
 }
 
 /// Removes what an image has and nothing else needs; when that is not known, nothing, and says why.
-fn remove_unneeded(store: &Store, own: &Reachable, image: &Digest) -> Result<Option<Error>> {
+fn remove_unneeded(store: &Store, own: &Reachable, image: &Digest, trash: &mut Trash<'_>) -> Result<Option<Error>> {
     let mut needed = Reachable::of_all_but(store, |entry| entry.digest == *image)?;
     if let Some(error) = needed.unread.pop() {
         return Ok(Some(error));
@@ -241,7 +244,7 @@ fn remove_unneeded(store: &Store, own: &Reachable, image: &Digest) -> Result<Opt
         }
     }
     for name in own.layers.difference(&needed.layers) {
-        crate::garbage::remove_layer(store, name)?;
+        trash.layer(name)?;
     }
     Ok(None)
 }

@@ -29,6 +29,7 @@ mod reach;
 mod reset;
 mod shift;
 mod survey;
+mod trash;
 mod unpack;
 mod usage;
 mod userns;

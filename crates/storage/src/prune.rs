@@ -7,8 +7,9 @@ use hoy_layout::{Lock, Store};
 use hoy_oci::{Digest, Timestamp};
 
 use crate::directory::space;
-use crate::garbage::{remove_layer, remove_temporary};
+use crate::garbage::remove_temporary;
 use crate::survey::{Survey, SurveyedImage, container_space};
+use crate::trash::Trash;
 use crate::{Error, ImageSummary, Result};
 
 /// What is pruned beside garbage.
@@ -83,9 +84,17 @@ impl Pruned {
 /// [`Error::Layout`], [`Error::Io`]; what was removed until then is gone.
 pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
     let lock = exclude(store, options)?;
+    let mut trash = Trash::new(store);
+    let pruned = take_away(store, options, &mut trash);
+    drop(lock);
+    trash.empty().and(pruned)
+}
+
+/// Does all but to remove trees, which may take long, while others wait for the lock.
+fn take_away(store: &Store, options: &PruneOptions, trash: &mut Trash<'_>) -> Result<Pruned> {
     let survey = Survey::of(store)?;
     let mut pruned = Pruned::default();
-    remove_leftovers(store, &survey, &mut pruned)?;
+    remove_leftovers(store, &survey, &mut pruned, trash)?;
     if !survey.unread.is_empty() {
         pruned.unread = survey.unread;
         return Ok(pruned);
@@ -96,7 +105,7 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
     let layers = if options.unused_layers { &survey.in_use.layers } else { &layers };
     for (name, bytes) in survey.layers.iter().filter(|(name, _)| !layers.contains(*name)) {
         pruned.add(*bytes);
-        remove_layer(store, name)?;
+        trash.layer(name)?;
     }
     let is_doomed = |image: &&SurveyedImage| doomed.contains(&image.summary.descriptor.digest);
     if let Err(error) = forget(store, &doomed) {
@@ -105,6 +114,7 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
         if !error.is_full_disk() {
             return Err(error);
         }
+        trash.empty()?;
         remove_blobs(store, &survey.blobs, |digest| own.contains(digest) && !blobs.contains(digest), &mut pruned)?;
         forget(store, &doomed)?;
     }
@@ -113,7 +123,6 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
         pruned.deleted.push(image.summary.id());
     }
     remove_blobs(store, &survey.blobs, |digest| !blobs.contains(digest), &mut pruned)?;
-    drop(lock);
     Ok(pruned)
 }
 
@@ -127,7 +136,7 @@ fn exclude(store: &Store, options: &PruneOptions) -> Result<Lock> {
     Ok(store.exclude_leases()?)
 }
 
-fn remove_leftovers(store: &Store, survey: &Survey, pruned: &mut Pruned) -> Result<()> {
+fn remove_leftovers(store: &Store, survey: &Survey, pruned: &mut Pruned, trash: &mut Trash<'_>) -> Result<()> {
     let mut remove = |path: &Path| {
         pruned.add(space(path));
         remove_temporary(path)
@@ -139,7 +148,10 @@ fn remove_leftovers(store: &Store, survey: &Survey, pruned: &mut Pruned) -> Resu
             survey.temporaries.iter().filter(is_beside_index).try_for_each(|path| remove(path))
         })?;
     }
-    survey.temporaries.iter().filter(|path| !is_beside_index(path)).try_for_each(|path| remove(path))?;
+    for path in survey.temporaries.iter().filter(|path| !is_beside_index(path)) {
+        pruned.add(space(path));
+        trash.temporary(path.clone());
+    }
     for dir in &survey.unfinished {
         pruned.add(container_space(dir));
         crate::rm(dir, true)?;
