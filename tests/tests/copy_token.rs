@@ -160,6 +160,16 @@ fn tokens_are_asked_for_with_what_is_needed() {
     sandbox.run("hoy-copy").args(login).stdin("wrong\n").fails(1, &["does not accept"]);
 }
 
+/// A child that does not outlive a test that fails.
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().unwrap_or_default();
+        self.0.wait().map(drop).unwrap_or_default();
+    }
+}
+
 #[test]
 fn a_token_server_with_a_bad_certificate_sees_no_credentials() {
     // CVE-2019-10214: --tls-verify=false is for the registry's host alone.
@@ -175,14 +185,14 @@ fn a_token_server_with_a_bad_certificate_sees_no_credentials() {
     // It prints what it can decrypt.
     let address = format!("127.0.0.2:{}", free_port());
     let log = std::fs::File::create(dir.path().join("log")).unwrap();
-    let mut server = std::process::Command::new("openssl")
+    let child = std::process::Command::new("openssl")
         .args(["s_server", "-quiet", "-cert", "s.crt", "-key", "s.key", "-accept", &address])
         .current_dir(dir.path())
         .stdin(std::process::Stdio::piped())
         .stdout(log)
         .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut server = Server(child.unwrap());
     let start = std::time::Instant::now();
     while std::net::TcpStream::connect(&address).is_err() {
         assert!(start.elapsed() < std::time::Duration::from_secs(60), "openssl s_server does not answer");
@@ -203,10 +213,9 @@ fn a_token_server_with_a_bad_certificate_sees_no_credentials() {
     digest(&[]).fails(1, &[&address, "certificate"]);
     assert_eq!(seen(), "");
     // Were its certificate trusted, it would have them.
-    server.stdin.as_mut().unwrap().write_all(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n").unwrap();
+    server.0.stdin.as_mut().unwrap().write_all(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n").unwrap();
     let certs = dir.path().join("certs").display().to_string();
     digest(&["--cert-dir", &certs]).fails(1, &["unauthorized"]);
-    server.kill().unwrap();
-    server.wait().unwrap();
+    drop(server);
     assert!(seen().to_lowercase().contains("authorization: basic"), "{}", seen());
 }
