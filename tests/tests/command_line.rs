@@ -23,6 +23,14 @@ fn options_end_at_the_name() {
 }
 
 #[test]
+fn scripts_find_skopeo() {
+    let sandbox = Sandbox::new();
+    let version = |name: &str| sandbox.run("bash").args(["-c", &format!("exec -a {name} hoy-copy --version")]).ok();
+    assert!(version("/usr/bin/skopeo").starts_with("skopeo version 1."));
+    assert!(version("hoy-copy").starts_with("hoy-copy "));
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let sandbox = Sandbox::new();
     for command in ["hoy ps", "hoy-build containers", "hoy-runtime features", "hoy-storage images"] {

@@ -65,11 +65,7 @@ fn blobs_are_shared_between_layouts() {
     let Some(sandbox) = sandbox(&["skopeo"]) else { return };
     let wrote = copy(&sandbox, &["--dest-shared-blob-dir", "shared"], SOURCE, "oci:thin:x");
     let count = |name: &str| std::fs::read_dir(sandbox.path(name)).unwrap().count();
-    assert_eq!(
-        (count("work/shared/sha256"), count("work/thin/blobs/sha256")),
-        (3, 0),
-        "manifest, configuration, layer"
-    );
+    assert_eq!((count("work/shared/sha256"), count("work/thin/blobs")), (3, 0), "manifest, configuration, layer");
     let back = ["--insecure-policy", "copy", "-q", "--src-shared-blob-dir", "shared", "oci:thin:x", "dir:theirs"];
     sandbox.ok("skopeo", &back);
     copy(&sandbox, &["--src-shared-blob-dir", "shared"], "oci:thin:x", "oci:fat:x");
@@ -246,7 +242,7 @@ fn chosen_platforms_make_a_sparse_index() {
     let refused = |args: &[&str], code: i32, word: &str| {
         sandbox.run("hoy-copy").args(args).args(["oci:multi:x", "dir:never"]).fails(code, &[word]);
     };
-    refused(&["--multi-arch", "linux/mips"], 1, "linux/mips");
+    refused(&["--multi-arch", "linux/mips"], 1, "architecture mips");
     refused(&["--multi-arch", "some"], 2, "none of system");
     refused(&["--multi-arch", "all", "--strip-removed-platforms"], 2, "lists platforms");
     refused(
@@ -358,7 +354,7 @@ fn a_trust_policy_decides() {
     policy(r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
     run().ok();
     policy(r#"{"default":[{"type":"reject"}]}"#);
-    run().fails(1, &["policy.json", "rejects"]);
+    run().fails(1, &["policy.json", "is rejected by policy"]);
     policy(
         r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"oci":{"":[{"type":"signedBy","keyType":"GPGKeys","keyData":""}]}}}"#,
     );

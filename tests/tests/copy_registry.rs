@@ -6,7 +6,8 @@ use std::path::Path;
 
 use hoy_tests::{Registry, Run, Sandbox, User, busybox_layout, need};
 
-/// Makes an authority, a server's certificate signed by it (`s`), and one that signed itself (`self`).
+/// Makes an authority, a server's certificate signed by it (`s`), and two that signed themselves (`self`, and
+/// `strange`, which is for another host).
 fn certificates(dir: &Path) {
     let openssl = |line: &str| {
         Run::new("openssl").dir(dir).args(line.split(' ')).ok();
@@ -19,7 +20,13 @@ fn certificates(dir: &Path) {
     openssl(&format!(
         "req -x509 -newkey rsa:2048 -nodes -keyout self.key -out self.crt -days 2 -subj /CN=localhost -addext {names}"
     ));
-    for (folder, certificate) in [("trusted", "ca.crt"), ("trusted-self", "self.crt")] {
+    let strange = "-addext subjectAltName=DNS:example.org";
+    openssl(&format!(
+        "req -x509 -newkey rsa:2048 -nodes -keyout strange.key -out strange.crt -days 2 -subj /CN=localhost {strange}"
+    ));
+    for (folder, certificate) in
+        [("trusted", "ca.crt"), ("trusted-self", "self.crt"), ("trusted-strange", "strange.crt")]
+    {
         std::fs::create_dir(dir.join(folder)).unwrap();
         std::fs::copy(dir.join(certificate), dir.join(folder).join("ca.crt")).unwrap();
     }
@@ -114,7 +121,14 @@ fn certificates_are_checked() {
     list(&["--tls-verify=false"], &name).fails(1, &["no such repository"]);
     let own = registry(dir.path(), "self");
     let name = format!("docker://{}/x", own.address());
-    list(&["--cert-dir", &certs("trusted-self")], &name).fails(1, &["authority", "CA:TRUE"]);
+    // One that calls itself an authority is a server's own where it was given itself, and for its own names alone.
+    list(&["--cert-dir", &certs("trusted-self")], &name).fails(1, &["no such repository"]);
+    let bundle = dir.path().join("self.crt").display().to_string();
+    list(&[], &name).env("SSL_CERT_FILE", &bundle).fails(1, &["authority", "CA:TRUE"]);
+    list(&["--cert-dir", &certs("trusted")], &name).fails(1, &["certificate"]);
+    let strange = registry(dir.path(), "strange");
+    let name = format!("docker://{}/x", strange.address());
+    list(&["--cert-dir", &certs("trusted-strange")], &name).fails(1, &["certificate", "not valid for name"]);
     let plain = Registry::start();
     list(&[], &format!("docker://{}/x", plain.address())).fails(1, &["HTTPS", "--tls-verify=false"]);
 }

@@ -119,13 +119,13 @@ fn simple_signatures_both_ways() {
         }
     }
     place.push("hoy-copy", "unsigned/a:1", &[]);
-    place.pull("hoy-copy", &place.image("unsigned/a:1")).fails(1, &["refused by the trust policy", "has none"]);
+    place.pull("hoy-copy", &place.image("unsigned/a:1")).fails(1, &["Source image rejected", "has none"]);
     // Another key, another name, another image.
     place.policy(&place.signed_by("eve@example.org"));
     place.pull("hoy-copy", &place.image("ours:1")).fails(1, &["not a good one by a trusted key"]);
     place.policy(&place.signed_by("ann@example.org"));
     place.push("hoy-copy", "ours:2", &[]);
-    place.pull("hoy-copy", &place.image("ours:2")).fails(1, &["for the name", "ours:1"]);
+    place.pull("hoy-copy", &place.image("ours:2")).fails(1, &["Signature for identity", "ours:1 is not accepted"]);
     let mut rule = place.signed_by("ann@example.org");
     rule["signedIdentity"] = json!({"type": "matchRepository"});
     place.policy(&rule);
@@ -138,9 +138,9 @@ fn simple_signatures_both_ways() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(signature("ours"), &bytes).unwrap();
-    place.pull("hoy-copy", &place.image("ours:1")).fails(1, &["refused by the trust policy"]);
+    place.pull("hoy-copy", &place.image("ours:1")).fails(1, &["Source image rejected"]);
     std::fs::write(signature("theirs"), "garbage").unwrap();
-    place.pull("hoy-copy", &place.image("theirs:1")).fails(1, &["refused by the trust policy"]);
+    place.pull("hoy-copy", &place.image("theirs:1")).fails(1, &["Source image rejected"]);
     // Where signatures cannot be had, or are written nowhere, nothing is copied.
     place.write("registries.d/a.yaml", "docker: {x: {lookasid: y}}");
     place.pull("hoy-copy", &place.image("ours:1")).fails(1, &["a.yaml"]);
@@ -244,7 +244,7 @@ fn sigstore_signatures() {
     place.pull("hoy-copy", &place.image("ours:1")).fails(1, &["not a good one by a trusted key"]);
     place.policy(&place.sigstore("key.pub"));
     place.push("hoy-copy", "ours:3", &[]);
-    place.pull("hoy-copy", &place.image("ours:3")).fails(1, &["for the name"]);
+    place.pull("hoy-copy", &place.image("ours:3")).fails(1, &["Signature for identity"]);
     place.write("passphrase", "wrong\n");
     let push = place.sandbox.run("hoy-copy").args(["--registries.d", "registries.d", "copy"]).args(sign);
     push.args([SOURCE, &place.image("x:1")]).fails(1, &["passphrase is wrong"]);
@@ -280,7 +280,7 @@ fn keys_and_signatures_of_openssl() {
         place.policy(&rule);
         place.pull("hoy-copy", "dir:d").ok();
         place.write("d/signature-1", &format!("\0sigstore-json\n{}", document.to_string().replace("ey", "ez")));
-        place.pull("hoy-copy", "dir:d").fails(1, &["refused by the trust policy"]);
+        place.pull("hoy-copy", "dir:d").fails(1, &["Source image rejected"]);
     }
 }
 
@@ -314,19 +314,59 @@ fn directories_keep_signatures() {
 }
 
 #[test]
+fn signatures_come_along() {
+    let Some(place) = Place::new() else { return };
+    let usual = ["--registries.d", "registries.d", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"];
+    let copy =
+        |more: &[&str], from: &str, to: &str| place.sandbox.run("hoy-copy").args(usual).args(more).args([from, to]);
+    let generate = ["generate-sigstore-key", "--output-prefix", "key", "--passphrase-file", "passphrase"];
+    place.sandbox.ok("hoy-copy", &generate);
+    let sigstore = ["--sign-by-sigstore-private-key", "key.key", "--sign-passphrase-file", "passphrase"];
+    // A key may be named by its address, as gpg has it.
+    place.push("hoy-copy", "ours:1", &["--sign-by", "ann@example.org"]);
+    place.push("hoy-copy", "ours:1", &sigstore);
+    let (from, other) = (place.image("ours:1"), place.image("other:1"));
+    let listed = |name: &str| {
+        let names = std::fs::read_dir(place.work(name)).unwrap().flatten().map(|e| e.file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("signature-")).count()
+    };
+    for _ in 0..2 {
+        copy(&[], &from, "dir:d").ok();
+        assert_eq!(listed("d"), 2, "one of each kind, and none twice");
+        copy(&[], "dir:d", &other).ok();
+    }
+    let identity = json!({"type": "exactReference", "dockerReference": from.trim_start_matches("docker://")});
+    // Debian's skopeo checks no sigstore signatures.
+    let (simple, sigstore) = (place.signed_by("ann@example.org"), place.sigstore("key.pub"));
+    for (mut rule, checks) in [(simple.clone(), "hoy-copy"), (simple, "skopeo"), (sigstore, "hoy-copy")] {
+        rule["signedIdentity"] = identity.clone();
+        place.policy(&rule);
+        place.pull(checks, "dir:d").ok();
+        place.pull(checks, &other).ok();
+    }
+    copy(&["--remove-signatures"], &from, "dir:bare").ok();
+    assert_eq!(listed("bare"), 0);
+    let said = copy(&[], &from, "oci:o:x").output();
+    assert!(said.status == 0 && said.stderr.contains("2 signatures stay behind"), "{}", said.stderr);
+}
+
+#[test]
 fn a_policy_that_is_not_understood_stops_everything() {
     let Some(place) = Place::new() else { return };
     for (policy, want) in [
         ("", "read trust policy"),
         ("{", "read trust policy"),
         (r#"{"default":[]}"#, "means nothing"),
-        (r#"{"default":[{"type":"reject"}]}"#, "rejects"),
+        (r#"{"default":[{"type":"reject"}]}"#, "is rejected by policy"),
         (r#"{"default":[{"type":"new"}]}"#, "read trust policy"),
         (r#"{"default":[{"type":"insecureAcceptAnything","more":1}]}"#, "read trust policy"),
         (r#"{"default":[{"type":"insecureAcceptAnything"}],"default":[]}"#, "read trust policy"),
         (r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/none"}]}"#, "/none"),
         (r#"{"default":[{"type":"sigstoreSigned","fulcio":{}}]}"#, "cannot check"),
-        (r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"oci":{"":[{"type":"reject"}]}}}"#, "rejects"),
+        (
+            r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"oci":{"":[{"type":"reject"}]}}}"#,
+            "rejected by policy",
+        ),
     ] {
         place.write("policy.json", policy);
         place.pull("hoy-copy", SOURCE).fails(1, &[want]);

@@ -139,6 +139,9 @@ pub(crate) enum Action {
     Index(IndexAction),
 }
 
+/// The version of skopeo whose command line this is.
+const SKOPEO_VERSION: &str = "1.22.0";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ManifestType {
     Oci,
@@ -279,7 +282,15 @@ pub(crate) struct ManifestDigestArgs {
 }
 
 /// Reads the command line. A transport where a command could be means `copy`.
+///
+/// A script that runs this program as `skopeo` may look at the version of skopeo whose command line it speaks.
 pub(crate) fn parse() -> Command {
+    let mut args = std::env::args_os();
+    let is_skopeo = args.next().is_some_and(|name| std::path::Path::new(&name).ends_with("skopeo"));
+    if is_skopeo && args.next().is_some_and(|first| first == "--version" || first == "-v") && args.next().is_none() {
+        let text = format!("skopeo version {SKOPEO_VERSION} (hoy-copy {})", env!("CARGO_PKG_VERSION"));
+        std::process::exit(i32::from(hoy_cli::print_line(text).is_err()));
+    }
     hoy_cli::parse_args(with_copy(std::env::args_os().collect()), 2)
 }
 

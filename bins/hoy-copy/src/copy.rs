@@ -3,12 +3,14 @@
 use std::io;
 
 use hoy_cli::{Context, Error, Result, print_line};
-use hoy_oci::{LayerCompression, Reference};
+use hoy_oci::{Digest, LayerCompression, Reference};
 use hoy_transport::{CopyOptions, Format, ImageName, LayerPolicy, MultiArch, Observer};
 
+use crate::access::Access;
 use crate::args::{Compression, CopyArgs, Global, ManifestType};
 use crate::progress::{Events, Watcher};
 use crate::sign::Signer;
+use crate::signatures::Found;
 use crate::{endpoint, policy};
 
 /// Copies an image and prints the digest of what was written.
@@ -22,7 +24,7 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     }
     let progress: Box<dyn Observer> = match args.progress {
         Some(target) => Box::new(Events::open(target)?),
-        None => Box::new(Watcher::new(args.quiet)),
+        None => Box::new(Watcher::of_copy(args.quiet)),
     };
     let signer = Signer::new(global, &args.signing, &to)?;
     let retry = args.retry.into();
@@ -54,6 +56,10 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         }
         other => other?,
     };
+    if !args.signing.remove_signatures {
+        let found = Found { global, from: &from, access: &from_access, retry };
+        carry(&found, &to, &to_access, &copied.descriptor.digest, &*progress)?;
+    }
     if let Some(signer) = signer {
         signer.sign(global, &to, &copied.descriptor.digest, &to_access, retry)?;
     }
@@ -62,6 +68,21 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         std::fs::write(path, &digest).context(|| format!("write \"{}\"", path.display()))?;
     }
     if endpoint::is_stdout(&to) { Ok(()) } else { print_line(digest) }
+}
+
+/// Brings signatures along, and tells of those that stay behind.
+pub(crate) fn carry(
+    found: &Found<'_>,
+    to: &ImageName,
+    access: &Access,
+    digest: &Digest,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let left = found.carry(to, access, digest)?;
+    if left > 0 {
+        observer.warn(&format!("{left} signatures stay behind: {to} has no place for them"));
+    }
+    Ok(())
 }
 
 /// The manifest type that a flag means.

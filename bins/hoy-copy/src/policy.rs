@@ -27,7 +27,12 @@ pub(crate) fn open(
         return if signing.require_signed { Err(unsigned()) } else { endpoint::source(global, from, access, retry) };
     };
     let refused = |reason: hoy_trust::Error| {
-        Error::msg(format!("{from} is refused by the trust policy \"{}\": {reason}", path.display()))
+        // skopeo's words: scripts look for them.
+        let reason = match reason {
+            hoy_trust::Error::Rejected => format!("Running image {from} is rejected by policy."),
+            other => other.to_string(),
+        };
+        Error::msg(format!("Source image rejected: {reason} (the trust policy \"{}\")", path.display()))
             .with_hint("--insecure-policy copies all the same")
     };
     let (transport, scopes) = identities(from, &std::env::current_dir()?);

@@ -22,6 +22,13 @@ impl Watcher {
     pub(crate) fn new(quiet: bool) -> Self {
         Self(Progress::new(quiet))
     }
+
+    /// One for a copy, which the trust policy may stop before the first blob.
+    pub(crate) fn of_copy(quiet: bool) -> Self {
+        let watcher = Self::new(quiet);
+        watcher.0.say("Getting image source signatures");
+        watcher
+    }
 }
 
 fn label(blob: &Descriptor) -> String {
@@ -52,8 +59,8 @@ impl Observer for Watcher {
         self.0.end(&label(blob), blob.size, note);
     }
 
-    fn manifest(&self, manifest: &Descriptor) {
-        self.0.say(&format!("Writing manifest {} to image destination", manifest.digest));
+    fn manifest(&self, _: &Descriptor) {
+        self.0.say("Writing manifest to image destination");
     }
 
     fn warn(&self, text: &str) {

@@ -26,14 +26,14 @@ impl From<Retry> for hoy_registry::Retry {
 
 /// Defines the flags of one side, which differ in their prefix alone.
 macro_rules! side {
-    ($name:ident, $prefix:literal) => {
+    ($name:ident, $prefix:literal $(, $short:literal)?) => {
         #[derive(Debug, Args)]
         pub(crate) struct $name {
             /// Credentials file
             #[arg(id = concat!($prefix, "authfile"), long = concat!($prefix, "authfile"), value_name = "FILE")]
             authfile: Option<PathBuf>,
             /// User and password for the registry
-            #[arg(id = concat!($prefix, "creds"), long = concat!($prefix, "creds"), value_name = "USER[:PASSWORD]")]
+            #[arg(id = concat!($prefix, "creds"), long = concat!($prefix, "creds"), $(alias = $short,)? value_name = "USER[:PASSWORD]")]
             creds: Option<String>,
             /// User for the registry
             #[arg(id = concat!($prefix, "username"), long = concat!($prefix, "username"), value_name = "USER")]
@@ -74,8 +74,9 @@ macro_rules! side {
     };
 }
 
-side!(SourceAccess, "src-");
-side!(DestinationAccess, "dest-");
+// The short words are old ones that skopeo keeps.
+side!(SourceAccess, "src-", "screds");
+side!(DestinationAccess, "dest-", "dcreds");
 side!(OnlyAccess, "");
 
 /// Defines the flags of one side that are about places other than registries.

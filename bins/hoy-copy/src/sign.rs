@@ -111,8 +111,12 @@ impl Signer {
     }
 }
 
+fn name(text: &str) -> Result<Reference> {
+    Reference::parse(text).map_err(|e| Error::from(e).with_code(2))
+}
+
 fn full_name(text: &str) -> Result<Reference> {
-    let name = Reference::parse(text).map_err(|e| Error::from(e).with_code(2))?;
+    let name = name(text)?;
     if name.tag().is_none() && name.digest().is_none() {
         return Err(Error::msg(format!("\"{text}\": a name to sign for has a tag or a digest")).with_code(2));
     }
@@ -137,7 +141,7 @@ fn first_line(path: &Path) -> Result<String> {
 pub(crate) fn standalone_sign(args: StandaloneSignArgs) -> Result<()> {
     let digest = Digest::of(&read(&args.manifest)?);
     let passphrase = args.passphrase_file.as_deref().map(first_line).transpose()?;
-    let text = hoy_trust::payload(Kind::Simple, &full_name(&args.reference)?, &digest, CREATOR, Some(now()));
+    let text = hoy_trust::payload(Kind::Simple, &name(&args.reference)?, &digest, CREATOR, Some(now()));
     let signature = hoy_trust::sign_simple(&text, &args.fingerprint, passphrase.as_deref())?;
     std::fs::write(&args.output, signature).context(|| format!("write \"{}\"", args.output.display()))
 }
@@ -161,10 +165,12 @@ pub(crate) fn standalone_verify(args: StandaloneVerifyArgs) -> Result<()> {
     if claim.digest != digest {
         return Err(wrong(format!("it is for another image, {}", claim.digest)));
     }
-    if Reference::parse(&claim.reference).ok() != Some(full_name(&args.reference)?) {
+    if Reference::parse(&claim.reference).ok() != Some(name(&args.reference)?) {
         return Err(wrong(format!("it is for the name \"{}\"", claim.reference)));
     }
-    print_line(format!("Signature verified using fingerprint {fingerprint}, digest {digest}"))
+    // skopeo's words: scripts take the digest from them, some as the last word, some as the fourth.
+    let by = if wanted.len() > 1 || is_any { format!(" using fingerprint {fingerprint}") } else { String::new() };
+    print_line(format!("Signature verified{by}, digest {digest}"))
 }
 
 /// `generate-sigstore-key`.

@@ -61,6 +61,36 @@ impl Evidence for Found<'_> {
 }
 
 impl Found<'_> {
+    /// Brings the signatures of the manifest of this digest to `to`, which has it now; those that are there already are
+    /// not doubled. Returns how many had to stay behind, as `to` has no place for them.
+    pub(crate) fn carry(&self, to: &ImageName, access: &Access, digest: &Digest) -> Result<usize> {
+        let simple = self.simple(digest).map_err(Error::msg)?;
+        let sigstore = self.sigstore(digest).map_err(Error::msg)?;
+        match to {
+            ImageName::Docker(reference) => {
+                let places = places(self.global, reference)?;
+                let base = places.to_write().filter(|base| SignaturePlaces::file(base).is_some());
+                for signature in base.iter().flat_map(|_| &simple) {
+                    put_beside(base.unwrap_or_default(), reference, digest, signature)?;
+                }
+                if places.are_attached() && !sigstore.is_empty() {
+                    let registry = access.registry(self.global, reference, self.retry)?;
+                    sigstore.iter().try_for_each(|one| attach(&registry, reference.repository(), digest, one))?;
+                }
+                let without_place = |count: usize, has_place: bool| if has_place { 0 } else { count };
+                Ok(without_place(simple.len(), base.is_some()) + without_place(sigstore.len(), places.are_attached()))
+            }
+            ImageName::Dir(directory) => {
+                let files = simple.into_iter().chain(sigstore.iter().map(to_file));
+                for file in files {
+                    put_in_directory(directory, &file)?;
+                }
+                Ok(0)
+            }
+            _ => Ok(simple.len() + sigstore.len()),
+        }
+    }
+
     /// Simple signatures at the place that registries.d names.
     fn beside(&self, reference: &Reference, digest: &Digest) -> Result<Vec<Vec<u8>>> {
         let places = places(self.global, reference)?;
@@ -125,9 +155,12 @@ fn from_file(bytes: &[u8]) -> Option<Result<Attached>> {
     Some(read().ok_or_else(|| Error::msg("a signature in the directory is damaged")))
 }
 
-/// Puts a signature into a directory, behind those that are there.
+/// Puts a signature into a directory, behind those that are there, unless it is one of them.
 pub(crate) fn put_in_directory(directory: &Path, signature: &[u8]) -> Result<()> {
     let all = in_directory(directory)?;
+    if all.iter().any(|one| one == signature) {
+        return Ok(());
+    }
     let path = directory.join(format!("signature-{}", all.len() + 1));
     std::fs::write(&path, signature).context(|| format!("write \"{}\"", path.display()))
 }
@@ -141,7 +174,7 @@ pub(crate) fn to_file(attached: &Attached) -> Vec<u8> {
     [IN_DIRECTORY, document.to_string().as_bytes()].concat()
 }
 
-/// Writes a simple signature to the place that registries.d names.
+/// Writes a simple signature to the place that registries.d names, unless it is there.
 pub(crate) fn put_beside(base: &str, reference: &Reference, digest: &Digest, signature: &[u8]) -> Result<()> {
     for number in 1..=MAX_SIGNATURES {
         let address = SignaturePlaces::address(base, reference.repository(), digest, number);
@@ -151,7 +184,11 @@ pub(crate) fn put_beside(base: &str, reference: &Reference, digest: &Digest, sig
             std::fs::create_dir_all(directory).context(doing)?;
         }
         match std::fs::File::create_new(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                if read_file(&path)?.is_some_and(|bytes| bytes == signature) {
+                    return Ok(());
+                }
+            }
             Err(e) => return Err(e).context(doing),
             Ok(mut file) => return std::io::Write::write_all(&mut file, signature).context(doing),
         }
@@ -196,7 +233,7 @@ fn small_blob(registry: &Registry, repository: &str, descriptor: &Descriptor) ->
     Ok(bytes)
 }
 
-/// Adds a sigstore signature to those that are at the registry beside the image.
+/// Adds a sigstore signature to those that are at the registry beside the image, unless it is one of them.
 pub(crate) fn attach(registry: &Registry, repository: &str, digest: &Digest, attached: &Attached) -> Result<()> {
     let old = artifact(registry, repository, digest)?;
     let mut config = match &old {
@@ -205,6 +242,10 @@ pub(crate) fn attach(registry: &Registry, repository: &str, digest: &Digest, att
         None => json!({"architecture": "", "os": "", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}}),
     };
     let mut layer = Descriptor::of(MediaType::from(PAYLOAD), &attached.payload);
+    let is_this = |other: &&Descriptor| other.annotations.get(SIGNATURE) == Some(&attached.signature);
+    if old.iter().flat_map(|manifest| &manifest.layers).filter(is_this).any(|other| other.digest == layer.digest) {
+        return Ok(());
+    }
     let ids = config.pointer_mut("/rootfs/diff_ids").and_then(Value::as_array_mut);
     let ids = ids.ok_or_else(|| Error::msg("the configuration of the signatures is damaged"))?;
     ids.push(json!(layer.digest.to_string()));

@@ -7,14 +7,14 @@ use clap::Args;
 /// skopeo's flags for signatures and encryption. Those that ask for what this version cannot do end the command.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Signing {
-    /// Leave signatures behind, as is always done
+    /// Leave signatures behind
     #[arg(long)]
     pub(crate) remove_signatures: bool,
     /// Copy only what a rule of the trust policy wants signed, and is
     #[arg(long)]
     pub(crate) require_signed: bool,
-    /// Sign with the GnuPG key of this fingerprint
-    #[arg(long, value_name = "FINGERPRINT")]
+    /// Sign with the GnuPG key of this fingerprint or address
+    #[arg(long, value_name = "KEY")]
     pub(crate) sign_by: Option<String>,
     /// Sign with the sigstore private key in this file
     #[arg(long, value_name = "FILE")]

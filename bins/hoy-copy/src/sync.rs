@@ -1,5 +1,6 @@
 //! `hoy-copy sync`.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,9 +11,10 @@ use hoy_transport::{CopyOptions, ImageName, MultiArch};
 
 use crate::access::Access;
 use crate::args::Global;
-use crate::copy::format;
+use crate::copy::{carry, format};
 use crate::progress::Watcher;
 use crate::sign::Signer;
+use crate::signatures::Found;
 use crate::signing_args::Signing;
 use crate::sync_args::{SyncArgs, SyncDestination, SyncSource};
 use crate::sync_file::{Wanted, Which};
@@ -56,6 +58,7 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
         SyncSource::Dir => with(in_directory(Path::new(&args.source))?),
         SyncSource::Yaml => in_file(global, Path::new(&args.source), &from, retry, args.keep_going)?,
     };
+    let sources = images.iter().map(|(image, ..)| repository(image)).collect::<BTreeSet<_>>().len();
     let mut plan = Vec::new();
     for (from, name, access) in images {
         let name = if args.scoped { name.as_str() } else { name.rsplit('/').next().unwrap_or(&name) };
@@ -67,7 +70,11 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
         plan.push(Step { from, to, access });
     }
     if args.dry_run {
-        plan.iter().try_for_each(|step| print_line(format!("{} {}", step.from, step.to)))?;
+        for step in &plan {
+            print_line(format!("{} {}", step.from, step.to))?;
+            say(&format!("Would have copied image from=\"{}\" to=\"{}\"", step.from, step.to));
+        }
+        say(&format!("Would have synced {} images from {sources} sources", plan.len()));
         if args.prune && failed.is_empty() {
             let spare = prune::spare(global, plan.iter().map(|step| &step.to), &to, retry)?;
             spare.iter().try_for_each(|spare| print_line(format!("delete {}", spare.name())))?;
@@ -125,7 +132,12 @@ fn copy(global: &Global, step: &Step, to: &Access, options: &CopyOptions, signin
         std::fs::create_dir_all(path).context(|| format!("create \"{}\"", path.display()))?;
     }
     let destination = endpoint::destination(global, &step.to, to, options.retry, &[], false)?;
-    let copied = hoy_transport::copy(&*source, &*destination, options, &Watcher::new(false))?;
+    let watcher = Watcher::of_copy(false);
+    let copied = hoy_transport::copy(&*source, &*destination, options, &watcher)?;
+    if !signing.remove_signatures {
+        let found = Found { global, from: &step.from, access: &step.access, retry: options.retry };
+        carry(&found, &step.to, to, &copied.descriptor.digest, &watcher)?;
+    }
     if let Some(signer) = signer {
         signer.sign(global, &step.to, &copied.descriptor.digest, to, options.retry)?;
     }
@@ -152,6 +164,19 @@ fn at_registry(
         return Err(Error::msg(format!("\"{reference}\" has no tags")));
     }
     tags.iter().map(|tag| Ok(named(reference.with_tag(tag)?))).collect()
+}
+
+/// What sync counts as one source: a repository, or an image that is in none.
+fn repository(image: &ImageName) -> String {
+    match image {
+        ImageName::Docker(reference) => reference.name(),
+        other => other.to_string(),
+    }
+}
+
+/// Tells a person, in skopeo's words. Standard error may be closed, and then there is nobody to tell.
+fn say(text: &str) {
+    writeln!(std::io::stderr(), "{text}").unwrap_or_default();
 }
 
 /// Standard error may be closed, and then there is nobody to tell.

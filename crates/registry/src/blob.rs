@@ -108,7 +108,7 @@ fn request(
     let response = registry.http().send(registry.origin()?, call)?;
     let status = response.status();
     if !status.is_success() {
-        return Err(Error::NotFound("blob"));
+        return Err(registry.http().not_found("blob", response));
     }
     if status == StatusCode::PARTIAL_CONTENT && !begins_at(response.headers(), offset) {
         return Err(Error::Protocol("it sends another part than was asked for"));

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::pinned::is_authority;
+
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -39,8 +41,11 @@ pub enum Error {
         /// The rule it breaks.
         reason: String,
     },
+    /// Certificates that cannot be used together.
+    #[error("use the certificates that are given for the registry: {0}")]
+    Certificates(String),
     /// Credentials are wanted, or those given are not accepted.
-    #[error("unauthorized: log in with \"hoy-copy login {0}\"")]
+    #[error("unauthorized: authentication required: log in with \"hoy-copy login {0}\"")]
     Unauthorized(String),
     /// The credentials are good but do not allow this.
     #[error("denied: the account has no right to this at \"{0}\"")]
@@ -49,8 +54,13 @@ pub enum Error {
     #[error("the registry is blocked by the rule for \"{0}\" in registries.conf")]
     Blocked(String),
     /// There is no such repository, tag, manifest or blob.
-    #[error("the registry has no such {0}")]
-    NotFound(&'static str),
+    #[error("the registry has no such {what}{}{said}{}", if said.is_empty() { "" } else { " (" }, if said.is_empty() { "" } else { ")" })]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// What the registry says about it, shortened; may be empty.
+        said: String,
+    },
     /// An answer that is neither success nor one of the above.
     #[error("the registry answered {status}{}{message}", if message.is_empty() { "" } else { ": " })]
     Status {
@@ -104,7 +114,7 @@ pub enum Error {
 impl Error {
     /// The thing asked for does not exist.
     pub fn is_not_found(&self) -> bool {
-        matches!(self.innermost(), Self::NotFound(_))
+        matches!(self.innermost(), Self::NotFound { .. })
     }
 
     /// Credentials are missing or wrong.
@@ -170,9 +180,10 @@ impl Error {
                          /etc/containers/certs.d/HOST:PORT/ca.crt or name its directory with --cert-dir"
                             .to_owned()
                     }
-                    CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-                        "it is a certificate of an authority (CA:TRUE) used as a server's own; \
-                         make a server certificate signed by it"
+                    CertificateError::Other(_) if is_authority(error) => {
+                        "it is a certificate of an authority (CA:TRUE) used as a server's own; make a server \
+                         certificate signed by it, or put it itself where authorities are for this registry: \
+                         /etc/containers/certs.d/HOST:PORT/ca.crt, or the directory of --cert-dir"
                             .to_owned()
                     }
                     other => other.to_string(),

@@ -259,10 +259,12 @@ impl Http {
             403 => return Error::Denied(self.name.clone()),
             _ => {}
         }
-        let mut text = Vec::new();
-        // An error whose text cannot be read is told by its number.
-        response.into_body().into_reader().take(MAX_ERROR_BYTES).read_to_end(&mut text).unwrap_or_default();
-        Error::Status { status, message: error_message(&text) }
+        Error::Status { status, message: error_message(&error_body(response)) }
+    }
+
+    /// What an answer means that there is no such `what`.
+    pub(crate) fn not_found(&self, what: &'static str, response: Response<Body>) -> Error {
+        Error::NotFound { what, said: refusal(&error_body(response)) }
     }
 }
 
@@ -304,6 +306,23 @@ pub(crate) fn location(headers: &HeaderMap) -> Result<&str> {
 }
 
 /// The messages of a registry's error document (distribution-spec, "Error codes"), made fit for one line.
+/// The body of an error; one that cannot be read is told by its number alone.
+fn error_body(response: Response<Body>) -> Vec<u8> {
+    let mut text = Vec::new();
+    response.into_body().into_reader().take(MAX_ERROR_BYTES).read_to_end(&mut text).unwrap_or_default();
+    text
+}
+
+/// What a registry says of what it lacks, as Docker shows it: code and message.
+fn refusal(body: &[u8]) -> String {
+    let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let field =
+        |name: &str| document.pointer(&format!("/errors/0/{name}")).and_then(|v| v.as_str()).unwrap_or_default();
+    let code = field("code").to_ascii_lowercase().replace('_', " ");
+    let text = [code.as_str(), field("message")].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join(": ");
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
 fn error_message(body: &[u8]) -> String {
     let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let errors = document.get("errors").and_then(|e| e.as_array()).cloned().unwrap_or_default();
@@ -324,5 +343,8 @@ mod tests {
         let body = br#"{"errors":[{"code":"X","message":"a\u001b[2Jb"},{"code":"Y"}]}"#;
         assert_eq!(error_message(body), "a[2Jb, Y");
         assert_eq!(error_message(b"<html>"), "");
+        let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest\u0007 unknown"}]}"#;
+        assert_eq!(refusal(body), "manifest unknown: manifest unknown");
+        assert_eq!(refusal(b"{}"), "");
     }
 }

@@ -9,6 +9,7 @@ mod blob;
 mod challenge;
 mod error;
 mod http;
+mod pinned;
 mod referrers;
 mod registries;
 mod registry;

@@ -223,7 +223,7 @@ impl Registry {
         let call = Call::new(Method::GET, uri, &scopes).with_header(header::ACCEPT, ACCEPT);
         let response = self.http().send(self.origin()?, call)?;
         if !response.status().is_success() {
-            return Err(Error::NotFound("image"));
+            return Err(self.http().not_found("image", response));
         }
         let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (announced, stated) = (text("content-type"), text("docker-content-digest"));
@@ -308,7 +308,7 @@ impl Registry {
     fn try_tags(&self, repository: &str) -> Result<Vec<String>> {
         let scopes = [pull_scope(repository)];
         let pages = self.pages(&format!("{repository}/tags/list"), &scopes, None, "list of tags")?;
-        let pages = pages.ok_or(Error::NotFound("repository"))?;
+        let pages = pages.ok_or(Error::NotFound { what: "repository", said: String::new() })?;
         let tags = |page: &Vec<u8>| Some(serde_json::from_slice::<Tags>(page).ok()?.tags.unwrap_or_default());
         let found: Option<Vec<_>> = pages.iter().map(tags).collect();
         Ok(found.ok_or(Error::Protocol("it is no list of tags"))?.concat())
@@ -376,7 +376,7 @@ impl Registry {
             let uri = self.uri(&format!("{repository}/manifests/{digest}"))?;
             let response = self.http().send(self.origin()?, Call::new(Method::DELETE, uri, &scopes))?;
             match response.status().as_u16() {
-                404 => Err(Error::NotFound("image")),
+                404 => Err(self.http().not_found("image", response)),
                 405 => Err(Error::Protocol("it does not allow deletion; its configuration can")),
                 _ => Ok(()),
             }

@@ -8,6 +8,7 @@ use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::DefaultConnector;
 
+use crate::pinned::Given;
 use crate::resolver::HostResolver;
 use crate::{Error, Result};
 
@@ -42,7 +43,7 @@ impl Tls {
     pub(crate) fn agent(&self, verify: bool, user_agent: &str, patience: Duration) -> Result<Agent> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(provider)
+            .unversioned_rustls_crypto_provider(provider.clone())
             .disable_verification(!verify)
             .client_cert(self.client_certificate()?);
         if verify {
@@ -63,29 +64,56 @@ impl Tls {
             .timeout_per_read(Some(patience))
             .timeout_per_write(Some(patience))
             .build();
-        Ok(Agent::with_parts(config, DefaultConnector::new(), HostResolver))
+        let pinned = if verify { self.pinned()? } else { Vec::new() };
+        if pinned.is_empty() {
+            return Ok(Agent::with_parts(config, DefaultConnector::new(), HostResolver));
+        }
+        let der = |all: &[Certificate<'_>]| all.iter().map(|one| one.der().to_vec().into()).collect();
+        let given = Given {
+            provider,
+            authorities: der(&self.authorities()?),
+            pinned: der(&pinned),
+            client: self.client_files()?.map(|(chain, key)| (der(&chain), key)),
+        };
+        let wrong = |error| Error::Certificates(format!("{error}"));
+        Ok(Agent::with_parts(config, crate::pinned::connector(given).map_err(wrong)?, HostResolver))
     }
 
-    fn authorities(&self) -> Result<Vec<Certificate<'static>>> {
+    /// The certificates that were given for this registry.
+    fn pinned(&self) -> Result<Vec<Certificate<'static>>> {
         let mut found = Vec::new();
-        let system = || SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists()).map(Path::to_owned);
-        if let Some(bundle) = self.bundle.clone().or_else(system) {
-            read_certificates(&bundle, &mut found)?;
-        }
         for path in self.files_named("crt")? {
             read_certificates(&path, &mut found)?;
         }
         Ok(found)
     }
 
+    fn authorities(&self) -> Result<Vec<Certificate<'static>>> {
+        let mut found = self.pinned()?;
+        let system = || SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists()).map(Path::to_owned);
+        if let Some(bundle) = self.bundle.clone().or_else(system) {
+            read_certificates(&bundle, &mut found)?;
+        }
+        Ok(found)
+    }
+
     fn client_certificate(&self) -> Result<Option<ClientCert>> {
+        let Some((chain, pem)) = self.client_files()? else { return Ok(None) };
+        // It was read as one before.
+        let Ok(key) = PrivateKey::from_pem(&pem) else { return Ok(None) };
+        Ok(Some(ClientCert::new_with_certs(&chain, key)))
+    }
+
+    /// This client's chain of certificates and, in PEM, its key.
+    fn client_files(&self) -> Result<Option<(Vec<Certificate<'static>>, Vec<u8>)>> {
         let Some(path) = self.files_named("cert")?.into_iter().next() else { return Ok(None) };
         let mut chain = Vec::new();
         read_certificates(&path, &mut chain)?;
         let key = path.with_extension("key");
         let pem = std::fs::read(&key).map_err(Error::file("read", &key))?;
         let wrong = |_| Error::file("read", &key)(std::io::Error::other("it holds no private key in PEM form"));
-        Ok(Some(ClientCert::new_with_certs(&chain, PrivateKey::from_pem(&pem).map_err(wrong)?)))
+        PrivateKey::from_pem(&pem).map_err(wrong)?;
+        Ok(Some((chain, pem)))
     }
 
     /// The files with this extension in the directories, sorted.

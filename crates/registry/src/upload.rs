@@ -194,7 +194,7 @@ impl Registry {
         let uri = self.uri(&format!("{repository}/blobs/uploads/"))?;
         let response = self.http().send(self.origin()?, Call::new(Method::POST, uri.clone(), &scopes))?;
         match response.status().as_u16() {
-            404 => Err(Error::NotFound("repository")),
+            404 => Err(self.http().not_found("repository", response)),
             405 => Err(Error::Protocol("it takes no uploads")),
             _ => self.upload_at(&uri, &response),
         }

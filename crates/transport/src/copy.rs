@@ -166,7 +166,11 @@ fn no_platform(source: &dyn Source, index: &Index, platform: &Platform) -> Error
     let mut available: Vec<String> = available.collect();
     available.dedup();
     let available = if available.is_empty() { "none".to_owned() } else { available.join(", ") };
-    Error::NoPlatform { name: source.name(), platform: platform.to_string(), available }
+    let Platform { architecture, os, variant, .. } = platform;
+    // skopeo's words: scripts look for them.
+    let platform =
+        format!("architecture {architecture}, variant \"{}\", OS {os}", variant.as_deref().unwrap_or_default());
+    Error::NoPlatform { name: source.name(), platform, available }
 }
 
 fn parse(source: &dyn Source, document: &Document) -> Result<Parsed> {

@@ -56,7 +56,9 @@ pub enum Error {
     #[error("read content")]
     Read(#[source] io::Error),
     /// An image index has no member for a platform.
-    #[error("{name} has no image for {platform}; it has {available}")]
+    #[error(
+        "parsing manifest for image: choosing image instance: no image found in manifest list for {platform}: {name} has {available}"
+    )]
     NoPlatform {
         /// The image.
         name: String,

@@ -138,6 +138,8 @@ impl LayoutDestination {
         let shared = shared.map(|shared| shared.join("sha256"));
         if let Some(shared) = &shared {
             std::fs::create_dir_all(shared).map_err(Error::io("create", shared))?;
+            // What is not needed is not there, unless it has blobs from before.
+            std::fs::remove_dir(layout.path().join("blobs/sha256")).unwrap_or_default();
         }
         Ok(Self { layout, reference: reference.map(str::to_owned), name, shared })
     }

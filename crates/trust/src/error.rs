@@ -13,6 +13,9 @@ pub enum Error {
     /// What the policy, a key or a signature says stands against it.
     #[error("{0}")]
     Refused(String),
+    /// The policy has a rule against such images.
+    #[error("it rejects such images")]
+    Rejected,
     /// A file of keys or of the policy.
     #[error("{doing} \"{}\"", path.display())]
     File {

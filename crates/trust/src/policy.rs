@@ -163,7 +163,7 @@ impl Requirement {
         let usual = SignedIdentity::MatchRepoDigestOrExact {};
         match self {
             Self::InsecureAcceptAnything {} => Ok(()),
-            Self::Reject {} => Err(Error::refused("it rejects such images")),
+            Self::Reject {} => Err(Error::Rejected),
             Self::SignedBy { key_path, key_paths, key_data, signed_identity, .. } => {
                 let datas = key_data.as_slice();
                 let keys = keys(key_path.iter().chain(key_paths.iter().flatten()), datas)?;
@@ -255,7 +255,7 @@ fn agrees(claim: &Claim, subject: Subject<'_>, identity: &SignedIdentity) -> Res
         return Err(Error::refused(format!("the signature is for another image, {}", claim.digest)));
     }
     if !identity.matches(subject.name, &claim.reference) {
-        return Err(Error::refused(format!("the signature is for the name \"{}\"", claim.reference)));
+        return Err(Error::refused(format!("Signature for identity {} is not accepted", claim.reference)));
     }
     Ok(())
 }
@@ -300,7 +300,7 @@ mod tests {
         for (attached, want) in [
             (None, "has none"),
             (Some(sign(&other, "r.x/a:1", b"manifest")), "not a good one"),
-            (Some(sign(&private, "r.x/a:2", b"manifest")), "for the name \"r.x/a:2\""),
+            (Some(sign(&private, "r.x/a:2", b"manifest")), "Signature for identity r.x/a:2 is not accepted"),
             (Some(sign(&private, "r.x/a:1", b"other")), "for another image"),
             (Some(Attached { payload: b"{}".to_vec(), ..good.clone() }), "not a good one"),
         ] {

@@ -39,7 +39,8 @@ pub fn check(signature: &[u8], keys: &[Vec<u8>]) -> Result<(Vec<u8>, String)> {
     with_limits(&mut command, 2 * MAX_PAYLOAD_BYTES as u64, MAX_SECONDS);
     let output = run("gpgv", command.arg("--output").arg(at("text")).arg(at("signature")), &[])?;
     let fingerprint = good_signature(&String::from_utf8_lossy(&output.stdout)).filter(|_| output.status.success());
-    let fingerprint = fingerprint.ok_or_else(|| Error::refused("the signature is not a good one by a trusted key"))?;
+    let fingerprint =
+        fingerprint.ok_or_else(|| Error::refused("Invalid GPG signature: it is not a good one by a trusted key"))?;
     let size = std::fs::metadata(at("text")).map_err(Error::file("read", &at("text")))?.len();
     if size > MAX_PAYLOAD_BYTES as u64 {
         return Err(Error::refused("the signed text is too long"));
@@ -70,18 +71,18 @@ fn good_signature(status: &str) -> Option<String> {
     valid.filter(|_| new == 1 && good == 1)
 }
 
-/// Signs `text` with the key of this fingerprint from the user's keyring, unlocked by the passphrase or by whatever
+/// Signs `text` with the key of this fingerprint or address from the user's keyring, unlocked by the passphrase or by whatever
 /// gpg-agent has.
 ///
 /// # Errors
 /// When gpg cannot.
-pub fn sign(text: &[u8], fingerprint: &str, passphrase: Option<&str>) -> Result<Vec<u8>> {
-    is_fingerprint(fingerprint)?;
+pub fn sign(text: &[u8], key: &str, passphrase: Option<&str>) -> Result<Vec<u8>> {
+    is_key(key)?;
     let dir = directory()?;
     let path = dir.path().join("text");
     write(&path, text)?;
     let mut command = Command::new("gpg");
-    command.args(["--batch", "--no-tty", "--local-user", fingerprint]);
+    command.args(["--batch", "--no-tty", "--local-user", key]);
     if passphrase.is_some() {
         command.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0"]);
     }
@@ -92,25 +93,26 @@ pub fn sign(text: &[u8], fingerprint: &str, passphrase: Option<&str>) -> Result<
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said: String = said.lines().last().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
-    Err(Error::refused(format!("gpg does not sign with key {fingerprint}: {said}")))
+    Err(Error::refused(format!("gpg does not sign with key {key}: {said}")))
 }
 
-/// The public key of this fingerprint from the user's keyring.
+/// The public key of this fingerprint or address from the user's keyring.
 ///
 /// # Errors
 /// When gpg has none.
-pub fn export(fingerprint: &str) -> Result<Vec<u8>> {
-    is_fingerprint(fingerprint)?;
-    let output = run("gpg", Command::new("gpg").args(["--batch", "--no-tty", "--export", fingerprint]), &[])?;
+pub fn export(key: &str) -> Result<Vec<u8>> {
+    is_key(key)?;
+    let output = run("gpg", Command::new("gpg").args(["--batch", "--no-tty", "--export", key]), &[])?;
     if output.status.success() && !output.stdout.is_empty() {
         return Ok(output.stdout);
     }
-    Err(Error::refused(format!("gpg has no key {fingerprint}")))
+    Err(Error::refused(format!("gpg has no key {key}")))
 }
 
-fn is_fingerprint(text: &str) -> Result<()> {
-    if text.is_empty() || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
-        return Err(Error::refused(format!("\"{text}\" is no fingerprint of a key, which is hexadecimal")));
+fn is_key(text: &str) -> Result<()> {
+    // gpg would take it for an option, or for no key in particular.
+    if text.is_empty() || text.starts_with('-') {
+        return Err(Error::refused(format!("\"{text}\" is neither a fingerprint nor an address of a key")));
     }
     Ok(())
 }
