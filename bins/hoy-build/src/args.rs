@@ -87,6 +87,9 @@ pub(crate) enum Action {
     Info(FormatArgs),
     /// Print the version
     Version(VersionArgs),
+    /// Wait for the end of a build and remove what it left (started by builds)
+    #[command(hide = true)]
+    Keep(Keep),
     /// Not there yet
     #[command(hide = true, aliases = ["source", "mkcw"])]
     Manifest(Rest),
@@ -430,6 +433,12 @@ pub(crate) struct FormatArgs {
     /// Print by a Go template
     #[arg(short, long, value_name = "TEMPLATE")]
     pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Keep {
+    /// The build's own directory
+    pub(crate) scratch: PathBuf,
 }
 
 #[derive(Debug, Args)]

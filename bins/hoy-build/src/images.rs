@@ -10,7 +10,7 @@ use hoy_cli::{Context as _, Error, Result, Stdout, human, print_line, table};
 use hoy_oci::Timestamp;
 use serde_json::{Value, json};
 
-use crate::args::PruneArgs;
+use crate::args::{Keep, PruneArgs};
 use crate::context::{Context, warn};
 
 #[derive(Debug, Args)]
@@ -183,5 +183,10 @@ pub(crate) fn prune(context: &Context, args: &PruneArgs) -> Result<ExitCode> {
     let mut command = vec!["prune", "--force"];
     command.extend(args.all.then_some("--all"));
     context.tools.storage(command)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn keep(context: &Context, args: &Keep) -> Result<ExitCode> {
+    hoy_build::keep(&context.store()?, &context.tools, &args.scratch, std::io::stdin())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -51,6 +51,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Action::Unshare(rest) => context.become_other("hoy-storage", "unshare", &rest.args),
         Action::Login(rest) => context.become_other("hoy-copy", "login", &rest.args),
         Action::Build(args) => build::build(&context, &args),
+        Action::Keep(args) => images::keep(&context, &args),
         Action::Manifest(_) => Err(Error::msg("manifest, source and mkcw are not there yet")),
         Action::Logout(rest) => context.become_other("hoy-copy", "logout", &rest.args),
     }

@@ -53,7 +53,7 @@ pub fn run(
     options: &RunOptions,
     warn: impl Fn(&str),
 ) -> Result<u8> {
-    let started = start(store, tools, dir, working, command, options, |_| {}, warn)?;
+    let started = start(store, tools, dir, working, command, options, |_, _| Ok(()), warn)?;
     let signals = catch_signals().map_err(Error::io("catch", "signals"))?;
     let code = supervise::wait(started.child, &signals)?;
     Ok(started.bundle.code(code))
@@ -65,7 +65,7 @@ pub(crate) struct Started {
     pub(crate) bundle: Bundle,
 }
 
-/// Starts `command`; `set_up` may change how the runtime is started.
+/// Starts `command`; `set_up` may change how the runtime is started, and hears under which id.
 #[expect(clippy::too_many_arguments, reason = "a place, what is done there, and who hears of it")]
 pub(crate) fn start(
     store: &Store,
@@ -74,7 +74,7 @@ pub(crate) fn start(
     working: &Working,
     command: &[String],
     options: &RunOptions,
-    set_up: impl FnOnce(&mut Command),
+    set_up: impl FnOnce(&mut Command, &ContainerId) -> Result<()>,
     warn: impl Fn(&str),
 ) -> Result<Started> {
     let rootfs = tools.mount(dir.id().as_str())?;
@@ -86,7 +86,7 @@ pub(crate) fn start(
     runtime.args(&options.runtime_flags).arg("--root").arg(store.runroot().join("runtime"));
     runtime.arg("--log").arg(bundle.log()).args(["--log-format", "json"]);
     runtime.arg("run").arg("--bundle").arg(&bundle.path).arg(bundle.id.as_str());
-    set_up(&mut runtime);
+    set_up(&mut runtime, &bundle.id)?;
     let child = runtime.spawn().map_err(no_program(&options.runtime))?;
     Ok(Started { child, bundle })
 }

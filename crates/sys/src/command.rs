@@ -1,9 +1,12 @@
-//! Programs started by [`Command`] that are not to have this process's signal state, or have less than it.
+//! Programs started by [`Command`] with more said of them than the standard library can say.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 
 use crate::process::reset_signals;
 
@@ -31,6 +34,21 @@ pub fn with_limits(command: &mut Command, file_bytes: u64, seconds: u64) {
                 setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
             }
             Ok(())
+        })
+    };
+}
+
+/// Lets the program be killed when the thread that starts it ends, however that ends: prctl(2), PR_SET_PDEATHSIG.
+///
+/// A program that changes its ids or its capabilities is no longer meant.
+pub fn die_with_parent(command: &mut Command) {
+    let parent: Option<Pid> = Some(getpid());
+    // SAFETY: between fork and exec the closure makes the system calls prctl(2) and getppid(2) only, and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // It may have ended before it was said.
+            if getppid() == parent { Ok(()) } else { Err(Errno::SRCH.into()) }
         })
     };
 }

@@ -14,6 +14,7 @@ use hoy_sys::rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_cha
 use crate::containerfile::cache::{Cache, Inputs};
 use crate::containerfile::context::Context;
 use crate::containerfile::interrupt::Interrupt;
+use crate::containerfile::keeper::Keeper;
 use crate::containerfile::origin::{Containers, Files};
 use crate::containerfile::report::Report;
 use crate::containerfile::run::needs_memory;
@@ -127,6 +128,7 @@ pub(crate) struct Builder<'a> {
     standings: Mutex<BTreeMap<Digest, Arc<Standing>>>,
     images: Mutex<BTreeMap<String, Arc<hoy_layout::Image>>>,
     pub(crate) named: OnceLock<std::collections::BTreeSet<String>>,
+    keeper: Mutex<Option<Keeper>>,
 }
 
 impl<'a> Builder<'a> {
@@ -158,6 +160,7 @@ impl<'a> Builder<'a> {
             standings: Mutex::default(),
             images: Mutex::default(),
             named: OnceLock::new(),
+            keeper: Mutex::default(),
         })
     }
 
@@ -312,6 +315,15 @@ impl<'a> Builder<'a> {
             _ => None,
         });
         from.into_iter().nth(index).unwrap_or_default()
+    }
+
+    /// From now on, what runs ends if this process is killed.
+    pub(crate) fn keeper(&self) -> Result<()> {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if keeper.is_none() {
+            *keeper = Some(Keeper::start(self.tools, self.scratch.path())?);
+        }
+        Ok(())
     }
 
     /// A directory in memory that only this build sees, for secrets; none before there is one.

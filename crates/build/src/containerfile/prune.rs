@@ -8,6 +8,7 @@ use hoy_sys::rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 
 use crate::containerfile::cache::is_of_use;
+use crate::containerfile::keeper::end_running;
 use crate::containerfile::origin::STEP_RECORD;
 use crate::{Error, Result, Tools};
 
@@ -23,20 +24,15 @@ struct Step {
 /// # Errors
 /// Those of removing something that is there.
 pub fn prune_builds(store: &Store, tools: &Tools, all: bool) -> Result<usize> {
-    let mut count = 0;
-    for dir in store.all_containers()? {
-        let Ok(step) = dir.read_json::<Step>(&format!("{STEP_RECORD}.json")) else { continue };
-        if !is_running(&step.build) {
-            tools.storage(["rm", "--force", dir.id().as_str()])?;
-            count += 1;
-        }
-    }
     let root = store.root().join("build");
-    for path in entries(&root)? {
-        let is_temporary = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY_PREFIX));
-        if is_temporary && !is_running(&path) {
-            count += remove(&path)?;
-        }
+    let is_temporary =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY_PREFIX));
+    let gone: Vec<PathBuf> =
+        entries(&root)?.into_iter().filter(|path| is_temporary(path) && !is_running(path)).collect();
+    gone.iter().for_each(|path| end_running(store, tools, path));
+    let mut count = remove_containers(store, tools, |build| !is_running(build))?;
+    for path in gone {
+        count += remove(&path)?;
     }
     for path in entries(&root.join("cache"))? {
         if all || !is_of_use(store.layout(), &path)? {
@@ -51,6 +47,26 @@ pub fn prune_builds(store: &Store, tools: &Tools, all: bool) -> Result<usize> {
             if Lock::try_exclusive(&path.join("lock"))?.is_some() {
                 count += remove(&path)?;
             }
+        }
+    }
+    Ok(count)
+}
+
+/// Ends what the build in `scratch` runs, and removes it; nobody else does so meanwhile.
+pub(crate) fn remove_build(store: &Store, tools: &Tools, scratch: &Path) -> Result<()> {
+    end_running(store, tools, scratch);
+    remove_containers(store, tools, |build| build == scratch)?;
+    remove(scratch).map(drop)
+}
+
+/// Removes the containers of builds that are meant; returns how many.
+fn remove_containers(store: &Store, tools: &Tools, is_meant: impl Fn(&Path) -> bool) -> Result<usize> {
+    let mut count = 0;
+    for dir in store.all_containers()? {
+        let Ok(step) = dir.read_json::<Step>(&format!("{STEP_RECORD}.json")) else { continue };
+        if is_meant(&step.build) {
+            tools.storage(["rm", "--force", dir.id().as_str()])?;
+            count += 1;
         }
     }
     Ok(count)

@@ -9,8 +9,10 @@ use hoy_containerfile::{Heredoc, Instruction, Network, Run, Word};
 use hoy_layer::Archive;
 use hoy_layout::ContainerId;
 use hoy_spec::Mount;
+use hoy_sys::command::die_with_parent;
 
 use crate::containerfile::builder::Builder;
+use crate::containerfile::keeper::{Running, kill};
 use crate::containerfile::mounts::{Asked, Mounts};
 use crate::containerfile::state::State;
 use crate::containerfile::transfer::Outcome;
@@ -197,18 +199,22 @@ fn command_in(
     let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
     let other = writer.try_clone().map_err(Error::io("create", "pipe"))?;
     let dir = builder.store.container_dir(id.clone());
-    let set_up = |runtime: &mut std::process::Command| {
+    let set_up = |runtime: &mut std::process::Command, id: &ContainerId| {
         runtime.stdin(Stdio::null()).stdout(writer).stderr(other);
+        die_with_parent(runtime);
+        builder.keeper()?;
+        let running = Running { id: id.clone(), runtime: options.runtime.clone(), flags: options.runtime_flags.clone() };
+        running.remember(builder.scratch.path())
     };
     let warn = |text: &str| builder.report.line(step, text);
     let mut started = start(builder.store, builder.tools, &dir, &working, &command.words, &options, set_up, warn)?;
-    let mut kill = builder.tools.command(&options.runtime);
-    kill.args(&options.runtime_flags).arg("--root").arg(builder.store.runroot().join("runtime"));
-    kill.args(["delete", "--force", started.bundle.id.as_str()]);
-    builder.interrupt.add(started.bundle.id.as_str(), kill);
+    let running = started.bundle.id.as_str();
+    let kill = kill(builder.store, builder.tools, &options.runtime, &options.runtime_flags, running);
+    builder.interrupt.add(running, kill);
     let last = tell(builder, step, reader);
     let status = started.child.wait().map_err(Error::io("wait for", "the OCI runtime"));
-    builder.interrupt.remove(started.bundle.id.as_str());
+    builder.interrupt.remove(running);
+    Running::forget(builder.scratch.path(), running);
     let code = status?.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(125);
     builder.interrupt.check()?;
     match started.bundle.code(code) {

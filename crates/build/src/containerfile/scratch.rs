@@ -1,7 +1,7 @@
 //! A build's own directory, gone afterwards: what lies in it and is locked belongs to a build that still runs.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hoy_layout::{ContainerId, Store, TEMPORARY_PREFIX, make_directory, write_volatile_file};
@@ -30,6 +30,11 @@ impl Scratch {
         let lock = File::open(&path).map_err(Error::io("open", &path))?;
         flock(&lock, FlockOperation::LockExclusive).map_err(Error::io("lock", &path))?;
         Ok(Self { path, count: AtomicU32::new(0), _lock: lock })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// A new directory in it.
