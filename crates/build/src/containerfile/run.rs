@@ -203,7 +203,8 @@ fn command_in(
         runtime.stdin(Stdio::null()).stdout(writer).stderr(other);
         die_with_parent(runtime);
         builder.keeper()?;
-        let running = Running { id: id.clone(), runtime: options.runtime.clone(), flags: options.runtime_flags.clone() };
+        let running =
+            Running { id: id.clone(), runtime: options.runtime.clone(), flags: options.runtime_flags.clone() };
         running.remember(builder.scratch.path())
     };
     let warn = |text: &str| builder.report.line(step, text);
