@@ -51,9 +51,10 @@ impl Context {
         self.enter()
     }
 
-    /// Goes on there, for an ordinary user; returns only for root, and when it fails.
+    /// Goes on there, for an ordinary user, and for root of a container that may not mount; returns only for any other
+    /// root, and when it fails.
     pub(crate) fn enter(&self) -> Result<()> {
-        if hoy_sys::rustix::process::geteuid().is_root() {
+        if hoy_sys::rustix::process::geteuid().is_root() && !hoy_sys::user::is_confined_root() {
             return Ok(());
         }
         let own = std::env::current_exe().context(|| "find this program")?;

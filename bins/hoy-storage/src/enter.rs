@@ -9,6 +9,7 @@ use hoy_cli::{Context, Error, Result, Stdout};
 use hoy_storage::holder::{self, Holder};
 use hoy_storage::namespace::{self, Standing};
 use hoy_sys::rustix::process::{getegid, geteuid, setsid};
+use hoy_sys::user::is_confined_root;
 
 use crate::args::{Command, Hold, MapIds, Unshare};
 use crate::open::{Place, explain};
@@ -147,7 +148,7 @@ fn mapper() -> Process {
 }
 
 pub(crate) fn unshare(place: &Place, args: Unshare) -> Result<ExitCode> {
-    if Standing::of_this_process() == Standing::Ordinary {
+    if Standing::of_this_process() == Standing::Ordinary || is_confined_root() {
         place.store()?;
         let has_joined = match holder::find(&place.roots.runroot) {
             Some(holder) => holder.join().map_err(explain)?,

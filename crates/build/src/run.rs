@@ -6,13 +6,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::OnceLock;
 
 use hoy_layout::{ContainerDir, ContainerId, Store, write_volatile_file};
 use hoy_spec::{Config, Host, Mount, Options, Request, Users, generate};
 use hoy_sys::path::open_in_root;
+use hoy_sys::process::unshare;
 use hoy_sys::relay::catch_signals;
-use hoy_sys::rustix::fs::{Mode, OFlags};
+use hoy_sys::rustix::fs::{Mode, OFlags, StatVfsMountFlags, statvfs};
 use hoy_sys::rustix::io::Errno;
+use hoy_sys::rustix::system::sethostname;
 
 use crate::supervise::{self, start_failure};
 use crate::tools::no_program;
@@ -110,7 +113,7 @@ fn config(
         let reason = "a working container has the ids it was made with".to_owned();
         return Err(hoy_spec::Error::Option { option: "--userns", value: option, reason }.into());
     }
-    let made = generate(&Request {
+    let mut made = generate(&Request {
         image: &image,
         options: &options.create,
         command,
@@ -122,8 +125,27 @@ fn config(
         mounts: &mounts,
     })?;
     made.warnings.iter().for_each(|warning| warn(warning));
+    if !may_name_hosts() {
+        made.config.hostname = None;
+    }
+    let settings = statvfs("/proc/sys").map(|found| found.f_flag);
+    if settings.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY)) {
+        // A container that this one is in has them for itself.
+        made.config.linux.sysctl.clear();
+    }
     Ok(made.config)
 }
+
+/// Whether a host name can be set in a UTS namespace: filters that other builders' containers have refuse it even there.
+fn may_name_hosts() -> bool {
+    static MAY: OnceLock<bool> = OnceLock::new();
+    // The namespace is that of the thread alone, and ends with it.
+    let attempt = || unshare(CLONE_NEWUTS).is_ok_and(|()| sethostname(b"attempt").is_ok());
+    *MAY.get_or_init(|| std::thread::spawn(attempt).join().unwrap_or(false))
+}
+
+/// A UTS namespace: clone(2).
+const CLONE_NEWUTS: u64 = 0x0400_0000;
 
 fn bind(file: &str) -> Mount {
     let options = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();

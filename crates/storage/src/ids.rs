@@ -107,11 +107,14 @@ pub(crate) fn fill(size: u32, extra: &[IdMapping], free: Vec<Range>) -> Option<V
 }
 
 /// Writes the id maps of process `pid`, which has just made its user namespace: 0 is the user, and from 1 on the
-/// user's subordinate ids, if there are any.
+/// user's subordinate ids, if there are any. User 0 has every id that it has here.
 ///
 /// # Errors
 /// [`Error::Ids`] when newuidmap(1) or newgidmap(1) is missing or refuses; [`Error::Io`].
 pub fn write_maps(pid: u32, uid: u32, gid: u32) -> Result<()> {
+    if uid == 0 {
+        return write_own(pid);
+    }
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = name_of(&passwd, uid);
     let read = |map: Map| ranges(&std::fs::read_to_string(map.file()).unwrap_or_default(), name, uid);
@@ -131,6 +134,38 @@ pub fn write_maps(pid: u32, uid: u32, gid: u32) -> Result<()> {
             })
         }
     }
+}
+
+/// All ids of this process's own namespace, each as itself; user 0 alone where more are not allowed.
+fn write_own(pid: u32) -> Result<()> {
+    for (map, id) in [("uid_map", 0), ("gid_map", 0)] {
+        let (own, path) = (format!("/proc/self/{map}"), PathBuf::from(format!("/proc/{pid}/{map}")));
+        let known = std::fs::read_to_string(&own).map_err(Error::io("read", Path::new(&own)))?;
+        match std::fs::write(&path, same(&known)) {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && map == "uid_map" => {
+                return write_single(pid, id, id);
+            }
+            written => written.map_err(Error::io("write", &path))?,
+        }
+    }
+    Ok(())
+}
+
+/// The map that gives each id of a namespace, whose own map is `known`, to itself.
+///
+/// Id 0 has a line of its own, so that nobody takes the namespace for the initial one.
+fn same(known: &str) -> String {
+    let numbers = |line: &str| line.split_whitespace().map(|word| word.parse::<u32>().ok()).collect::<Option<Vec<_>>>();
+    let mut lines = String::new();
+    for line in known.lines().filter_map(numbers) {
+        let [start, _, count] = line.as_slice() else { continue };
+        let whole = match (*start, *count) {
+            (0, count @ 2..) => vec![(0, 1), (1, count - 1)],
+            other => vec![other],
+        };
+        lines.extend(whole.iter().map(|(start, count)| format!("{start} {start} {count}\n")));
+    }
+    lines
 }
 
 /// One id needs no privilege, as long as the process gives up setgroups(2) (user_namespaces(7)).
@@ -182,6 +217,12 @@ mod tests {
 
     fn range(start: u32, count: u32) -> Range {
         Range { start, count }
+    }
+
+    #[test]
+    fn every_id_is_itself() {
+        assert_eq!(same("         0          0 4294967295\n"), "0 0 1\n1 1 4294967294\n");
+        assert_eq!(same("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
     }
 
     #[test]

@@ -17,6 +17,13 @@ pub fn in_initial_user_namespace() -> io::Result<bool> {
     Ok(map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
+/// Whether this process is user 0 of its user namespace and may not mount: as in a container that was given no privilege.
+pub fn is_confined_root() -> bool {
+    let sets = rustix::thread::capabilities(None);
+    let may_mount = sets.is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN));
+    rustix::process::geteuid().is_root() && !may_mount
+}
+
 /// Makes files that this thread makes from now on belong to `uid` and `gid`: setfsuid(2), setfsgid(2).
 ///
 /// Without the secure bit NO_SETUID_FIXUP the thread loses capabilities over files with it (capabilities(7)).
