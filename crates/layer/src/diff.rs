@@ -15,7 +15,7 @@ use hoy_sys::rustix::io::Errno;
 use crate::entry::{join, to_path};
 use crate::metadata::{Refused, Target, Unrepresented, set_all, through_proc};
 use crate::unpack::{names, xattr_names};
-use crate::whiteout::{OPAQUE, OverlayXattrs, PREFIX, belongs_to_image};
+use crate::whiteout::{OverlayXattrs, PREFIX, belongs_to_image};
 use crate::{Device, Entry, Error, Kind, OVERRIDE_STAT, OverrideStat, Result, TarWriter, Time};
 
 /// PATH_MAX, without the byte that ends a path: open(2).
@@ -136,7 +136,7 @@ struct Step {
     kind: ChangeKind,
     path: Vec<u8>,
     /// What goes into the layer; an entry named as a whiteout for a deletion.
-    entries: Vec<Entry>,
+    entry: Entry,
 }
 
 /// One name as it is somewhere, with everything that counts.
@@ -212,8 +212,9 @@ impl<'a> Diff<'a> {
             diff.push(ChangeKind::Changed, b"", entry);
         }
         // The walk goes as deep as the tree; a thread's stack can be made deep enough for the longest path.
+        let is_complete = diff.options.is_complete;
         let walked = std::thread::scope(|scope| {
-            let walk = || diff.directory(root, b"", lower);
+            let walk = || diff.directory(root, b"", lower, is_complete);
             let walker = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, walk);
             walker.map(|walker| {
                 walker
@@ -241,7 +242,7 @@ impl<'a> Diff<'a> {
     /// [`Error::Write`], [`Error::Io`].
     pub fn write<W: Write>(&self, output: W) -> Result<W> {
         let mut writer = TarWriter::new(output);
-        for entry in self.steps.iter().flat_map(|step| &step.entries) {
+        for entry in self.steps.iter().map(|step| &step.entry) {
             let mut entry = entry.clone();
             if let Some(clamp) =
                 self.options.clamp.filter(|clamp| entry.mtime > Time { seconds: *clamp, nanoseconds: 0 })
@@ -258,13 +259,20 @@ impl<'a> Diff<'a> {
     }
 
     fn push(&mut self, kind: ChangeKind, path: &[u8], entry: Entry) {
-        self.steps.push(Step { kind, path: path.to_vec(), entries: vec![entry] });
+        self.steps.push(Step { kind, path: path.to_vec(), entry });
     }
 
-    fn directory(&mut self, directory: BorrowedFd<'_>, path: &[u8], lower: &Lower) -> Result<()> {
+    /// With `is_complete` a name that is missing was deleted.
+    fn directory(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        path: &[u8],
+        lower: &Lower,
+        is_complete: bool,
+    ) -> Result<()> {
         let present = names(directory).map_err(Error::io("read", path))?;
         let mut all: BTreeSet<&[u8]> = present.iter().map(Vec::as_slice).collect();
-        let below = match self.options.is_complete {
+        let below = match is_complete {
             true => lower.names().map_err(Error::io("read", path))?,
             false => BTreeSet::new(),
         };
@@ -284,8 +292,8 @@ impl<'a> Diff<'a> {
                 // A socket means nothing without the process that listens.
                 FileType::Socket => {}
                 FileType::CharacterDevice if is_whiteout(&stat) => self.deleted(&path, name, &was),
-                FileType::Directory => self.subdirectory(directory, name, &path, &was)?,
-                _ => self.file(directory, name, &path, &was)?,
+                FileType::Directory => self.subdirectory(directory, name, &path, &was, is_complete)?,
+                _ => self.file(directory, name, &path, &was, is_complete)?,
             }
         }
         Ok(())
@@ -301,7 +309,14 @@ impl<'a> Diff<'a> {
         }
     }
 
-    fn file(&mut self, directory: BorrowedFd<'_>, name: &[u8], path: &[u8], was: &LowerName) -> Result<()> {
+    fn file(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        path: &[u8],
+        was: &LowerName,
+        is_complete: bool,
+    ) -> Result<()> {
         let mut now = look(directory, name, path, self.options.now())?;
         if was.found_in.is_none()
             && self.options.stubs.contains(path)
@@ -312,7 +327,7 @@ impl<'a> Diff<'a> {
         }
         let kind = if was.found_in.is_some() { ChangeKind::Changed } else { ChangeKind::Added };
         if let Some(parent) = &was.found_in
-            && (!now.has_other_names || self.options.is_complete)
+            && (!now.has_other_names || is_complete)
             && is_same(
                 &now,
                 directory,
@@ -338,7 +353,14 @@ impl<'a> Diff<'a> {
         Ok(())
     }
 
-    fn subdirectory(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8], was: &LowerName) -> Result<()> {
+    fn subdirectory(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        path: &[u8],
+        was: &LowerName,
+        is_complete: bool,
+    ) -> Result<()> {
         let mut now = look(parent, name, path, self.options.now())?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(parent, name, flags, Mode::empty()).map_err(Error::io("open", path))?;
@@ -347,7 +369,8 @@ impl<'a> Diff<'a> {
             None => None,
         };
         let was_directory = below.as_ref().is_some_and(|entry| entry.kind == Kind::Directory);
-        let hides = was_directory && !self.options.is_complete && is_opaque(fd.as_fd(), self.options.xattrs);
+        // What an opaque directory hides is named one by one: so do builders that compare trees and know of no overlay.
+        let is_complete = is_complete || was_directory && is_opaque(fd.as_fd(), self.options.xattrs);
         let is_same = below.as_ref().is_some_and(|below| same_but_time(&now.entry, below));
         if is_same && let Some(below) = &below {
             now.entry.mtime = below.mtime;
@@ -356,13 +379,10 @@ impl<'a> Diff<'a> {
         let at = self.steps.len();
         let kind = if below.is_some() { ChangeKind::Changed } else { ChangeKind::Added };
         self.push(kind, path, now.entry);
-        if hides && let Some(step) = self.steps.last_mut() {
-            step.entries.push(Entry::new(join(path, OPAQUE), Kind::File, 0));
-        }
         let nothing = Lower::default();
-        self.directory(fd.as_fd(), path, if hides || !was_directory { &nothing } else { &was.merged })?;
+        self.directory(fd.as_fd(), path, if was_directory { &was.merged } else { &nothing }, is_complete)?;
         let has_changed_children = self.steps.len() > at + 1;
-        if !has_changed_children && !hides && (is_same || below.is_none() && self.is_stub(fd.as_fd(), path)?) {
+        if !has_changed_children && (is_same || below.is_none() && self.is_stub(fd.as_fd(), path)?) {
             self.steps.truncate(at);
         }
         Ok(())

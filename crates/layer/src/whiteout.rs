@@ -16,7 +16,6 @@ pub(crate) enum Whiteout<'a> {
 }
 
 pub(crate) const PREFIX: &[u8] = b".wh.";
-pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 
 pub(crate) fn parse(name: &[u8]) -> Whiteout<'_> {
     match name.strip_prefix(PREFIX) {

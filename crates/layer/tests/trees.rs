@@ -143,8 +143,15 @@ fn whiteouts_as_overlayfs_has_them() {
         fs::write(lower.path().join(file), "").unwrap();
     }
     use ChangeKind::{Changed, Deleted};
-    let want =
-        [(Changed, "again"), (Changed, "again/dir"), (Changed, "all"), (Changed, "gone"), (Deleted, "gone/file")];
+    let want = [
+        (Changed, "again"),
+        (Changed, "again/dir"),
+        (Deleted, "again/dir/hidden"),
+        (Changed, "all"),
+        (Deleted, "all/one"),
+        (Changed, "gone"),
+        (Deleted, "gone/file"),
+    ];
     let got = changes(upper.path(), &[lower.path()], options(false, None));
     assert_eq!(got, want.map(|(kind, path)| (kind, path.to_owned())));
     // Applied to the lower tree, the layer deletes the same.

@@ -71,7 +71,7 @@ pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> 
     let _lease = store.lease()?;
     let cache = Cache::new(store, xattrs)?;
     let wanted = userns::wanted(store, &options.ids)?;
-    if let Some(errno) = why_impossible() {
+    if let Some(errno) = why_impossible(store.root()) {
         return create_as(store, &cache, options, &wanted, Way::Copied(words(&errno)));
     }
     let made = match create_as(store, &cache, options, &wanted, Way::Overlay) {

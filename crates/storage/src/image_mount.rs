@@ -77,7 +77,7 @@ pub fn mount_image(store: &Store, xattrs: OverlayXattrs, text: &str) -> Result<M
     remove_whole(&place(store, &manifest))?;
     let name = named.name.unwrap_or_else(|| manifest.to_string());
     let mut mounted = MountedImage { name, manifest, layers: Vec::new(), copied: None };
-    let made = match why_impossible() {
+    let made = match why_impossible(store.root()) {
         Some(errno) => copy(store, &mut mounted, &image, words(&errno)),
         None => match overlay(store, &Cache::new(store, xattrs)?, &mut mounted, &image) {
             Err(Error::Io { doing: MOUNT_OVERLAY, source, .. }) => copy(store, &mut mounted, &image, words(&source)),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hoy_layer::OverlayXattrs;
 use hoy_oci::IdMaps;
-use hoy_sys::rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, mkdir, open, statx};
+use hoy_sys::rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, mkdir, open, statfs, statx};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -184,10 +184,15 @@ fn short_name(number: u32) -> String {
     digits
 }
 
-/// Why overlays cannot be mounted here at all; none when they can.
-pub(crate) fn why_impossible() -> Option<Errno> {
-    fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).err()
+/// Why overlays cannot be mounted over the files of the store in `root` at all; none when they can.
+pub(crate) fn why_impossible(root: &Path) -> Option<Errno> {
+    // Overlayfs lets nobody make whiteouts on it, or write through another overlay (fs/overlayfs: ovl_mknod).
+    let is_overlay = statfs(root).is_ok_and(|found| found.f_type == OVERLAYFS_SUPER_MAGIC);
+    if is_overlay { Some(Errno::INVAL) } else { fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).err() }
 }
+
+/// What statfs(2) calls an overlay.
+const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
 
 /// Whether something is mounted exactly at `path`.
 pub(crate) fn is_mount_point(path: &Path) -> Result<bool> {
