@@ -263,13 +263,7 @@ impl<'a> Diff<'a> {
     }
 
     /// With `is_complete` a name that is missing was deleted.
-    fn directory(
-        &mut self,
-        directory: BorrowedFd<'_>,
-        path: &[u8],
-        lower: &Lower,
-        is_complete: bool,
-    ) -> Result<()> {
+    fn directory(&mut self, directory: BorrowedFd<'_>, path: &[u8], lower: &Lower, is_complete: bool) -> Result<()> {
         let present = names(directory).map_err(Error::io("read", path))?;
         let mut all: BTreeSet<&[u8]> = present.iter().map(Vec::as_slice).collect();
         let below = match is_complete {

@@ -1,0 +1,147 @@
+//! One Containerfile, full of what a package manager does to files, gives one digest: for root, for ordinary users, and in
+//! containers that were given no privilege, by podman and by `hoy run`.
+
+use std::fs;
+use std::path::Path;
+
+use hoy_tests::{Run, Sandbox, User, busybox_store, need, program_dir};
+
+/// dpkg installs, upgrades, and removes packages; another stage takes files from what came of it.
+const PACKAGES: &str = "FROM busybox AS base\nCOPY tools /\n\
+    FROM base AS installed\nCOPY *.deb /debs/\n\
+    RUN dpkg -i /debs/one_1.deb /debs/two_1.deb && ls /usr/share/one | wc -l\n\
+    RUN dpkg -i /debs/one_2.deb && dpkg --purge two && rm -r /debs\n\
+    FROM installed\n\
+    RUN --mount=type=bind,from=installed,target=/other dpkg-query -W > /packages && cmp /other/usr/bin/one /usr/bin/one\n\
+    COPY --from=installed /usr/share/one /copied/\n\
+    RUN rm -r /usr/share/one && mkdir /usr/share/one && echo new > /usr/share/one/new && mv /var/lib/dpkg /var/lib/kept\n\
+    RUN --mount=type=cache,target=/cache --mount=type=tmpfs,target=/memory touch /cache/x /memory/x && dmesg 2>/dev/null; :\n";
+
+/// The image's own programs, taken from this machine, and three packages.
+const MAKE: &str = r#"
+set -e
+mkdir -p tools/bin tools/usr/bin tools/sbin tools/var/lib/dpkg/info tools/var/lib/dpkg/updates tools/etc/dpkg
+for program in dpkg dpkg-deb dpkg-query dpkg-split; do cp "$(command -v $program)" tools/usr/bin/; done
+cp "$(command -v tar)" tools/bin/gtar
+ldd tools/usr/bin/* tools/bin/gtar | grep -o '/[^ ]*' | grep -v : | sort -u | while read -r file; do
+    mkdir -p "tools$(dirname "$file")"; cp -L "$file" "tools$file"; done
+printf '#!/bin/sh\nexec /bin/gtar "$@"\n' > tools/usr/bin/tar
+printf '#!/bin/sh\n' > tools/sbin/ldconfig
+printf 'force-unsafe-io\nforce-bad-path\nlog /dev/null\n' > tools/etc/dpkg/dpkg.cfg
+touch tools/var/lib/dpkg/status
+chmod 755 tools/usr/bin/tar tools/sbin/ldconfig
+package() {
+    name=$1 version=$2 dir=$1_$2
+    mkdir -p $dir/DEBIAN $dir/usr/bin $dir/usr/share/$name $dir/etc/$name
+    for number in $(seq 40); do echo "$name $version $number" > $dir/usr/share/$name/file$((number * version)); done
+    echo "echo $version" > $dir/usr/bin/$name
+    ln $dir/usr/bin/$name $dir/usr/share/$name/linked
+    ln -s ../bin/$name $dir/usr/share/$name/symbolic
+    echo "$version" > $dir/etc/$name/conf
+    chmod 4755 $dir/usr/bin/$name
+    echo "/etc/$name/conf" > $dir/DEBIAN/conffiles
+    printf "Package: $name\nVersion: $version\nArchitecture: all\nMaintainer: nobody <n@localhost>\nDescription: $name\n" > $dir/DEBIAN/control
+    if test $version = 1; then mkdir -p $dir/usr/share/$name/changing; touch $dir/usr/share/$name/changing/was
+    else echo file > $dir/usr/share/$name/changing; fi
+    printf '#!/bin/sh\nset -e\necho configured >> /etc/%s/state\nmkdir -p /var/lib/%s; chmod 2750 /var/lib/%s\n' $name $name $name > $dir/DEBIAN/postinst
+    chmod 755 $dir/DEBIAN/postinst
+    dpkg-deb --root-owner-group -Zgzip -b $dir $dir.deb > /dev/null
+    rm -r $dir
+}
+package one 1; package one 2; package two 1
+chmod -R a+rX .
+"#;
+
+/// A context directory and the layout of its base image, which everybody may read.
+fn shared() -> Option<(tempfile::TempDir, Sandbox)> {
+    let shared = tempfile::Builder::new().prefix("hoy-context-").tempdir_in("/tmp").unwrap();
+    if !need(&["dpkg-deb", "tar", "ldd"]) {
+        return None;
+    }
+    Run::new("sh").args(["-c", MAKE]).env("LC_ALL", "C").dir(shared.path()).ok();
+    fs::write(shared.path().join("Containerfile"), PACKAGES).unwrap();
+    Run::new("chmod").arg("755").arg(shared.path()).ok();
+    let base = busybox_store(User::Root)?;
+    Some((shared, base))
+}
+
+/// What is typed in a container: the image's digest is the last line.
+const INSIDE: &str = "export PATH=/hoy:/bin HOME=/tmp; hoy-copy copy -q oci:/layout:busybox:latest store:busybox && \
+    hoy-build build -q -t built /context >/dev/null && hoy-copy inspect --format '{{.Digest}}' store:built";
+
+/// What is mounted into a container, for `-v`.
+fn volumes(context: &Path, base: &Sandbox) -> [String; 3] {
+    let layout = base.path("layout");
+    [(program_dir(), "/hoy"), (context, "/context"), (&layout, "/layout")]
+        .map(|(from, to)| format!("{}:{to}:ro", from.display()))
+}
+
+fn last_line(text: &str) -> String {
+    text.lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn packages_are_installed_alike_everywhere() {
+    let Some((context, base)) = shared() else { return };
+    let mut digests = Vec::new();
+    for user in [User::Root, User::Sub, User::One] {
+        if !user.available() {
+            return;
+        }
+        let sandbox = Sandbox::for_user(user);
+        let image = format!("oci:{}:busybox:latest", base.path("layout").display());
+        sandbox.ok("hoy-copy", &["copy", "-q", &image, "store:busybox"]);
+        let built = sandbox.run("hoy-build").args(["build", "-t", "built"]).arg(context.path()).output();
+        assert_eq!(built.status, 0, "{user:?}: {}", built.stderr);
+        digests.push((
+            format!("{user:?}"),
+            sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", "store:built"]),
+        ));
+    }
+    let volumes = volumes(context.path(), &base);
+    let mounts: Vec<&str> = volumes.iter().flat_map(|volume| ["-v", volume.as_str()]).collect();
+    let arguments = [&["run", "--rm"], &mounts[..], &["busybox", "sh", "-c", INSIDE]].concat();
+    for user in [User::Root, User::One] {
+        let sandbox = Sandbox::for_user(user);
+        let image = format!("oci:{}:busybox:latest", base.path("layout").display());
+        sandbox.ok("hoy-copy", &["copy", "-q", &image, "store:busybox"]);
+        let out = sandbox.run("hoy").args(&arguments).output();
+        assert_eq!(out.status, 0, "hoy run as {user:?}: {}", out.stderr);
+        digests.push((format!("hoy run as {user:?}"), last_line(&out.stdout)));
+    }
+    digests.extend(in_podman(&base, &mounts).map(|digest| ("podman run".to_owned(), digest)));
+    let first = digests[0].1.clone();
+    assert!(first.starts_with("sha256:") && digests.iter().all(|(_, digest)| *digest == first), "{digests:#?}");
+}
+
+/// The digest of what is built in `podman run`; none where podman is not there.
+fn in_podman(base: &Sandbox, mounts: &[&str]) -> Option<String> {
+    if !need(&["podman", "skopeo"]) {
+        return None;
+    }
+    let sandbox = Sandbox::new();
+    let config = sandbox.path("containers.conf");
+    let runtime = program_dir().join("hoy-runtime");
+    // Debian's crun and this machine's control groups do not always go together.
+    let text = format!(
+        "[engine]\nruntime_supports_json = [\"hoy-runtime\"]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n\
+         [engine.runtimes]\nhoy-runtime = [\"{}\"]\n",
+        runtime.display()
+    );
+    fs::write(&config, text).unwrap();
+    let podman = |args: &[&str]| {
+        let run = sandbox.run("podman").env("CONTAINERS_CONF", &config).args(["--runtime", "hoy-runtime"]);
+        let run = run.arg("--root").arg(sandbox.path("root")).arg("--runroot").arg(sandbox.path("run"));
+        run.args(["--storage-driver", "vfs"]).args(args)
+    };
+    let archive = sandbox.path("base.tar").display().to_string();
+    let from = format!("oci:{}:busybox:latest", base.path("layout").display());
+    Run::new("skopeo").args(["copy", "-q", &from, &format!("oci-archive:{archive}:localhost/b:latest")]).ok();
+    podman(&["load", "-q", "-i", &archive]).ok();
+    // No flags but for what this machine may not: its limits cannot be raised, and it has no network helpers.
+    let limits = ["--network", "none", "--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"];
+    let out = podman(&[&["run", "--rm"], &limits[..], mounts, &["b", "sh", "-c", INSIDE]].concat()).output();
+    podman(&["rm", "-a", "-f", "-t", "0"]).output();
+    assert_eq!(out.status, 0, "podman run: {}", out.stderr);
+    Some(last_line(&out.stdout))
+}
