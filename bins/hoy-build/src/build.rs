@@ -23,7 +23,7 @@ const NAMES: [&str; 2] = ["Containerfile", "Dockerfile"];
 const TAR: (usize, &[u8]) = (257, b"ustar");
 
 pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
-    let uses_stdin = args.context == "-" || args.file.as_deref() == Some("-");
+    let uses_stdin = args.context == "-" || args.file.iter().any(|file| file == "-");
     if uses_stdin {
         // What was read once cannot be read again by the program that goes on in the namespaces.
         context.enter()?;
@@ -32,7 +32,9 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
     let input = Input::read(args, store.root())?;
     let document = Document::parse(&input.containerfile).map_err(|error| Error::msg(error.render(&input.name)))?;
     let ignore = input.context.as_deref().map(hoy_build::Context::ignore);
-    let findings = document.check(ignore).map_err(|error| Error::msg(error.render(&input.name)))?;
+    let platform = platform(args)?;
+    let environment = |image: &str| hoy_build::environment_of(&store, image, &platform);
+    let findings = document.check(ignore, &environment).map_err(|error| Error::msg(error.render(&input.name)))?;
     if args.check {
         print_line(checks::only(&findings, &input.name)?)?;
         return Ok(ExitCode::SUCCESS);
@@ -81,7 +83,7 @@ impl Input {
         if args.context != "-" {
             return Self::of_directory(args, PathBuf::from(&args.context), None);
         }
-        if args.file.as_deref() == Some("-") {
+        if args.file.iter().any(|file| file == "-") {
             return Err(Error::msg("standard input is the context or the Containerfile, not both"));
         }
         let (bytes, is_archive) = peek(std::io::stdin())?;
@@ -101,23 +103,25 @@ impl Input {
             let text = format!("context \"{}\": only directories and archives on standard input", directory.display());
             return Err(Error::msg(text).with_hint("fetch it first, with git clone or curl"));
         }
-        let beside = args.file.as_deref().filter(|file| *file != "-").and_then(ignore_beside);
+        let beside = args.file.first().filter(|file| *file != "-").and_then(|file| ignore_beside(file));
         let ignore_file = args.ignorefile.clone().or(beside);
         let doing = || format!("use the context \"{}\"", directory.display());
         let context = hoy_build::Context::open(&directory, ignore_file.as_deref()).context(doing)?;
-        let (name, containerfile) = match args.file.as_deref() {
-            Some("-") => {
+        let read = |file: &String| match file.as_str() {
+            "-" => {
                 let mut bytes = Vec::new();
                 std::io::stdin().take(hoy_containerfile::MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes)?;
-                ("-".to_owned(), bytes)
+                Ok(bytes)
             }
             // In an archive that was unpacked, no link leads anywhere else.
-            Some(file) if unpacked.is_some() => (file.to_owned(), context.read(file).context(doing)?),
-            Some(file) if !Path::new(file).exists() && directory.join(file).exists() => {
-                (file.to_owned(), context.read(file).context(doing)?)
-            }
-            Some(file) => (file.to_owned(), std::fs::read(file).context(|| format!("read \"{file}\""))?),
-            None => default_file(&context).context(doing)?,
+            file if unpacked.is_some() => context.read(file).context(doing),
+            file if !Path::new(file).exists() && directory.join(file).exists() => context.read(file).context(doing),
+            file => std::fs::read(file).context(|| format!("read \"{file}\"")),
+        };
+        let (name, containerfile) = match args.file.as_slice() {
+            [] => default_file(&context).context(doing)?,
+            // As buildah: one document.
+            files => (files.join("+"), files.iter().map(read).collect::<Result<Vec<_>>>()?.join(&b'\n')),
         };
         Ok(Self { containerfile, name, context: Some(Arc::new(context)), unpacked })
     }
@@ -184,12 +188,17 @@ fn options(args: &BuildArgs, input: &Input) -> Result<BuildOptions> {
         volume: args.run.may.volume.clone(),
         device: args.run.may.device.clone(),
         memory: args.run.memory.clone(),
+        memory_swap: args.run.memory_swap.clone(),
+        cpus: args.run.cpus,
+        cpu_shares: args.run.cpu_shares,
+        cpu_quota: args.run.cpu_quota,
+        cpu_period: args.run.cpu_period,
+        cpuset_cpus: args.run.cpuset_cpus.clone(),
+        cpuset_mems: args.run.cpuset_mems.clone(),
         shm_size: args.run.shm_size.clone(),
         security_opt: args.run.security_opt.clone(),
         ..hoy_spec::Options::default()
     };
-    let host = Platform::host();
-    let platform = args.platform.as_deref().map_or(Ok(host), str::parse::<Platform>)?;
     let mut copy_options = args.access.options("src");
     copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
     let pull = pull_policy("--pull", &args.pull)?;
@@ -201,7 +210,7 @@ fn options(args: &BuildArgs, input: &Input) -> Result<BuildOptions> {
         contexts: args.build_context.iter().map(|text| named_context(text)).collect::<Result<_>>()?,
         target: args.target.clone(),
         args: build_args(args, environment)?,
-        platform,
+        platform: platform(args)?,
         names: args.tag.iter().map(|name| local_name(name)).collect::<Result<_>>()?,
         format: args.format,
         timestamp: args.timestamp.clone(),
@@ -230,9 +239,29 @@ fn options(args: &BuildArgs, input: &Input) -> Result<BuildOptions> {
         create,
         runtime: args.run.may.runtime.clone(),
         runtime_flags: args.run.may.runtime_flags(),
+        hosts: args.run.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
+        allows_insecure: args.run.allow.iter().any(|name| name == "security.insecure"),
+        shell_on_error: args.on_error.as_deref() == Some("shell"),
         jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         proxies: proxies.collect(),
     })
+}
+
+fn platform(args: &BuildArgs) -> Result<Platform> {
+    Ok(args.platform.as_deref().map_or_else(|| Ok(Platform::host()), str::parse)?)
+}
+
+/// `NAME:ADDRESS` or `NAME=ADDRESS`, an address of IPv6 also in brackets: a line of hosts(5).
+fn host(text: &str) -> Result<String> {
+    let wrong = || Error::msg(format!("option --add-host: \"{text}\": its form is NAME:ADDRESS"));
+    let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(wrong)?;
+    let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    let address: std::net::IpAddr = address.parse().map_err(|_| wrong())?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if name.is_empty() || !name.chars().all(is_name) {
+        return Err(wrong());
+    }
+    Ok(format!("{address}\t{name}"))
 }
 
 fn pair(text: &str) -> (String, String) {

@@ -14,9 +14,10 @@ pub(crate) struct BuildArgs {
     /// The context: a directory, or - for a tar archive or a Containerfile on standard input
     #[arg(default_value = ".", hide_default_value = true, value_name = "CONTEXT")]
     pub(crate) context: String,
-    /// The Containerfile, - for standard input (default: Containerfile or Dockerfile of the context)
+    /// The Containerfile, - for standard input, or several that become one (default: Containerfile or Dockerfile of the
+    /// context)
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: Option<String>,
+    pub(crate) file: Vec<String>,
     /// Name of the image
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
@@ -80,6 +81,13 @@ pub(crate) struct BuildArgs {
     /// The same, weaker than --timestamp
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", hide_env = true)]
     pub(crate) source_date_epoch: Option<String>,
+    /// Times in new layers are no later than that; only true, for it is always so
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = ["true"], hide_possible_values = true)]
+    pub(crate) rewrite_timestamp: Option<String>,
+    /// When a command fails, give a shell where it did
+    #[arg(long, value_name = "shell", value_parser = ["shell"], hide_possible_values = true)]
+    pub(crate) on_error: Option<String>,
     /// The image tells nothing of how it was made
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
           hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
@@ -125,6 +133,33 @@ pub(crate) struct RunOptions {
     /// Most memory
     #[arg(short, long, value_name = "BYTES")]
     pub(crate) memory: Option<String>,
+    /// Most memory and swap together
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory_swap: Option<String>,
+    /// So many processors' time
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) cpus: Option<f64>,
+    /// Weight against others that want a processor
+    #[arg(short, long, value_name = "WEIGHT")]
+    pub(crate) cpu_shares: Option<u64>,
+    /// Microseconds of each period
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_quota: Option<i64>,
+    /// Length of a period
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_period: Option<u64>,
+    /// Only these processors
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// Only memory of these nodes
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+    /// A name that commands find in /etc/hosts
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub(crate) add_host: Vec<String>,
+    /// Let RUN --security=insecure be privileged
+    #[arg(long, value_name = "ENTITLEMENT", value_parser = ["security.insecure"], hide_possible_values = true)]
+    pub(crate) allow: Vec<String>,
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     pub(crate) shm_size: Option<String>,

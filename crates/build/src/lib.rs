@@ -30,8 +30,8 @@ pub use change::duration;
 pub use clamp::Clamp;
 pub use commit::{CommitOptions, Committed, commit};
 pub use containerfile::{
-    BuildOptions, Built, Context, NamedContext, PREDEFINED, Report, Secret, Squash, build, is_socket, keep,
-    needs_mounts, plan, prune_builds,
+    BuildOptions, Built, Context, NamedContext, PREDEFINED, Report, Secret, Squash, build, environment_of, is_socket,
+    keep, needs_mounts, plan, prune_builds,
 };
 pub use copy::{CopyOptions, copy};
 pub use document::Format;

@@ -100,11 +100,16 @@ impl Collector {
 }
 
 impl Document {
-    /// Runs the checks. `UndefinedVar` looks at stages that go back to `scratch`: the variables of an image are unknown here.
+    /// Runs the checks. `environment` says what the variables of an image are, `NAME=value` each, where it is known:
+    /// `UndefinedVar` looks at no stage whose base is unknown.
     ///
     /// # Errors
     /// A `check` directive that is none.
-    pub fn check(&self, ignore: Option<&Ignore>) -> Result<Findings, Box<Diagnostic>> {
+    pub fn check(
+        &self,
+        ignore: Option<&Ignore>,
+        environment: &dyn Fn(&str) -> Option<Vec<String>>,
+    ) -> Result<Findings, Box<Diagnostic>> {
         let mut wish = Wish::default();
         if let Some(directive) = self.directives.iter().find(|directive| directive.name == "check") {
             let value = &directive.value;
@@ -113,7 +118,7 @@ impl Document {
         }
         let mut out = Collector::default();
         casing(self, &mut out);
-        self.check_stages(ignore, &mut out);
+        self.check_stages(ignore, environment, &mut out);
         let mut found: Vec<_> = out.0.into_iter().filter(|(check, ..)| wish.wants(check)).collect();
         found.sort_by_key(|(_, _, span)| span.start);
         let place = |span| Place::of(self.text(), span);
@@ -121,7 +126,12 @@ impl Document {
         Ok(Findings { found: found.collect(), is_error: wish.is_error })
     }
 
-    fn check_stages(&self, ignore: Option<&Ignore>, out: &mut Collector) {
+    fn check_stages(
+        &self,
+        ignore: Option<&Ignore>,
+        environment: &dyn Fn(&str) -> Option<Vec<String>>,
+        out: &mut Collector,
+    ) {
         let platform = ["BUILD", "TARGET"].iter().flat_map(|side| {
             ["PLATFORM", "OS", "ARCH", "VARIANT"].iter().map(move |part| (format!("{side}{part}"), "x".to_owned()))
         });
@@ -142,7 +152,8 @@ impl Document {
                         let message = format!("Duplicate stage name {name:?}, stage names should be unique");
                         out.add("DuplicateStageName", instruction.statement.keyword.span, message);
                     }
-                    current = Some((name, Scope::on(&from.image.text, &stages)));
+                    let image = expand(&from.image.text, &globals, Rules::words(self.escape)).map(|image| image.text);
+                    current = Some((name, Scope::on(&image.unwrap_or_default(), &stages, environment)));
                 }
                 (Kind::Arg(args), None) => {
                     check_stage::secrets("ARG", args.iter().map(|(name, _)| name), out);

@@ -27,17 +27,21 @@ pub(crate) struct Scope {
 
 impl Scope {
     /// The start of a stage on a base.
-    pub(crate) fn on(image: &str, stages: &BTreeMap<String, Self>) -> Self {
+    pub(crate) fn on(
+        image: &str,
+        stages: &BTreeMap<String, Self>,
+        environment: &dyn Fn(&str) -> Option<Vec<String>>,
+    ) -> Self {
         if let Some(base) = stages.get(&image.to_lowercase()) {
             return Self { last: BTreeMap::new(), ..base.clone() };
         }
-        Self {
-            variables: BTreeMap::from([("PATH".to_owned(), "x".to_owned())]),
-            is_whole: image.eq_ignore_ascii_case("scratch"),
-            has_workdir: false,
-            has_shell: false,
-            last: BTreeMap::new(),
-        }
+        let is_scratch = image.eq_ignore_ascii_case("scratch");
+        let known = if is_scratch { Some(Vec::new()) } else { environment(image) };
+        let is_whole = known.is_some();
+        let pair = |entry: String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut variables: BTreeMap<String, String> = known.into_iter().flatten().filter_map(pair).collect();
+        variables.entry("PATH".to_owned()).or_default();
+        Self { variables, is_whole, has_workdir: false, has_shell: false, last: BTreeMap::new() }
     }
 }
 

@@ -6,7 +6,9 @@ use hoy_containerfile::{Document, Findings, Ignore};
 fn check(text: &str) -> Result<Findings, String> {
     let ignore = Ignore::parse("secret.txt\n").map_err(|line| format!("pattern {line}"))?;
     let document = Document::parse(text.as_bytes()).map_err(|error| format!("{text:?}: {error}"))?;
-    document.check(Some(&ignore)).map_err(|error| format!("{text:?}: {error}"))
+    document
+        .check(Some(&ignore), &|image| (image == "known").then(|| vec!["FROM_IMAGE=x".to_owned()]))
+        .map_err(|error| format!("{text:?}: {error}"))
 }
 
 #[test]
@@ -47,6 +49,7 @@ fn each_finds_its_mistake_alone() {
         ("UndefinedArgInFrom", 1, "FROM a$B", "ARG B=1\nFROM a$B"),
         ("UndefinedVar", 2, "FROM scratch\nCOPY $A /", "FROM scratch\nARG A=1\nCOPY $A $PATH"),
         ("UndefinedVar", 3, "FROM scratch AS a\nFROM a\nENV B=$C", "FROM scratch AS a\nENV C=1\nFROM a\nENV B=$C"),
+        ("UndefinedVar", 3, "ARG I=known\nFROM $I\nENV B=$C", "ARG I=known\nFROM $I\nENV B=$FROM_IMAGE:$PATH"),
         ("WorkdirRelativePath", 2, "FROM a\nWORKDIR b", "FROM a\nWORKDIR /a\nWORKDIR b"),
     ] {
         let found = check(wrong).unwrap().found;
@@ -67,7 +70,7 @@ fn the_directive_is_read() {
     assert_eq!(check("# check=skip=all\nFROM a as B").unwrap().found, []);
     for wrong in ["skip=Nothing", "error=maybe", "skip", "other=1"] {
         let document = Document::parse(format!("# check={wrong}\nFROM a").as_bytes()).expect("a document");
-        let error = document.check(None).expect_err(wrong);
+        let error = document.check(None, &|_| None).expect_err(wrong);
         assert!(error.to_string().contains("line 1"), "{error}");
     }
 }

@@ -42,6 +42,12 @@ pub fn plan(document: &Document, options: &BuildOptions) -> Result<Plan> {
     document.resolve(&request).map_err(wrong)
 }
 
+/// The variables of an image, where it is in the store.
+pub fn environment_of(store: &Store, image: &str, platform: &Platform) -> Option<Vec<String>> {
+    let found = store.find_image(image).ok()?;
+    Some(store.layout().image(&found.descriptor, platform).ok()?.config.config.env)
+}
+
 /// Whether a build has to mount anything: one without RUN and `--from` needs no privilege at all.
 pub fn needs_mounts(plan: &Plan) -> bool {
     let needed = plan.needed();

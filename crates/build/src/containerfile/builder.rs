@@ -82,6 +82,12 @@ pub struct BuildOptions {
     pub runtime: String,
     /// Global options for it.
     pub runtime_flags: Vec<String>,
+    /// Lines of hosts(5) for RUN.
+    pub hosts: Vec<String>,
+    /// `RUN --security=insecure` is privileged, and not refused.
+    pub allows_insecure: bool,
+    /// When a command fails, there is a shell where it did.
+    pub shell_on_error: bool,
     /// How many stages are built at once.
     pub jobs: usize,
     /// Predefined proxy variables of the caller, for RUN.

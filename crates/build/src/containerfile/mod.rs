@@ -21,7 +21,7 @@ mod state;
 mod step;
 mod transfer;
 
-pub use build::{Built, build, needs_mounts, plan};
+pub use build::{Built, build, environment_of, needs_mounts, plan};
 pub use builder::{BuildOptions, NamedContext, Squash};
 pub use context::Context;
 pub use keeper::keep;

@@ -1,13 +1,14 @@
 //! RUN: a command over a fresh layer, and what it changed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 
 use hoy_containerfile::{Heredoc, Instruction, Network, Run, Word};
 use hoy_layer::Archive;
-use hoy_layout::ContainerId;
+use hoy_layout::{ContainerDir, ContainerId};
 use hoy_spec::Mount;
 use hoy_sys::command::die_with_parent;
 
@@ -20,7 +21,7 @@ use crate::containerfile::{Leak, Watch};
 use crate::document::{Format, NewLayer};
 use crate::run::{RunOptions, start};
 use crate::tools::answer;
-use crate::{Error, Result};
+use crate::{Error, Result, Working};
 
 /// Variables that RUN has without an ARG, and that no cache knows (reference "Predefined ARGs").
 pub const PREDEFINED: [&str; 10] = [
@@ -37,6 +38,8 @@ pub const PREDEFINED: [&str; 10] = [
 ];
 /// Where the script of a here-document with a `#!` line is.
 const SCRIPTS: &str = "/dev/pipes";
+/// What stands in hosts(5) before what is asked for.
+const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 /// So many last lines are told of a command that failed when nothing was told before.
 const LAST_LINES: usize = 20;
 /// A longer line is cut.
@@ -58,10 +61,12 @@ pub(crate) fn run(
     run: &Run,
     instruction: &Instruction,
 ) -> Result<Outcome> {
-    if run.is_insecure || !run.devices.is_empty() {
-        let text =
-            "RUN --security=insecure and RUN --device are not supported: use --cap-add and --device of the build";
+    if run.is_insecure && !builder.options.allows_insecure {
+        let text = "RUN --security=insecure is for who says so: build with --allow security.insecure";
         return Err(Error::Refused(text.to_owned()));
+    }
+    if !run.devices.is_empty() {
+        return Err(Error::Refused("RUN --device is not supported: use --device of the build".to_owned()));
     }
     let command = Command::read(state, run, &instruction.statement.heredocs)?;
     let asked: Vec<Asked> =
@@ -75,13 +80,16 @@ pub(crate) fn run(
     }
     let contents = asked.iter().map(|one| one.content(builder)).collect::<Result<Vec<_>>>()?;
     let create = &builder.options.create;
-    let canonical = format!("RUN {:?} {:?} {:?}", command.words, command.script, run.network);
+    let mut canonical = format!("RUN {:?} {:?} {:?}", command.words, command.script, run.network);
+    if run.is_insecure {
+        canonical.push_str(" insecure");
+    }
     let mut inputs = builder.inputs(state, canonical);
     inputs.insert("environment", format!("{env:?}"));
     inputs.insert("mounts", format!("{contents:?}"));
     inputs.insert("user", state.working.config.config.user.clone());
     inputs.insert("workdir", state.workdir().to_owned());
-    inputs.insert("options", format!("{create:?}"));
+    inputs.insert("options", format!("{create:?} {:?}", builder.options.hosts));
     let proxies: BTreeMap<_, _> = builder.options.proxies.iter().chain(&builder.options.args).collect();
     for name in PREDEFINED {
         if let (Some(value), false) = (proxies.get(&name.to_owned()), is_set(&env, name)) {
@@ -144,17 +152,30 @@ fn execute(
     let id = builder.containers.create(manifest.as_ref())?;
     let mut mounts = Mounts::prepare(builder, asked)?;
     if let Some((place, text)) = &command.script {
-        mounts.mounts.push(script(builder, place, text)?);
+        mounts.mounts.push(file(builder, place, text)?);
     }
-    let ended = command_in(builder, step, state, run, command, &id, mounts, env);
+    let hosts = &builder.options.hosts;
+    if !hosts.is_empty() {
+        let text = format!("{LOCALHOST}{}\n", hosts.join("\n"));
+        mounts.mounts.push(file(builder, "/etc/hosts", &text)?);
+    }
+    let place =
+        Place { dir: builder.store.container_dir(id.clone()), working: working(state, &mounts, env), run, mounts };
+    let mut ended = command_in(builder, step, command, &place);
+    if builder.options.shell_on_error
+        && let Err(Error::Command { .. }) = &ended
+    {
+        ended = shell(builder, step, state, &place).and(ended);
+    }
     let layer = ended.and_then(|()| changes(builder, state, &id));
     let removed = builder.containers.remove(&id);
     let layer = layer?;
     removed.map(|()| layer)
 }
 
-fn script(builder: &Builder<'_>, place: &str, text: &str) -> Result<Mount> {
-    let path = builder.scratch.directory()?.join("script");
+/// A file that is there while a command runs.
+fn file(builder: &Builder<'_>, place: &str, text: &str) -> Result<Mount> {
+    let path = builder.scratch.directory()?.join("file");
     let mut options = std::fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o755).open(&path);
     let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
@@ -167,40 +188,93 @@ fn script(builder: &Builder<'_>, place: &str, text: &str) -> Result<Mount> {
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "all that a command depends on")]
-fn command_in(
-    builder: &Builder<'_>,
-    step: &str,
-    state: &State,
-    run: &Run,
-    command: &Command,
-    id: &ContainerId,
+/// Where a command runs: the container, as what, with what beside it.
+struct Place<'a> {
+    dir: ContainerDir,
+    working: Working,
+    run: &'a Run,
     mounts: Mounts,
-    env: Vec<String>,
-) -> Result<()> {
+}
+
+impl Place<'_> {
+    fn options(&self, builder: &Builder<'_>) -> RunOptions {
+        let mut create = builder.options.create.clone();
+        match self.run.network {
+            Network::Default => {}
+            Network::None => create.network = Some("none".to_owned()),
+            Network::Host => create.network = Some("host".to_owned()),
+        }
+        create.privileged = self.run.is_insecure;
+        // No name of this one container may get into the image.
+        create.hostname.get_or_insert_with(|| "buildkitsandbox".to_owned());
+        RunOptions {
+            create,
+            runtime: builder.options.runtime.clone(),
+            runtime_flags: builder.options.runtime_flags.clone(),
+            mounts: self.mounts.mounts.clone(),
+            bundles: builder.memory.clone(),
+        }
+    }
+}
+
+/// The image so far, with the variables that a command has.
+fn working(state: &State, mounts: &Mounts, env: Vec<String>) -> Working {
     let mut working = state.working.clone();
     working.config.config.env = env;
     working.config.config.env.extend(mounts.env.iter().cloned());
-    let mut create = builder.options.create.clone();
-    match run.network {
-        Network::Default => {}
-        Network::None => create.network = Some("none".to_owned()),
-        Network::Host => create.network = Some("host".to_owned()),
-    }
-    // No name of this one container may get into the image.
-    create.hostname.get_or_insert_with(|| "buildkitsandbox".to_owned());
-    let options = RunOptions {
-        create,
-        runtime: builder.options.runtime.clone(),
-        runtime_flags: builder.options.runtime_flags.clone(),
-        mounts: mounts.mounts.clone(),
-        bundles: builder.memory.clone(),
-    };
+    working
+}
+
+fn command_in(builder: &Builder<'_>, step: &str, command: &Command, place: &Place<'_>) -> Result<()> {
     let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
     let other = writer.try_clone().map_err(Error::io("create", "pipe"))?;
-    let dir = builder.store.container_dir(id.clone());
-    let set_up = |runtime: &mut std::process::Command, id: &ContainerId| {
+    let set_up = |runtime: &mut std::process::Command| {
         runtime.stdin(Stdio::null()).stdout(writer).stderr(other);
+    };
+    let mut last = Vec::new();
+    let code = attend(builder, step, &command.words, place, &place.options(builder), set_up, || {
+        last = tell(builder, step, reader);
+    })?;
+    if code == 0 {
+        return Ok(());
+    }
+    builder.report.failed(&last);
+    Err(Error::Command { command: command.words.join(" "), code })
+}
+
+/// A shell in the container of a command that failed, on this process's own input and output.
+fn shell(builder: &Builder<'_>, step: &str, state: &State, place: &Place<'_>) -> Result<()> {
+    let words: Vec<String> = state.command(Vec::new(), true).into_iter().take(1).collect();
+    let mut options = place.options(builder);
+    options.create.tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    builder
+        .report
+        .warn(&format!("{step} failed: this is {} in its container; the build ends with it", words.join(" ")));
+    // What the shell says is no result of the build.
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned().map_err(Error::io("duplicate", "standard error"))?;
+    let set_up = |runtime: &mut std::process::Command| {
+        runtime.stdin(Stdio::inherit()).stderr(Stdio::inherit());
+        if options.create.tty {
+            runtime.stdout(Stdio::inherit());
+        } else {
+            runtime.stdout(stderr);
+        }
+    };
+    attend(builder, step, &words, place, &options, set_up, || {}).map(drop)
+}
+
+/// Runs words in a container, and `meanwhile`; gives the exit code.
+fn attend(
+    builder: &Builder<'_>,
+    step: &str,
+    words: &[String],
+    place: &Place<'_>,
+    options: &RunOptions,
+    streams: impl FnOnce(&mut std::process::Command),
+    meanwhile: impl FnOnce(),
+) -> Result<u8> {
+    let set_up = |runtime: &mut std::process::Command, id: &ContainerId| {
+        streams(runtime);
         die_with_parent(runtime);
         builder.keeper()?;
         let running =
@@ -208,23 +282,17 @@ fn command_in(
         running.remember(builder.scratch.path())
     };
     let warn = |text: &str| builder.report.line(step, text);
-    let mut started = start(builder.store, builder.tools, &dir, &working, &command.words, &options, set_up, warn)?;
+    let mut started = start(builder.store, builder.tools, &place.dir, &place.working, words, options, set_up, warn)?;
     let running = started.bundle.id.as_str();
     let kill = kill(builder.store, builder.tools, &options.runtime, &options.runtime_flags, running);
     builder.interrupt.add(running, kill);
-    let last = tell(builder, step, reader);
+    meanwhile();
     let status = started.child.wait().map_err(Error::io("wait for", "the OCI runtime"));
     builder.interrupt.remove(running);
     Running::forget(builder.scratch.path(), running);
     let code = status?.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(125);
     builder.interrupt.check()?;
-    match started.bundle.code(code) {
-        0 => Ok(()),
-        code => {
-            builder.report.failed(&last);
-            Err(Error::Command { command: command.words.join(" "), code })
-        }
-    }
+    Ok(started.bundle.code(code))
 }
 
 /// Passes a command's lines on; returns the last ones.

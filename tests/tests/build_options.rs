@@ -1,0 +1,113 @@
+//! Options of `hoy-build build` that say how commands run and what is read.
+
+use std::fs;
+
+use hoy_tests::{Out, Sandbox, User, busybox_store};
+
+fn build(sandbox: &Sandbox, text: &str, args: &[&str], input: &str) -> Out {
+    fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+    sandbox.run("hoy-build").arg("build").args(args).arg(".").stdin(input).output()
+}
+
+#[track_caller]
+fn builds(sandbox: &Sandbox, text: &str, args: &[&str]) -> Out {
+    let out = build(sandbox, text, args, "");
+    assert_eq!(out.status, 0, "{}", out.stderr);
+    out
+}
+
+#[test]
+fn names_of_hosts() {
+    for user in [User::Root, User::One] {
+        let Some(sandbox) = busybox_store(user) else { return };
+        let text = "FROM busybox\nRUN cat /etc/hosts; echo x > /x\n";
+        let args = ["--add-host", "one:10.0.0.1", "--add-host=two=[fd00::2]", "-t", "a"];
+        let out = builds(&sandbox, text, &args);
+        for line in ["10.0.0.1\tone", "fd00::2\ttwo", "127.0.0.1\tlocalhost"] {
+            assert!(out.stderr.contains(line), "{line:?} is not in {}", out.stderr);
+        }
+        assert!(builds(&sandbox, text, &args).stderr.contains("CACHED"));
+        let other = builds(&sandbox, text, &["--add-host", "one:10.0.0.2", "--explain"]);
+        assert!(other.stderr.contains("not cached: other options"), "{}", other.stderr);
+        sandbox.ok("hoy-storage", &["create", "--name", "c", "a"]);
+        assert!(!sandbox.ok("hoy-storage", &["diff", "c"]).contains("hosts"));
+        let tree = sandbox.path("work/tree");
+        sandbox.run("hoy-storage").arg("unpack").arg("a").arg(&tree).ok();
+        assert!(!tree.join("etc/hosts").exists(), "it is no part of the image");
+        for wrong in ["one", "one:", "one:ten", "o/ne:10.0.0.1", "one:10.0.0.1\nx"] {
+            let out = build(&sandbox, text, &["--add-host", wrong], "");
+            assert!(out.status == 125 && out.stderr.contains("NAME:ADDRESS"), "{wrong:?}: {}", out.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_shell_where_a_command_failed() {
+    for user in [User::Root, User::Sub] {
+        let Some(sandbox) = busybox_store(user) else { return };
+        let text = "FROM busybox\nENV SAID=so\nRUN --mount=type=tmpfs,target=/memory echo made > /made; exit 3\n";
+        let out =
+            build(&sandbox, text, &["--on-error", "shell"], "echo \"$(cat /made) $SAID\"; ls -d /memory; exit 9\n");
+        assert_eq!(out.status, 3, "the command's own code: {}", out.stderr);
+        assert_eq!(out.stdout, "", "what a shell says is no result");
+        assert!(out.stderr.contains("made so") && out.stderr.contains("/memory"), "{}", out.stderr);
+        let out = build(&sandbox, text, &["--on-error", "ignore"], "");
+        assert_eq!(out.status, 125, "{}", out.stderr);
+        let left = fs::read_dir(sandbox.path("root/containers")).unwrap().flatten();
+        assert_eq!(left.filter(|entry| entry.file_name().len() == 64).count(), 0);
+    }
+}
+
+#[test]
+fn privileges_are_given_by_who_builds() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let text = "FROM busybox\nRUN grep CapEff /proc/self/status\nRUN --security=insecure grep CapEff /proc/self/status; ls /dev\n";
+    let out = build(&sandbox, text, &[], "");
+    assert!(out.status == 125 && out.stderr.contains("--allow security.insecure"), "{}", out.stderr);
+    let out = builds(&sandbox, text, &["--no-cache", "--allow", "security.insecure"]);
+    let effective: Vec<_> =
+        out.stderr.lines().filter_map(|line| line.split_once("CapEff:")).map(|(_, set)| set).collect();
+    assert!(effective.len() == 2 && effective[0] < effective[1], "{effective:?}");
+    let sandboxed =
+        builds(&sandbox, "FROM busybox\nRUN --security=sandbox grep CapEff /proc/self/status\n", &["--no-cache"]);
+    assert!(sandboxed.stderr.contains(effective[0].trim()), "{}", sandboxed.stderr);
+}
+
+#[test]
+fn limits_and_platforms() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let text =
+        "FROM busybox\nRUN nproc; cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null; :\n";
+    let out = builds(&sandbox, text, &["--cpus", "0.5", "--cpuset-cpus", "0", "--memory", "100m"]);
+    assert!(out.stderr.contains("50000") && out.stderr.contains("] 1\n"), "{}", out.stderr);
+    for (option, value) in
+        [("--cpus", "x"), ("--cpus", "-1"), ("--cpuset-cpus", "a"), ("--rewrite-timestamp=false", "")]
+    {
+        let args: Vec<&str> = [option, value].into_iter().filter(|word| !word.is_empty()).collect();
+        assert_eq!(build(&sandbox, text, &args, "").status, 125, "{option} {value}");
+    }
+    builds(
+        &sandbox,
+        "FROM scratch\nCOPY Containerfile /\nENV A=$TARGETARCH\n",
+        &["--platform", "linux/arm64/v8", "-t", "arm"],
+    );
+    let config = sandbox.ok("hoy-copy", &["inspect", "--config", "--override-arch", "arm64", "store:arm"]);
+    assert!(config.contains("arm64") && config.contains("\"v8\""), "{config}");
+}
+
+#[test]
+fn several_containerfiles_are_one() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let work = sandbox.path("work");
+    fs::write(work.join("first"), "ARG I=busybox\nFROM $I AS one\nRUN echo one > /one").unwrap();
+    fs::write(work.join("second"), "FROM one\nCOPY first /\n").unwrap();
+    let whole = "ARG I=busybox\nFROM $I AS one\nRUN echo one > /one\nFROM one\nCOPY first /\n";
+    builds(&sandbox, whole, &["--rewrite-timestamp", "-t", "whole"]);
+    sandbox.ok("hoy-build", &["build", "-f", "first", "-f", "second", "-t", "parts", "."]);
+    let digest =
+        |image: &str| sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", &format!("store:{image}")]);
+    assert_eq!(digest("whole"), digest("parts"));
+    // What the base image has is defined.
+    let told = builds(&sandbox, "FROM busybox\nENV A=$PATH B=$UNHEARD\n", &[]).stderr;
+    assert!(told.contains("UndefinedVar") && told.contains("$UNHEARD") && !told.contains("'$PATH'"), "{told}");
+}
