@@ -13,8 +13,8 @@ pub fn is_long() -> bool {
     std::env::var_os("HOY_LONG").is_some()
 }
 
-/// Runs `attempt` again and again, for two seconds or, in the long run, thirty, while the two names of each pair are
-/// exchanged all the time. Afterwards each has what it had.
+/// Runs `attempt` again and again, for two seconds or, in the long run, thirty, and on a busy machine eight times at
+/// least, while the two names of each pair are exchanged all the time. Afterwards each has what it had.
 pub fn while_exchanging(pairs: &[(PathBuf, PathBuf)], mut attempt: impl FnMut()) {
     /// Ends the other thread also when an attempt panics.
     struct Stop<'a>(&'a AtomicBool);
@@ -34,8 +34,10 @@ pub fn while_exchanging(pairs: &[(PathBuf, PathBuf)], mut attempt: impl FnMut())
             }
         });
         let _stop = Stop(&stop);
-        while Instant::now() < until {
+        let mut rounds = 0;
+        while rounds < 8 || Instant::now() < until {
             attempt();
+            rounds += 1;
         }
     });
 }
