@@ -1,7 +1,9 @@
 //! Mounts, devices, masks and the console against images and volumes that lead astray, and that change meanwhile.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use hoy_tests::{Bundle, Tripwire, User, while_exchanging};
 use serde_json::{Value, json};
@@ -130,7 +132,17 @@ fn mounts_stay_inside_while_somebody_renames() {
     let target = volume.join("target");
     let pairs = ["link", "up", "root"].map(|name| (target.clone(), volume.join(name)));
     let (mut made, mut refused) = (0, 0);
+    let directory = fs::File::open(&target).unwrap();
+    let volume = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+    let inside = victim.path().strip_prefix("/").unwrap();
+    let roots = [&one, &other].map(|bundle| bundle.path("rootfs"));
+    let places: Vec<_> = roots.iter().flat_map(|root| [root.clone(), root.join(inside)]).chain([volume]).collect();
     while_exchanging(&pairs, || {
+        // To be made again, wherever the name leads now.
+        for place in &places {
+            fs::remove_dir_all(place.join("new")).unwrap_or_default();
+            fs::remove_file(place.join("new-file")).unwrap_or_default();
+        }
         let mut beside = other.hoy(&["run", "b"]).spawn();
         let out = one.hoy(&["run", "a"]).output();
         beside.wait().unwrap();
