@@ -84,7 +84,7 @@ pub fn heading(rounds: usize, programs: &[&str]) {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!(
-        "Linux {kernel}, {cores} cores, load {}, {rounds} rounds, alternating.",
+        "Linux {kernel}, {cores} cores, load {}, rounds: {rounds}, alternating.",
         load.split(' ').next().unwrap_or("?")
     );
     println!("{}.\n", programs.iter().map(version).collect::<Vec<_>>().join("; "));
