@@ -359,3 +359,55 @@ fn a_working_container_without_its_record_hides_no_other() {
     assert!(out.stderr.contains("build.json") && out.stderr.contains("hoy-storage check"), "{}", out.stderr);
     sandbox.ok("hoy-build", &["rm", "torn"]);
 }
+
+/// A command that goes on with what is left of the index says so, whichever program it is of, and says it once.
+#[test]
+fn each_program_tells_of_a_damaged_index() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let id = sandbox.ok("hoy-build", &["from", "busybox"]);
+    // The index before this knows the image too.
+    sandbox.ok("hoy-storage", &["tag", "busybox", "again"]);
+    let layout = format!("oci:{}:copied", sandbox.path("layout").display());
+    let commands = [
+        ("hoy-storage", vec!["images"]),
+        ("hoy-copy", vec!["copy", "-q", "store:busybox", &layout]),
+        ("hoy-build", vec!["commit", "-q", &id, "made"]),
+        ("hoy", vec!["inspect", "busybox"]),
+    ];
+    for (program, args) in commands {
+        fs::write(sandbox.path("root/index.json"), "{").unwrap();
+        let out = sandbox.run(program).args(&args).output();
+        let said: Vec<&str> = out.stderr.lines().filter(|line| line.starts_with(&format!("{program}: "))).collect();
+        let is_told =
+            said.len() == 1 && said[0].contains("index.json\" is damaged") && said[0].contains("storage check");
+        assert!(is_told, "{program} {args:?}: {out:?}");
+    }
+}
+
+/// A layer whose record is lost is looked at again, and not replaced below a container that runs on it.
+#[test]
+fn a_layer_that_lost_its_record_stays_below_its_containers() {
+    for deed in [Deed::Halve, Deed::Delete] {
+        let Some(sandbox) = busybox_store(User::Root) else { return };
+        let id = sandbox.ok("hoy-storage", &["create", "busybox"]);
+        let mounted = PathBuf::from(sandbox.ok("hoy-storage", &["mount", &id]));
+        let layers: Vec<PathBuf> =
+            fs::read_dir(sandbox.path("root/layers")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let layer = layers.iter().find(|path| path.is_dir()).unwrap();
+        let inode = fs::metadata(layer).unwrap().ino();
+        let record = layer.with_extension("json");
+        match deed {
+            Deed::Delete => fs::remove_file(&record).unwrap(),
+            _ => fs::write(&record, "{").unwrap(),
+        }
+        sandbox.ok("hoy-storage", &["create", "busybox"]);
+        assert_eq!(fs::metadata(layer).unwrap().ino(), inode, "it was unpacked again");
+        assert!(mounted.join("bin/busybox").exists());
+        // One that is not the same any more is unpacked again, when nothing tells that it was whole.
+        fs::remove_file(layer.join("etc/passwd")).unwrap();
+        fs::write(&record, "{").unwrap();
+        sandbox.ok("hoy-storage", &["create", "busybox"]);
+        assert!(layer.join("etc/passwd").exists() && record.exists());
+        sandbox.ok("hoy-storage", &["check", "--deep"]);
+    }
+}

@@ -55,16 +55,7 @@ fn tell_once(error: &hoy_layout::Error) {
 
 /// Warns of damage, with its causes and what to do.
 pub(crate) fn warn_of(error: &(dyn std::error::Error + 'static)) {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text += &format!(": {cause_text}");
-        }
-        next = cause.source();
-    }
-    say(format_args!("warning: {text}; see \"hoy-storage check\""));
+    say(hoy_cli::damage(error));
 }
 
 /// An error of the store's work, with what can be done about it.

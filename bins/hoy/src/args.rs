@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Once;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use hoy_cli::{Context, Result};
@@ -54,8 +55,13 @@ impl Global {
         for problem in roots.leave_out_unreadable() {
             warn(&format!("warning: {}", hoy_cli::Error::from(problem)));
         }
-        Engine::new(roots, now).context(|| "open the store")
+        Ok(Engine::new(roots, now).context(|| "open the store")?.telling(tell_once))
     }
+}
+
+fn tell_once(error: &hoy_layout::Error) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| warn(&hoy_cli::damage(error)));
 }
 
 /// The time to the second.

@@ -70,21 +70,30 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut parts: Vec<String> = self.doing.iter().rev().cloned().collect();
-        let mut next = Some(self.cause());
-        while let Some(error) = next {
-            let text = error.to_string();
-            // The number says nothing that the words before it do not.
-            let text = text.find(" (os error ").map_or(text.as_str(), |at| text.get(..at).unwrap_or(&text)).to_owned();
-            // An io::Error shows the error it wraps as its own text: each cause is said once.
-            if parts.last() != Some(&text) {
-                parts.push(text);
-            }
-            next = error.source();
-        }
-        f.write_str(&parts.join(": "))?;
+        f.write_str(&causes(self.doing.iter().rev().cloned().collect(), self.cause()))?;
         self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
     }
+}
+
+/// What was being done, then each cause once.
+fn causes(mut parts: Vec<String>, error: &(dyn StdError + 'static)) -> String {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        // The number says nothing that the words before it do not.
+        let text = text.find(" (os error ").map_or(text.as_str(), |at| text.get(..at).unwrap_or(&text)).to_owned();
+        // An io::Error shows the error it wraps as its own text: each cause is said once.
+        if parts.last() != Some(&text) {
+            parts.push(text);
+        }
+        next = error.source();
+    }
+    parts.join(": ")
+}
+
+/// The warning of damage to the store that a command goes on in spite of: all causes, and what looks further.
+pub fn damage(error: &(dyn StdError + 'static)) -> String {
+    format!("warning: {}; see \"hoy-storage check\"", causes(Vec::new(), error))
 }
 
 impl fmt::Debug for Error {

@@ -50,6 +50,12 @@ impl Engine {
         Ok(Self { store, programs: Programs::new(roots), clock })
     }
 
+    /// This engine, telling of damage to the store that it goes on in spite of.
+    #[must_use]
+    pub fn telling(self, tell: fn(&hoy_layout::Error)) -> Self {
+        Self { store: self.store.telling(tell), ..self }
+    }
+
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind::{AlreadyExists, DirectoryNotEmpty};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use hoy_sys::rustix::fs::{Mode, OFlags, syncfs};
 use hoy_sys::rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
+use crate::compare::differences;
 use crate::directory::{TemporaryDirectory, remove_whole, temporary_name};
 use crate::overlay::{Overlay, Writable, unmount_at};
 use crate::{Error, Result, boot, shift};
@@ -122,18 +124,15 @@ impl<'a> Cache<'a> {
         let name = flat_name(layers, maps);
         let _lock = self.lock(&name)?;
         if self.usable(&name).is_none() {
-            remove_whole(&self.path(&name))?;
+            self.make_room(&name)?;
             let directory = TemporaryDirectory::create_in(&self.store.layers())?;
             crate::unpack::set_base(directory.path(), directory.fd())?;
             let unrepresented = unpack_all(self.store, layers, directory.fd())?.unrepresented;
             if let Some(maps) = maps {
                 shift::give(directory.path(), maps)?;
             }
-            self.write_record(
-                &name,
-                &LayerRecord { has_root_entry: true, needs_parents: false, unrepresented, ..self.record(None) },
-            )?;
-            directory.rename_to(&self.path(&name))?;
+            let record = LayerRecord { has_root_entry: true, needs_parents: false, unrepresented, ..self.record(None) };
+            self.put(&name, directory.path(), &record)?;
         }
         Ok(name)
     }
@@ -257,7 +256,7 @@ impl<'a> Cache<'a> {
         if let Some(record) = self.usable(&name) {
             return Ok(record);
         }
-        remove_whole(&self.path(&name))?;
+        self.make_room(&name)?;
         let directory = TemporaryDirectory::create_in(&self.store.layers())?;
         let flavour = Flavour::Overlay(self.xattrs);
         let report = match unpack_blob(self.store, layer, directory.fd(), flavour) {
@@ -265,11 +264,39 @@ impl<'a> Cache<'a> {
             other => Some(other?),
         };
         let record = self.record(report.as_ref());
-        self.write_record(&name, &record)?;
-        if report.is_some() {
-            directory.rename_to(&self.path(&name))?;
+        match report {
+            Some(_) => self.put(&name, directory.path(), &record)?,
+            None => self.write_record(&name, &record)?,
         }
         Ok(record)
+    }
+
+    /// Removes what cannot be used any more. A tree whose record alone is lost stays for now: containers may run on it.
+    fn make_room(&self, name: &str) -> Result<()> {
+        let bytes = std::fs::read(self.record_path(name)).unwrap_or_default();
+        match serde_json::from_slice::<LayerRecord>(&bytes) {
+            Ok(_) => remove_whole(&self.path(name)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Puts a tree that was just made in its place, unless the same is there already.
+    fn put(&self, name: &str, tree: &Path, record: &LayerRecord) -> Result<()> {
+        let target = self.path(name);
+        let is_there = target.is_dir()
+            && differences(tree, &target, record.has_root_entry).is_ok_and(|differences| differences.is_empty());
+        if !is_there {
+            remove_whole(&target)?;
+        }
+        self.write_record(name, record)?;
+        if is_there {
+            return Ok(());
+        }
+        match std::fs::rename(tree, &target) {
+            // Somebody else's is there by now.
+            Err(e) if matches!(e.kind(), DirectoryNotEmpty | AlreadyExists) => Ok(()),
+            other => other.map_err(Error::io("rename to", &target)),
+        }
     }
 
     fn record(&self, report: Option<&Report>) -> LayerRecord {
@@ -316,14 +343,9 @@ impl<'a> Cache<'a> {
         if self.usable(&name).is_some() {
             return Ok(());
         }
-        remove_whole(&self.path(&name))?;
+        self.make_room(&name)?;
         let (_directory, upper, record) = self.make_on(layer, below)?;
-        self.write_record(&name, &record)?;
-        let target = self.path(&name);
-        match hoy_sys::rustix::fs::rename(&upper, &target) {
-            Ok(()) | Err(hoy_sys::rustix::io::Errno::NOTEMPTY | hoy_sys::rustix::io::Errno::EXIST) => Ok(()),
-            Err(errno) => Err(Error::io("rename to", &target)(errno)),
-        }
+        self.put(&name, &upper, &record)
     }
 
     /// Unpacks a layer into an overlay of those below it: the kernel copies up what the layer touches. Returns where it

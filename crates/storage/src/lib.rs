@@ -9,6 +9,7 @@ mod boot;
 mod cache;
 mod changes;
 mod check;
+mod compare;
 mod container;
 mod directory;
 pub mod doctor;

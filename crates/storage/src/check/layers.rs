@@ -8,10 +8,10 @@ use hoy_layer::Flavour;
 use hoy_layout::Image;
 use hoy_oci::Platform;
 
-use super::compare::differences;
 use super::users::Users;
 use super::{Check, Damage, DamageKind, with_causes};
 use crate::cache::{ImageLayer, LayerRecord, chain_id, flat_name, layers_of, unpack_all, unpack_blob};
+use crate::compare::differences;
 use crate::directory::{TemporaryDirectory, remove_whole};
 use crate::garbage::{names, remove_layer};
 use crate::{Cache, Error, Result, shift};

@@ -1,7 +1,6 @@
 //! Looking for damage, and undoing what can be undone.
 
 mod blobs;
-mod compare;
 mod containers;
 mod layers;
 mod users;

@@ -26,7 +26,7 @@ const ANOTHER_TIME: &str = "has another time";
 ///
 /// # Errors
 /// [`Error::Io`] when a tree cannot be read.
-pub(super) fn differences(expected: &Path, actual: &Path, has_root_entry: bool) -> Result<Vec<(PathBuf, String)>> {
+pub(crate) fn differences(expected: &Path, actual: &Path, has_root_entry: bool) -> Result<Vec<(PathBuf, String)>> {
     let mut found = Vec::new();
     let mut waiting = vec![PathBuf::new()];
     while let Some(path) = waiting.pop() {
