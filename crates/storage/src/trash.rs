@@ -42,8 +42,10 @@ impl<'a> Trash<'a> {
     }
 
     fn hide(&mut self, path: &Path, name: &str) -> Result<()> {
-        if path.symlink_metadata().is_err_and(|e| e.kind() == NotFound) {
-            return Ok(());
+        match path.symlink_metadata() {
+            Err(e) if e.kind() == NotFound => return Ok(()),
+            Err(e) => return Err(Error::io("look at", path)(e)),
+            Ok(_) => {}
         }
         let directory = match &mut self.directory {
             Some(directory) => directory,
