@@ -119,6 +119,21 @@ fn saved_and_loaded() {
     let said = storage(&["load", "-q", "-i", "several.tar"]);
     assert!(said.contains("localhost/busybox:latest") && said.contains("localhost/third:latest"), "{said}");
     let shown = podman(&["images", "-q", "--no-trunc", "third"]);
+    // The other way round, to a file and to a pipe; what fails leaves nothing.
+    podman(&["rmi", "-a", "-f"]);
+    storage(&["save", "-q", "-m", "-o", "both.tar", "busybox", "third"]);
+    sandbox.run("sh").args(["-c", "hoy-storage save -m busybox third >piped.tar"]).ok();
+    for file in ["both.tar", "piped.tar"] {
+        let loaded = podman(&["load", "-q", "-i", &path(file)]);
+        assert!(loaded.contains("localhost/busybox:latest") && loaded.contains("localhost/third:latest"), "{loaded}");
+        podman(&["rmi", "busybox"]);
+    }
+    let fails = |words: &[&str], code, says| {
+        sandbox.run("hoy-storage").args(["save", "-m", "-o", "half.tar"]).args(words).fails(code, &[says]);
+        assert!(!sandbox.path("work/half.tar").exists());
+    };
+    fails(&["busybox", "nothing"], 1, "nothing");
+    fails(&["--format", "oci-archive", "busybox", "third"], 2, "--format docker-archive");
     podman(&["save", "-q", "-o", &path("nameless.tar"), shown.trim()]);
     storage(&["rmi", "--all"]);
     assert_eq!(storage(&["load", "-q", "-i", "nameless.tar"]), format!("Loaded image: {}", shown.trim()));

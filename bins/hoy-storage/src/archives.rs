@@ -32,23 +32,12 @@ fn run(mut command: Command) -> Result<()> {
 }
 
 pub(crate) fn save(place: &Place, args: &args::Save) -> Result<ExitCode> {
+    let output = output_of(args)?;
+    if args.multi_image_archive {
+        return save_all(place, args, &output);
+    }
     let store = place.store()?;
     let (named, _) = store.image(&args.image).map_err(explain_layout)?;
-    let is_directory = matches!(args.format, ArchiveFormat::OciDir | ArchiveFormat::DockerDir);
-    let output = match &args.output {
-        Some(output) => output.clone(),
-        None if is_directory => return Err(Error::msg("a directory needs --output").with_code(2)),
-        None if std::io::stdout().is_terminal() => {
-            let error = Error::msg("an archive is not for a terminal").with_code(2);
-            return Err(error.with_hint("send standard output somewhere, or name a file with --output"));
-        }
-        None => PathBuf::from("-"),
-    };
-    // hoy-copy would add the image to it.
-    if args.format == ArchiveFormat::DockerArchive && output.is_file() {
-        let error = Error::msg(format!("\"{}\" is there already", output.display()));
-        return Err(error.with_hint("remove it, or name another file"));
-    }
     let mut names: Vec<String> = Vec::new();
     for name in named.name.iter().filter(|_| is_named(&args.image, &named)).chain(&args.names) {
         let wrong = |e| Error::from(e).with_code(2);
@@ -84,6 +73,58 @@ pub(crate) fn save(place: &Place, args: &args::Save) -> Result<ExitCode> {
         command.stdout(Stdio::null());
     }
     run(command)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where to save to: `-` is standard output.
+fn output_of(args: &args::Save) -> Result<PathBuf> {
+    let is_directory = matches!(args.format, ArchiveFormat::OciDir | ArchiveFormat::DockerDir);
+    let output = match &args.output {
+        Some(output) => output.clone(),
+        None if is_directory => return Err(Error::msg("a directory needs --output").with_code(2)),
+        None if std::io::stdout().is_terminal() => {
+            let error = Error::msg("an archive is not for a terminal").with_code(2);
+            return Err(error.with_hint("send standard output somewhere, or name a file with --output"));
+        }
+        None => PathBuf::from("-"),
+    };
+    // hoy-copy would add the image to it.
+    if args.format == ArchiveFormat::DockerArchive && output.is_file() {
+        let error = Error::msg(format!("\"{}\" is there already", output.display()));
+        return Err(error.with_hint("remove it, or name another file"));
+    }
+    Ok(output)
+}
+
+/// Adds one image after the other to an archive that has its name only when all are in it.
+fn save_all(place: &Place, args: &args::Save, output: &Path) -> Result<ExitCode> {
+    if args.format != ArchiveFormat::DockerArchive {
+        return Err(Error::msg("several images need --format docker-archive").with_code(2));
+    }
+    let store = place.store()?;
+    let is_stdout = output.as_os_str() == "-";
+    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = if is_stdout { tempfile::tempdir() } else { tempfile::tempdir_in(parent) };
+    let directory = directory.context(|| "make a temporary directory")?;
+    let archive = directory.path().join("archive");
+    for image in std::iter::once(&args.image).chain(&args.names) {
+        let (named, _) = store.image(image).map_err(explain_layout)?;
+        let mut target = OsString::from("docker-archive:");
+        target.push(&archive);
+        if let Some(name) = named.name.as_ref().filter(|_| is_named(image, &named)) {
+            target.push(format!(":{name}"));
+        }
+        let mut command = copy(place);
+        command.args(["--format", "v2s2"]).args(args.quiet.then_some("--quiet")).stdout(Stdio::null());
+        command.arg(format!("store:{image}")).arg(target);
+        run(command)?;
+    }
+    if is_stdout {
+        let mut file = std::fs::File::open(&archive).context(|| "read the archive")?;
+        std::io::copy(&mut file, &mut hoy_cli::Stdout::new()).context(|| "write the archive")?;
+    } else {
+        std::fs::rename(&archive, output).context(|| format!("write \"{}\"", output.display()))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

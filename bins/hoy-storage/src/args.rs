@@ -364,6 +364,9 @@ pub(crate) struct Save {
     /// Further names of the image in the archive
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
+    /// The further names are those of other images, which the archive gets too
+    #[arg(short, long)]
+    pub(crate) multi_image_archive: bool,
     /// File, or directory; a docker-archive is not overwritten [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
