@@ -35,9 +35,11 @@ fn big(layout: &Path, layer_bytes: u64) {
         let names = Path::new(path).ancestors().filter(|name| *name != Path::new("/"));
         lists.last_mut().expect("one at least").extend(names.map(|name| format!("{}\n", name.display())));
     }
+    let archive = layout.with_extension("tar");
     let tar = |list: BTreeSet<String>| {
-        let run = Run::new("tar").args(["--create", "--files-from=-", "--no-recursion"]);
-        TarLayer::plain(run.stdin(list.into_iter().collect::<String>()).output().bytes)
+        let run = Run::new("tar").args(["--create", "--files-from=-", "--no-recursion", "--file"]).arg(&archive);
+        run.stdin(list.into_iter().collect::<String>()).output();
+        TarLayer::plain(fs::read(&archive).expect("read the archive"))
     };
     image_of(layout, "it", lists.into_iter().take(LAYERS).map(tar));
 }
