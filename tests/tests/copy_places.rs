@@ -369,6 +369,42 @@ fn sync_brings_all_tags_and_tells_what_failed() {
 }
 
 #[test]
+fn short_names_are_aliases_or_looked_for() {
+    let Some(sandbox) = sandbox() else { return };
+    let (one, two) = (Registry::start(), Registry::start());
+    let (first, second) = (one.address(), two.address());
+    let digest = push(&sandbox, &second, "team/app:1");
+    let search = format!("unqualified-search-registries = [\"{first}\", \"{second}\"]\n");
+    let rules = format!("{search}[aliases]\nshort = \"{second}/team/app\"\n");
+    let inspect = ["inspect", "--no-tags", "--tls-verify=false", "--format", "{{.Digest}} {{.Name}}"];
+    let found = format!("{digest} {second}/team/app");
+    for name in ["short:1", "team/app:1", &format!("{second}/team/app:1"), &format!("docker://{second}/team/app:1")] {
+        assert_eq!(under(&sandbox, &rules, &[&inspect[..], &[name]].concat()).ok(), found, "{name}");
+    }
+    let copy = ["copy", "-q", "--src-tls-verify=false", "short:1", "oci:short:x"];
+    assert_eq!(under(&sandbox, &rules, &copy).ok(), digest);
+    assert!(under(&sandbox, &rules, &["list-tags", "--tls-verify=false", "short"]).ok().contains("\"1\""));
+    assert_eq!(under(&sandbox, &rules, &["digest", "--tls-verify=false", "team/app:1"]).ok(), digest);
+    // What is nowhere names each place; what is written to goes to one place alone.
+    let none = under(&sandbox, &rules, &[&inspect[..], &["none"]].concat());
+    none.fails(1, &["short name", &format!("{first}/none:latest"), &format!("{second}/none:latest")]);
+    let mutate = ["mutate", "--tls-verify=false", "--label", "a=b", "short:1", "--tag"];
+    under(&sandbox, &rules, &[&mutate[..], &["other:1"]].concat()).fails(2, &["short name", &first, &second]);
+    under(&sandbox, &rules, &[&mutate[..], &["short:2"]].concat()).ok();
+    assert!(
+        sandbox
+            .ok("hoy-copy", &["list-tags", "--tls-verify=false", &format!("docker://{second}/team/app")])
+            .contains("\"2\"")
+    );
+    // The file in which podman keeps what a person chose wins.
+    let cache = sandbox.path("home/.cache/containers");
+    std::fs::create_dir_all(&cache).unwrap();
+    let chosen = format!("[aliases]\nmine = \"{second}/team/app\"\n");
+    std::fs::write(cache.join("short-name-aliases.conf"), chosen).unwrap();
+    assert_eq!(sandbox.run("hoy-copy").args(inspect).arg("mine:1").ok(), found);
+}
+
+#[test]
 fn manifest_digests_and_old_manifests() {
     let Some(sandbox) = sandbox() else { return };
     sandbox.ok("hoy-copy", &["-q", SOURCE, "dir:d"]);

@@ -61,7 +61,10 @@ pub(crate) fn registries(global: &Global) -> Result<Registries> {
     let user = env("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("containers");
     let etc = PathBuf::from("/etc/containers");
     let file = [user.join("registries.conf"), etc.join("registries.conf")].into_iter().find(|path| path.exists());
-    Ok(Registries::read(file.as_deref(), &[etc.join("registries.conf.d"), user.join("registries.conf.d")])?)
+    let cache = env("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache")).join("containers");
+    let mut all = Registries::read(file.as_deref(), &[etc.join("registries.conf.d"), user.join("registries.conf.d")])?;
+    all.add_aliases(&cache.join("short-name-aliases.conf"))?;
+    Ok(all)
 }
 
 impl Access {

@@ -11,11 +11,11 @@ use hoy_transport::{CopyOptions, Document, Edited, NewLayer, Source};
 use crate::args::Global;
 use crate::edit::pairs;
 use crate::edit_args::{AttachArgs, PullArgs};
-use crate::endpoint;
 use crate::inspect::go_json;
-use crate::look::{document, image_name, open};
+use crate::look::{document, open};
 use crate::look_args::ReferrersArgs;
 use crate::progress::Watcher;
+use crate::{endpoint, names};
 
 const TITLE: &str = "org.opencontainers.image.title";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
@@ -24,7 +24,7 @@ const MAX_DEPTH: usize = 8;
 
 pub(crate) fn attach(global: &Global, args: AttachArgs) -> Result<()> {
     let (access, retry) = args.reach.split();
-    let name = image_name(&args.image)?;
+    let name = names::to_write(global, &args.image)?;
     let source = endpoint::source(global, &name, &access, retry)?;
     let subject = document(&*source, args.platform.as_ref())?.descriptor;
     let mut layers = Vec::new();

@@ -11,14 +11,15 @@ use crate::args::{Compression, CopyArgs, Global, ManifestType};
 use crate::progress::{Events, Watcher};
 use crate::sign::Signer;
 use crate::signatures::Found;
-use crate::{endpoint, policy};
+use crate::{endpoint, names, policy};
 
 /// Copies an image and prints the digest of what was written.
 pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
-    let (from, to): (ImageName, ImageName) = (
-        args.source.parse().map_err(|e| Error::from(e).with_code(2))?,
-        args.destination.parse().map_err(|e| Error::from(e).with_code(2))?,
-    );
+    let to: ImageName = args.destination.parse().map_err(|e| Error::from(e).with_code(2))?;
+    let (multi_arch, layers) = (multi_arch(&args)?, layers(&args));
+    let retry = args.retry.into();
+    let from_access = args.src_place.add_to(args.src.access(args.authfile.clone()));
+    let from = names::to_read(global, &args.source, &from_access, retry)?;
     if let Some(flag) = args.signing.unknown() {
         return Err(Error::msg(format!("{flag}: this version cannot do that")));
     }
@@ -27,14 +28,13 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         None => Box::new(Watcher::of_copy(args.quiet)),
     };
     let signer = Signer::new(global, &args.signing, &to)?;
-    let retry = args.retry.into();
     let tags = additional_tags(&args.additional_tag, &to)?;
     let has_ssh = [&from, &to].iter().any(|name| matches!(name, ImageName::Ssh { .. }));
     let options = CopyOptions {
         platform: endpoint::platform(global),
-        multi_arch: multi_arch(&args)?,
+        multi_arch,
         format: args.format.map(format),
-        layers: layers(&args),
+        layers,
         level: args.dest_compress_level,
         with_referrers: args.with_referrers,
         preserve_digests: args.preserve_digests,
@@ -43,7 +43,6 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         lanes: args.image_parallel_copies.filter(|lanes| *lanes > 0).or(has_ssh.then_some(1)),
     };
     let precompute = args.dest_precompute_digests;
-    let from_access = args.src_place.add_to(args.src.access(args.authfile.clone()));
     let to_access = args.dest_place.add_to(args.dest.access(args.authfile));
     let rules = (&options.multi_arch, &args.signing);
     let source = policy::open(global, &from, &from_access, retry, rules)?;

@@ -11,10 +11,10 @@ use hoy_transport::{CopyOptions, Document, Draft, Edited, ImageName, MultiArch, 
 use crate::access::Access;
 use crate::args::Global;
 use crate::edit_args::{AppendArgs, FlattenArgs, MutateArgs, RebaseArgs};
-use crate::look::{image_name, one_image};
+use crate::look::one_image;
 use crate::look_args::Reach;
 use crate::progress::Watcher;
-use crate::{endpoint, export};
+use crate::{endpoint, export, names};
 
 /// Where what is made goes, and how both ends are reached.
 pub(crate) struct Target {
@@ -25,10 +25,10 @@ pub(crate) struct Target {
 
 impl Target {
     /// The image `tag`; without it the repository that `image` is in, by digest.
-    pub(crate) fn new(tag: Option<&str>, image: &str, reach: Reach) -> Result<Self> {
+    pub(crate) fn new(global: &Global, tag: Option<&str>, image: &str, reach: Reach) -> Result<Self> {
         let (access, retry) = reach.split();
-        let name = match (tag, image_name(image)?) {
-            (Some(tag), _) => image_name(tag)?,
+        let name = match (tag, names::to_write(global, tag.unwrap_or(image))?) {
+            (Some(_), name) => name,
             (None, ImageName::Docker(reference)) => ImageName::Docker(Reference::parse(&reference.name())?),
             (None, _) => return Err(Error::msg("say where the new image goes, with --tag").with_code(2)),
         };
@@ -37,7 +37,8 @@ impl Target {
 
     /// Opens an image for reading, in the same way.
     pub(crate) fn open(&self, global: &Global, image: &str) -> Result<Box<dyn Source>> {
-        endpoint::source(global, &image_name(image)?, &self.access, self.retry)
+        let name = names::to_read(global, image, &self.access, self.retry)?;
+        endpoint::source(global, &name, &self.access, self.retry)
     }
 
     /// Copies what was made to where it goes, and prints its digest.
@@ -89,7 +90,7 @@ fn empty(platform: &Platform) -> Result<(Document, Vec<u8>)> {
 }
 
 pub(crate) fn append(global: &Global, args: AppendArgs) -> Result<()> {
-    let target = Target::new(Some(&args.new_tag), &args.new_tag, args.reach)?;
+    let target = Target::new(global, Some(&args.new_tag), &args.new_tag, args.reach)?;
     let base: Box<dyn Source> = match &args.base {
         Some(base) => target.open(global, base)?,
         None => {
@@ -103,7 +104,7 @@ pub(crate) fn append(global: &Global, args: AppendArgs) -> Result<()> {
 }
 
 pub(crate) fn flatten(global: &Global, args: FlattenArgs) -> Result<()> {
-    let target = Target::new(args.tag.as_deref(), &args.image, args.reach)?;
+    let target = Target::new(global, args.tag.as_deref(), &args.image, args.reach)?;
     let source = target.open(global, &args.image)?;
     let mut draft = draft(global, &*source, args.platform.as_ref())?;
     let layers = std::mem::take(&mut draft.manifest.layers);
@@ -123,7 +124,7 @@ pub(crate) fn flatten(global: &Global, args: FlattenArgs) -> Result<()> {
 }
 
 pub(crate) fn rebase(global: &Global, args: RebaseArgs) -> Result<()> {
-    let target = Target::new(args.tag.as_deref(), &args.image, args.reach)?;
+    let target = Target::new(global, args.tag.as_deref(), &args.image, args.reach)?;
     let [image, old, new] = [&args.image, &args.old_base, &args.new_base].map(|name| target.open(global, name));
     let (image, old, new) = (image?, old?, new?);
     let platform = args.platform.as_ref();
@@ -135,7 +136,7 @@ pub(crate) fn rebase(global: &Global, args: RebaseArgs) -> Result<()> {
 
 pub(crate) fn mutate(global: &Global, args: MutateArgs) -> Result<()> {
     let time = args.time.as_deref().map(parse_time).transpose()?;
-    let target = Target::new(args.tag.as_deref(), &args.image, args.reach)?;
+    let target = Target::new(global, args.tag.as_deref(), &args.image, args.reach)?;
     let source = target.open(global, &args.image)?;
     let mut draft = draft(global, &*source, args.platform.as_ref())?;
     for (name, value) in pairs(&args.annotation)? {

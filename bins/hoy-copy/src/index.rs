@@ -27,7 +27,7 @@ fn list(global: &Global, args: IndexListArgs) -> Result<()> {
 }
 
 fn create(global: &Global, args: IndexCreateArgs) -> Result<()> {
-    let target = Target::new(Some(&args.destination), &args.destination, args.reach)?;
+    let target = Target::new(global, Some(&args.destination), &args.destination, args.reach)?;
     let images: Vec<_> = args.images.iter().map(|image| target.open(global, image)).collect::<Result<_>>()?;
     let mut index = Index::new(images.iter().map(|image| member(&**image)).collect::<Result<_>>()?);
     let annotations = pairs(&args.annotation)?;
@@ -37,7 +37,7 @@ fn create(global: &Global, args: IndexCreateArgs) -> Result<()> {
 
 fn add(global: &Global, args: IndexAddArgs) -> Result<()> {
     let tag = args.tag.as_deref().unwrap_or(&args.image);
-    let target = Target::new(Some(tag), &args.image, args.reach)?;
+    let target = Target::new(global, Some(tag), &args.image, args.reach)?;
     let source = target.open(global, &args.image)?;
     let (mut index, media_type) = read(&*source)?;
     let images: Vec<_> = args.manifest.iter().map(|image| target.open(global, image)).collect::<Result<_>>()?;
@@ -56,7 +56,7 @@ fn remove(global: &Global, args: IndexRemoveArgs) -> Result<()> {
         args.digest.contains(&member.digest) || args.platform.iter().any(is_for)
     };
     let tag = args.tag.as_deref().unwrap_or(&args.image);
-    let target = Target::new(Some(tag), &args.image, args.reach)?;
+    let target = Target::new(global, Some(tag), &args.image, args.reach)?;
     keep(global, &target, &args.image, |member| !goes(member))
 }
 
@@ -66,7 +66,7 @@ fn filter(global: &Global, args: IndexFilterArgs) -> Result<()> {
         have.is_some_and(|have| args.platform.iter().any(|wanted| have.satisfies(wanted)))
     };
     let tag = args.tag.as_deref().unwrap_or(&args.image);
-    let target = Target::new(Some(tag), &args.image, args.reach)?;
+    let target = Target::new(global, Some(tag), &args.image, args.reach)?;
     keep(global, &target, &args.image, stays)
 }
 

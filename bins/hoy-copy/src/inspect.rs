@@ -9,7 +9,7 @@ use hoy_transport::{ImageName, Source, select};
 use serde::Serialize;
 
 use crate::args::{Global, InspectArgs};
-use crate::endpoint;
+use crate::{endpoint, names};
 
 /// What skopeo prints of an image, in its order.
 #[derive(Serialize)]
@@ -41,8 +41,8 @@ struct LayerData {
 
 /// Prints what an image is.
 pub(crate) fn run(global: &Global, args: InspectArgs) -> Result<()> {
-    let name: ImageName = args.image.parse().map_err(|e| Error::from(e).with_code(2))?;
     let (access, retry) = (args.place.add_to(args.access.access(None)), args.retry.into());
+    let name = names::to_read(global, &args.image, &access, retry)?;
     let source = endpoint::source(global, &name, &access, retry)?;
     if args.raw && !args.config {
         return write_bytes(&source.root()?.bytes);

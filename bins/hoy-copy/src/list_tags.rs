@@ -1,14 +1,13 @@
 //! `hoy-copy list-tags`.
 
 use hoy_cli::{Error, Result, print_line};
-use hoy_oci::Reference;
-use hoy_transport::ImageName;
+use hoy_transport::{ImageName, TRANSPORTS};
 use serde::Serialize;
 
 use crate::access::Access;
 use crate::args::{Global, ListTagsArgs};
-use crate::endpoint;
 use crate::inspect::go_json;
+use crate::{endpoint, names};
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -21,8 +20,10 @@ struct Tags {
 /// Prints a repository's tags as JSON.
 pub(crate) fn run(global: &Global, args: ListTagsArgs) -> Result<()> {
     let access = args.access.access(None);
-    if let Some(name) = args.repository.strip_prefix("docker://") {
-        let reference = Reference::parse(name)?;
+    let has_transport = TRANSPORTS.iter().any(|transport| args.repository.starts_with(transport));
+    if args.repository.starts_with("docker://") || !has_transport {
+        let name = &args.repository;
+        let reference = names::repository(global, name)?;
         if reference.tag().is_some() || reference.digest().is_some() {
             return Err(Error::msg(format!("\"{name}\" names an image: leave out the tag or digest")).with_code(2));
         }

@@ -4,20 +4,13 @@ use std::io::{Read, Write};
 
 use hoy_cli::{Error, Result, Stdout, print_line};
 use hoy_oci::{Descriptor, Document as Parsed, Manifest, MediaType, Platform, Reference, VerifyingReader};
-use hoy_transport::{Document, ImageName, Source, TRANSPORTS, read_small, select};
+use hoy_transport::{Document, ImageName, Source, read_small, select};
 
 use crate::access::Access;
 use crate::args::Global;
-use crate::endpoint;
 use crate::inspect::write_bytes;
 use crate::look_args::{BlobArgs, CatalogArgs, LookArgs, Reach};
-
-/// An image name in which the transport of registries may be left out.
-pub(crate) fn image_name(text: &str) -> Result<ImageName> {
-    let has_transport = TRANSPORTS.iter().any(|transport| text.starts_with(transport));
-    let full = if has_transport { text.to_owned() } else { format!("docker://{text}") };
-    full.parse().map_err(|e| Error::from(e).with_code(2))
-}
+use crate::{endpoint, names};
 
 impl Reach {
     /// How it is reached, and how often that is tried.
@@ -29,7 +22,7 @@ impl Reach {
 /// Opens an image for reading.
 pub(crate) fn open(global: &Global, image: &str, reach: Reach) -> Result<Box<dyn Source>> {
     let (access, retry) = reach.split();
-    endpoint::source(global, &image_name(image)?, &access, retry)
+    endpoint::source(global, &names::to_read(global, image, &access, retry)?, &access, retry)
 }
 
 /// The manifest for a platform, or what the name points to.
@@ -78,7 +71,7 @@ pub(crate) fn layers(global: &Global, args: LookArgs) -> Result<()> {
 
 pub(crate) fn blob(global: &Global, args: BlobArgs) -> Result<()> {
     let (access, retry) = args.reach.split();
-    let name = image_name(&args.image)?;
+    let name = names::to_read(global, &args.image, &access, retry)?;
     if let (ImageName::Docker(reference), None) = (&name, args.digest)
         && let Some(digest) = reference.digest()
     {

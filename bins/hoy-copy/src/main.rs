@@ -18,6 +18,7 @@ mod login_args;
 mod look;
 mod look_args;
 mod manifest_digest;
+mod names;
 mod policy;
 mod progress;
 mod prune;

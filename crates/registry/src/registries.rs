@@ -113,6 +113,16 @@ impl Registries {
         Ok(all)
     }
 
+    /// Adds the aliases in `file`, which win over the others; one that is not there is passed over.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a file that cannot be read or says what is not understood.
+    pub fn add_aliases(&mut self, file: &Path) -> Result<()> {
+        let more = Self::read(Some(file), &[])?;
+        self.aliases.extend(more.aliases);
+        Ok(())
+    }
+
     fn add(&mut self, text: &str) -> std::result::Result<(), String> {
         let file: File = toml::from_str(text).map_err(|error| {
             let line = |at: usize| text.get(..at).map_or(0, |before| before.matches('\n').count()) + 1;
