@@ -1,6 +1,5 @@
 //! hoy-copy beside Debian's skopeo, and beside curl that moves the same bytes: one run, alternating, medians.
 
-use std::fs;
 use std::path::Path;
 
 use hoy_tests::{Registry, Sandbox, debian_layout, has};

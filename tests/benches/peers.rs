@@ -5,23 +5,11 @@ use std::path::Path;
 
 use hoy_tests::{Registry, Run, Sandbox, debian_layout, has, is_long};
 
-use measure::{Command, beside, heading, timed};
+use measure::{Row, bench, heading, timed};
 
 mod measure;
 
 const ROUNDS: usize = 7;
-
-/// A piece of work, by us and by another.
-struct Row<'a> {
-    work: &'a str,
-    peer: &'a str,
-    ours: Command<'a>,
-    theirs: Command<'a>,
-}
-
-fn bench(row: &Row, place: &Path) {
-    beside(row.work, &row.ours, &[(row.peer, &row.theirs)], (1, ROUNDS), place);
-}
 
 /// Takes every container and everything else out of the sandbox's store.
 fn empty(sandbox: &Sandbox) {
@@ -50,7 +38,7 @@ fn lists(ours: &Sandbox, theirs: &Sandbox, peer_store: &str, place: &Path) {
         let theirs = || timed(theirs, &format!("{podman} {peer_command}"));
         let row =
             Row { work: &work, peer: "podman", ours: Box::new(|| timed(ours, command)), theirs: Box::new(theirs) };
-        bench(&row, place);
+        bench(&row, ROUNDS, place);
     };
     row("images", "hoy-storage images", "images");
     row("containers", "hoy-storage containers", "ps --all");
