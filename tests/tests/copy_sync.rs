@@ -84,6 +84,32 @@ fn a_file_lists_what_is_wanted() {
 }
 
 #[test]
+fn programs_are_told_and_bytes_take_their_time() {
+    if !need(&["umoci", "busybox"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    busybox_layout(&sandbox.path("work/layout"));
+    for name in ["in/a", "in/b"] {
+        sandbox.ok("hoy-copy", &["-q", "oci:layout:busybox:latest", &format!("dir:{name}")]);
+    }
+    let layers = sandbox.ok("hoy-copy", &["layers", "dir:in/a"]);
+    let size: u64 = layers.lines().map(|l| l.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum();
+    let sync =
+        |more: &[&str]| sandbox.run("hoy-copy").args(["sync", "-s", "dir", "-d", "dir"]).args(more).args(["in", "out"]);
+    let start = std::time::Instant::now();
+    let out = sync(&["--progress", "json", "--limit-rate", &size.to_string()]).output();
+    let took = start.elapsed();
+    assert_eq!(out.status, 0, "{}", out.stderr);
+    assert!(took > std::time::Duration::from_millis(1700), "two images at one a second took {took:?}");
+    let events: Vec<serde_json::Value> = out.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let images: Vec<_> = events.iter().filter(|event| event["event"] == "image").map(|event| &event["to"]).collect();
+    assert_eq!(images, ["dir:out/a", "dir:out/b"]);
+    sandbox.ok("diff", &["-r", "in", "out"]);
+    sync(&["--limit-rate", "fast"]).fails(2, &["500K"]);
+}
+
+#[test]
 fn what_the_source_lost_is_pruned() {
     if !need(&["umoci", "busybox", "docker-registry"]) {
         return;

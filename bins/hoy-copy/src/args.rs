@@ -11,6 +11,7 @@ use crate::edit_args::{AppendArgs, AttachArgs, FlattenArgs, IndexAction, MutateA
 use crate::login_args::{LoginArgs, LogoutArgs};
 use crate::look_args::{BlobArgs, CatalogArgs, ExportArgs, LookArgs, ReferrersArgs, ValidateArgs};
 use crate::progress::Target;
+use crate::rate::Rate;
 use crate::serve::ServeArgs;
 use crate::side::{DestinationAccess, DestinationPlace, OnlyAccess, OnlyPlace, Retry, SourceAccess, SourcePlace};
 use crate::signing_args::{GenerateKeyArgs, Signing, StandaloneSignArgs, StandaloneVerifyArgs};
@@ -211,6 +212,9 @@ pub(crate) struct CopyArgs {
     /// Tell a program how far the copy is: JSON lines on this descriptor, or on standard error
     #[arg(long, value_name = "json[:FD]", conflicts_with = "quiet")]
     pub(crate) progress: Option<Target>,
+    /// Move no more than this many bytes a second, such as 500K, 10M or 1G
+    #[arg(long, value_name = "RATE")]
+    pub(crate) limit_rate: Option<Rate>,
     /// Also write the digest of the written manifest into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) digestfile: Option<PathBuf>,

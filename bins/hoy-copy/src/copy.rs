@@ -11,7 +11,7 @@ use crate::args::{Compression, CopyArgs, Global, ManifestType};
 use crate::progress::{Events, Watcher};
 use crate::sign::Signer;
 use crate::signatures::Found;
-use crate::{endpoint, names, policy};
+use crate::{endpoint, names, policy, rate};
 
 /// Copies an image and prints the digest of what was written.
 pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
@@ -45,7 +45,7 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     let precompute = args.dest_precompute_digests;
     let to_access = args.dest_place.add_to(args.dest.access(args.authfile));
     let rules = (&options.multi_arch, &args.signing);
-    let source = policy::open(global, &from, &from_access, retry, rules)?;
+    let source = rate::limit(policy::open(global, &from, &from_access, retry, rules)?, args.limit_rate.as_ref());
     let destination = endpoint::destination(global, &to, &to_access, retry, &tags, precompute)?;
     let copied = match hoy_transport::copy(&*source, &*destination, &options, &*progress).map_err(Error::from) {
         Err(error) if endpoint::is_stdout(&to) && error.is(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) => {

@@ -22,6 +22,7 @@ mod names;
 mod policy;
 mod progress;
 mod prune;
+mod rate;
 mod serve;
 mod side;
 mod sign;

@@ -109,6 +109,10 @@ impl Source for Judged {
         self.inner.blob(descriptor, offset)
     }
 
+    fn distrust(&self, descriptor: &Descriptor) -> Option<String> {
+        self.inner.distrust(descriptor)
+    }
+
     fn referrers(&self, subject: &Digest) -> hoy_transport::Result<Vec<Descriptor>> {
         self.inner.referrers(subject)
     }

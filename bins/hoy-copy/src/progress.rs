@@ -115,6 +115,11 @@ impl Events {
         Ok(Self(Mutex::new(Stream { out: Some(out), under_way: HashMap::new() })))
     }
 
+    /// The image `from` is to be copied to `to` next.
+    pub(crate) fn image(&self, from: &str, to: &str) {
+        self.with(|stream| stream.tell(&json!({"event": "image", "from": from, "to": to})));
+    }
+
     fn with(&self, act: impl FnOnce(&mut Stream)) {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }

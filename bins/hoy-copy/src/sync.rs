@@ -7,18 +7,19 @@ use std::process::ExitCode;
 
 use hoy_cli::{Context, Error, Result, print_line};
 use hoy_oci::Reference;
-use hoy_transport::{CopyOptions, ImageName, MultiArch};
+use hoy_transport::{CopyOptions, ImageName, MultiArch, Observer};
 
 use crate::access::Access;
 use crate::args::Global;
 use crate::copy::{carry, format};
-use crate::progress::Watcher;
+use crate::progress::{Events, Watcher};
+use crate::rate::Rate;
 use crate::sign::Signer;
 use crate::signatures::Found;
 use crate::signing_args::Signing;
 use crate::sync_args::{SyncArgs, SyncDestination, SyncSource};
 use crate::sync_file::{Wanted, Which};
-use crate::{endpoint, policy, prune, sync_file};
+use crate::{endpoint, policy, prune, rate, sync_file};
 
 /// The exit code when some images were copied and others could not be.
 const PARTLY: u8 = 3;
@@ -89,10 +90,13 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
         retry,
         ..CopyOptions::default()
     };
+    let events = args.progress.map(Events::open).transpose()?;
+    let (signing, rate) = (&args.signing, args.limit_rate.as_ref());
+    let way = Way { to: &to, options: &options, signing, rate, events: events.as_ref() };
     let mut digests = args.digestfile.map(|path| (String::new(), path));
     let mut done = 0;
     for step in &plan {
-        match copy(global, step, &to, &options, &args.signing) {
+        match copy(global, step, &way) {
             Ok(digest) => {
                 done += 1;
                 print_line(format!("{digest} {}", step.to))?;
@@ -125,18 +129,39 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
     }
 }
 
-fn copy(global: &Global, step: &Step, to: &Access, options: &CopyOptions, signing: &Signing) -> Result<String> {
+/// What holds for all images.
+struct Way<'a> {
+    to: &'a Access,
+    options: &'a CopyOptions,
+    signing: &'a Signing,
+    rate: Option<&'a Rate>,
+    events: Option<&'a Events>,
+}
+
+fn copy(global: &Global, step: &Step, way: &Way<'_>) -> Result<String> {
+    let Way { to, options, signing, .. } = *way;
+    let watcher;
+    let observer: &dyn Observer = match way.events {
+        Some(events) => {
+            events.image(&step.from.to_string(), &step.to.to_string());
+            events
+        }
+        None => {
+            watcher = Watcher::of_copy(false);
+            &watcher
+        }
+    };
     let signer = Signer::new(global, signing, &step.to)?;
     let source = policy::open(global, &step.from, &step.access, options.retry, (&options.multi_arch, signing))?;
     if let ImageName::Dir(path) = &step.to {
         std::fs::create_dir_all(path).context(|| format!("create \"{}\"", path.display()))?;
     }
     let destination = endpoint::destination(global, &step.to, to, options.retry, &[], false)?;
-    let watcher = Watcher::of_copy(false);
-    let copied = hoy_transport::copy(&*source, &*destination, options, &watcher)?;
+    let source = rate::limit(source, way.rate);
+    let copied = hoy_transport::copy(&*source, &*destination, options, observer)?;
     if !signing.remove_signatures {
         let found = Found { global, from: &step.from, access: &step.access, retry: options.retry };
-        carry(&found, &step.to, to, &copied.descriptor.digest, &watcher)?;
+        carry(&found, &step.to, to, &copied.descriptor.digest, observer)?;
     }
     if let Some(signer) = signer {
         signer.sign(global, &step.to, &copied.descriptor.digest, to, options.retry)?;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::args::ManifestType;
+use crate::progress::Target;
+use crate::rate::Rate;
 use crate::side::{DestinationAccess, Retry, SourceAccess};
 use crate::signing_args::Signing;
 
@@ -51,6 +53,12 @@ pub(crate) struct SyncArgs {
     /// What to put behind each tag at the destination
     #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
     pub(crate) append_suffix: String,
+    /// Move no more than this many bytes a second, such as 500K, 10M or 1G
+    #[arg(long, value_name = "RATE")]
+    pub(crate) limit_rate: Option<Rate>,
+    /// Tell a program how far it is: JSON lines on this descriptor, or on standard error
+    #[arg(long, value_name = "json[:FD]")]
+    pub(crate) progress: Option<Target>,
     /// Also write digest and name of each image into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) digestfile: Option<PathBuf>,

@@ -1,0 +1,139 @@
+//! No more bytes a second than somebody wants, over all blobs that are on their way.
+
+use std::io::{self, Read};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hoy_oci::{Descriptor, Digest};
+use hoy_transport::{Document, Repository, Result, Source};
+
+/// So many bytes a second: a number, with K, M or G for powers of 1024.
+#[derive(Debug, Clone)]
+pub(crate) struct Rate {
+    bytes_per_second: u64,
+    /// When the next byte may come.
+    due: Arc<Mutex<Instant>>,
+}
+
+impl FromStr for Rate {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        let wrong = "want bytes a second, as 500K, 10M or 1G";
+        let digits = text.trim_end_matches(['K', 'k', 'M', 'm', 'G', 'g']);
+        let shift = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {
+            "" => 0,
+            "K" => 10,
+            "M" => 20,
+            "G" => 30,
+            _ => return Err(wrong),
+        };
+        let number: u64 = digits.parse().map_err(|_| wrong)?;
+        let bytes_per_second = number.checked_mul(1 << shift).filter(|rate| *rate > 0).ok_or(wrong)?;
+        Ok(Self { bytes_per_second, due: Arc::new(Mutex::new(Instant::now())) })
+    }
+}
+
+impl Rate {
+    /// Waits for as long as so many bytes may take, behind those that others have announced.
+    fn take(&self, bytes: usize) {
+        let now = Instant::now();
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let wait = {
+            let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+            *due = (*due).max(now) + cost;
+            due.saturating_duration_since(now)
+        };
+        std::thread::sleep(wait);
+    }
+
+    /// How much may be read at once, so that no wait is long.
+    fn portion(&self) -> usize {
+        usize::try_from(self.bytes_per_second / 10).unwrap_or(usize::MAX).max(1)
+    }
+}
+
+/// `source`, its blobs no faster than `rate`, if there is one.
+pub(crate) fn limit(source: Box<dyn Source>, rate: Option<&Rate>) -> Box<dyn Source> {
+    match rate {
+        Some(rate) => Box::new(Limited { inner: source, rate: rate.clone() }),
+        None => source,
+    }
+}
+
+struct Limited {
+    inner: Box<dyn Source>,
+    rate: Rate,
+}
+
+impl Source for Limited {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn root(&self) -> Result<Document> {
+        self.inner.root()
+    }
+
+    fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        self.inner.manifest(descriptor)
+    }
+
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
+        Ok(Box::new(Slow { inner: self.inner.blob(descriptor, offset)?, rate: &self.rate }))
+    }
+
+    fn distrust(&self, descriptor: &Descriptor) -> Option<String> {
+        self.inner.distrust(descriptor)
+    }
+
+    fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.inner.referrers(subject)
+    }
+
+    fn repository(&self) -> Option<Repository> {
+        self.inner.repository()
+    }
+
+    fn is_synthetic(&self) -> bool {
+        self.inner.is_synthetic()
+    }
+}
+
+struct Slow<'a> {
+    inner: Box<dyn Read + Send + 'a>,
+    rate: &'a Rate,
+}
+
+impl Read for Slow<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(self.rate.portion());
+        let count = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
+        self.rate.take(count);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        let read = |text: &str| text.parse::<Rate>().ok().map(|rate| rate.bytes_per_second);
+        for (text, want) in [
+            ("7", Some(7)),
+            ("500K", Some(500 << 10)),
+            ("1g", Some(1 << 30)),
+            ("0", None),
+            ("", None),
+            ("M", None),
+            ("1KM", None),
+            ("-1", None),
+            ("99999999999G", None),
+        ] {
+            assert_eq!(read(text), want, "{text}");
+        }
+    }
+}
