@@ -6,6 +6,7 @@
 mod broken;
 mod bundle;
 mod calls;
+mod containerfiles;
 mod debian;
 mod images;
 mod leftovers;
@@ -25,6 +26,7 @@ mod vm;
 pub use broken::{broken, cases, damaged, full_config};
 pub use bundle::{Bundle, cannot, runtime_under_test};
 pub use calls::Call;
+pub use containerfiles::{CASES, Case, Peer, write_context};
 pub use debian::{debian_layout, listing};
 pub use images::{TarLayer, busybox_layout, busybox_root, busybox_store, image_of, many_files, many_layers};
 pub use leftovers::Machine;

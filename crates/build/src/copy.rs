@@ -179,7 +179,6 @@ fn send(
     let ignore = options.ignore.as_deref().map(Ignore::parse).transpose();
     let ignore = ignore.map_err(|line| Error::Refused(format!("line {line} of the ignore file is no pattern")))?;
     let ignore = ignore.unwrap_or_default();
-    let mut reader = TreeReader::new(&ignore);
     let first = sources.first().map(|source| fstat(&source.fd)).transpose();
     let made_at = first.map_err(Error::io("look at", "source"))?.map(|stat| mtime(&stat)).unwrap_or_default();
     let mut to = Destination::new(root, output, owner, made_at);
@@ -189,6 +188,8 @@ fn send(
     for source in sources {
         let shown = shown(&source.path);
         let target = plan.of(&source);
+        // What is named by itself is a file of its own, whatever else it is a link of.
+        let mut reader = TreeReader::new(&ignore);
         if source.is_directory {
             reader.directory(source.fd.as_fd(), &shown, &target, &mut to)?;
         } else if ignore.excludes(&lossy(&shown)) {

@@ -234,8 +234,6 @@ fn send(
         return Ok(());
     }
     builder.with_files(files, |root, ignore| {
-        let mut reader = TreeReader::new(ignore);
-        reader.excludes = Some(&asked.excludes);
         for text in &asked.sources {
             let (pivot, pattern) = split_pivot(text);
             let mut count = 0;
@@ -249,6 +247,9 @@ fn send(
                     false => plan.of(name(&source.path), source.is_directory),
                     true => parents(root, &source, &pivot, plan, to)?,
                 };
+                // As other builders: what is named by itself is a file of its own, whatever else it is a link of.
+                let mut reader = TreeReader::new(ignore);
+                reader.excludes = Some(&asked.excludes);
                 one(&mut reader, source, &shown, &target, unpack, plan, to)?;
             }
             if count == 0 {
