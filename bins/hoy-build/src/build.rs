@@ -100,7 +100,8 @@ impl Input {
 
     fn of_directory(args: &BuildArgs, directory: PathBuf, unpacked: Option<Unpacked>) -> Result<Self> {
         if directory.to_str().is_some_and(|text| text.contains("://")) {
-            let text = format!("context \"{}\": only directories and archives on standard input", directory.display());
+            let shown = hoy_build::without_credentials(&args.context);
+            let text = format!("context \"{shown}\": only directories and archives on standard input");
             return Err(Error::msg(text).with_hint("fetch it first, with git clone or curl"));
         }
         let beside = args.file.first().filter(|file| *file != "-").and_then(|file| ignore_beside(file));
@@ -301,7 +302,8 @@ fn named_context(text: &str) -> Result<(String, NamedContext)> {
         return Ok((name.to_owned(), NamedContext::Image(format!("oci:{layout}"))));
     }
     if value.contains("://") {
-        let text = format!("option --build-context: \"{text}\": only directories, docker-image:// and oci-layout://");
+        let shown = hoy_build::without_credentials(text);
+        let text = format!("option --build-context: \"{shown}\": only directories, docker-image:// and oci-layout://");
         return Err(Error::msg(text).with_hint("fetch it first, with git clone or curl"));
     }
     let context = hoy_build::Context::open(Path::new(value), None).context(|| format!("use the context \"{text}\""))?;

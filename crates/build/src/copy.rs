@@ -79,6 +79,13 @@ pub(crate) fn is_url(source: &str) -> bool {
     ["http://", "https://", "git://", "git@"].iter().any(|start| source.starts_with(start))
 }
 
+/// A URL as it can be told.
+pub fn without_credentials(url: &str) -> String {
+    let Some((start, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (place, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    format!("{start}://{}{path}", place.rsplit('@').next().unwrap_or_default())
+}
+
 /// Where the sources go.
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {

@@ -33,7 +33,7 @@ pub use containerfile::{
     BuildOptions, Built, Context, NamedContext, PREDEFINED, Report, Secret, Squash, build, environment_of, is_socket,
     keep, needs_mounts, plan, prune_builds,
 };
-pub use copy::{CopyOptions, copy};
+pub use copy::{CopyOptions, copy, without_credentials};
 pub use document::Format;
 pub use error::{Error, Result};
 pub use from::{FromOptions, Pull, from, pull, split_transport, store_name};

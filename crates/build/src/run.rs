@@ -37,8 +37,15 @@ pub struct RunOptions {
     pub runtime_flags: Vec<String>,
     /// What is mounted beside what `create` says.
     pub mounts: Vec<Mount>,
-    /// Where the bundle is made, if not in the store's volatile state.
+    /// Where bundle and runtime's state are made, if not in the store's volatile state.
     pub bundles: Option<PathBuf>,
+}
+
+impl RunOptions {
+    /// Where the runtime keeps what it knows of the container, and of its variables.
+    pub(crate) fn state_root(&self, store: &Store) -> PathBuf {
+        self.bundles.as_deref().unwrap_or(store.runroot()).join("runtime")
+    }
 }
 
 /// Runs `command` in the container and returns its exit code, with what a person should hear about it.
@@ -86,7 +93,7 @@ pub(crate) fn start(
     remember_stubs(root.as_fd(), dir, &config.mounts)?;
     let bundle = Bundle::new(options.bundles.as_deref().unwrap_or(store.runroot()), &rootfs, config)?;
     let mut runtime = tools.command(&options.runtime);
-    runtime.args(&options.runtime_flags).arg("--root").arg(store.runroot().join("runtime"));
+    runtime.args(&options.runtime_flags).arg("--root").arg(options.state_root(store));
     runtime.arg("--log").arg(bundle.log()).args(["--log-format", "json"]);
     runtime.arg("run").arg("--bundle").arg(&bundle.path).arg(bundle.id.as_str());
     set_up(&mut runtime, &bundle.id)?;

@@ -58,6 +58,8 @@ pub(crate) struct Running {
     pub(crate) id: ContainerId,
     pub(crate) runtime: String,
     pub(crate) flags: Vec<String>,
+    /// Where the runtime's state is.
+    pub(crate) root: PathBuf,
 }
 
 impl Running {
@@ -65,6 +67,13 @@ impl Running {
     pub(crate) fn remember(&self, scratch: &Path) -> Result<()> {
         let bytes = serde_json::to_vec(self).map_err(|source| Error::Json("record", source))?;
         Ok(write_volatile_file(&record(scratch, self.id.as_str()), &bytes)?)
+    }
+
+    /// The command that ends it at once.
+    pub(crate) fn kill(&self, tools: &Tools) -> Command {
+        let mut kill = tools.command(&self.runtime);
+        kill.args(&self.flags).arg("--root").arg(&self.root).args(["delete", "--force", self.id.as_str()]);
+        kill
     }
 
     /// It runs no longer.
@@ -79,20 +88,13 @@ fn record(scratch: &Path, id: &str) -> PathBuf {
 }
 
 /// Ends everything that the build in `scratch` still runs.
-pub(crate) fn end_running(store: &Store, tools: &Tools, scratch: &Path) {
+pub(crate) fn end_running(tools: &Tools, scratch: &Path) {
     let entries = std::fs::read_dir(scratch).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(RUNNING)) {
         let bytes = std::fs::read(entry.path()).unwrap_or_default();
         if let Ok(running) = serde_json::from_slice::<Running>(&bytes) {
             // It may have ended by itself.
-            drop(kill(store, tools, &running.runtime, &running.flags, running.id.as_str()).output());
+            drop(running.kill(tools).output());
         }
     }
-}
-
-/// The command that ends a container at once.
-pub(crate) fn kill(store: &Store, tools: &Tools, runtime: &str, flags: &[String], id: &str) -> Command {
-    let mut kill = tools.command(runtime);
-    kill.args(flags).arg("--root").arg(store.runroot().join("runtime")).args(["delete", "--force", id]);
-    kill
 }

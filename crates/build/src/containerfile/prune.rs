@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use hoy_layout::{Lock, Store, TEMPORARY_PREFIX};
 use hoy_sys::rustix::fs::{FlockOperation, flock};
+use hoy_sys::rustix::mount::{UnmountFlags, unmount};
 use serde::Deserialize;
 
 use crate::containerfile::cache::is_of_use;
 use crate::containerfile::keeper::end_running;
 use crate::containerfile::origin::STEP_RECORD;
+use crate::containerfile::scratch::MEMORY;
 use crate::{Error, Result, Tools};
 
 /// The record that a build's container has.
@@ -29,7 +31,7 @@ pub fn prune_builds(store: &Store, tools: &Tools, all: bool) -> Result<usize> {
         |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY_PREFIX));
     let gone: Vec<PathBuf> =
         entries(&root)?.into_iter().filter(|path| is_temporary(path) && !is_running(path)).collect();
-    gone.iter().for_each(|path| end_running(store, tools, path));
+    gone.iter().for_each(|path| end_running(tools, path));
     let mut count = remove_containers(store, tools, |build| !is_running(build))?;
     for path in gone {
         count += remove(&path)?;
@@ -54,8 +56,10 @@ pub fn prune_builds(store: &Store, tools: &Tools, all: bool) -> Result<usize> {
 
 /// Ends what the build in `scratch` runs, and removes it; nobody else does so meanwhile.
 pub(crate) fn remove_build(store: &Store, tools: &Tools, scratch: &Path) -> Result<()> {
-    end_running(store, tools, scratch);
+    end_running(tools, scratch);
     remove_containers(store, tools, |build| build == scratch)?;
+    // Memory for secrets, where there was any.
+    unmount(scratch.join(MEMORY), UnmountFlags::DETACH).unwrap_or_default();
     remove(scratch).map(drop)
 }
 

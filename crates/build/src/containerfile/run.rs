@@ -13,7 +13,7 @@ use hoy_spec::Mount;
 use hoy_sys::command::die_with_parent;
 
 use crate::containerfile::builder::Builder;
-use crate::containerfile::keeper::{Running, kill};
+use crate::containerfile::keeper::Running;
 use crate::containerfile::mounts::{Asked, Mounts};
 use crate::containerfile::state::State;
 use crate::containerfile::transfer::Outcome;
@@ -263,6 +263,11 @@ fn shell(builder: &Builder<'_>, step: &str, state: &State, place: &Place<'_>) ->
     attend(builder, step, &words, place, &options, set_up, || {}).map(drop)
 }
 
+fn running(builder: &Builder<'_>, options: &RunOptions, id: &ContainerId) -> Running {
+    let (runtime, flags) = (options.runtime.clone(), options.runtime_flags.clone());
+    Running { id: id.clone(), runtime, flags, root: options.state_root(builder.store) }
+}
+
 /// Runs words in a container, and `meanwhile`; gives the exit code.
 fn attend(
     builder: &Builder<'_>,
@@ -277,14 +282,12 @@ fn attend(
         streams(runtime);
         die_with_parent(runtime);
         builder.keeper()?;
-        let running =
-            Running { id: id.clone(), runtime: options.runtime.clone(), flags: options.runtime_flags.clone() };
-        running.remember(builder.scratch.path())
+        running(builder, options, id).remember(builder.scratch.path())
     };
     let warn = |text: &str| builder.report.line(step, text);
     let mut started = start(builder.store, builder.tools, &place.dir, &place.working, words, options, set_up, warn)?;
+    let kill = running(builder, options, &started.bundle.id).kill(builder.tools);
     let running = started.bundle.id.as_str();
-    let kill = kill(builder.store, builder.tools, &options.runtime, &options.runtime_flags, running);
     builder.interrupt.add(running, kill);
     meanwhile();
     let status = started.child.wait().map_err(Error::io("wait for", "the OCI runtime"));

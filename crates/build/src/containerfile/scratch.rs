@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{Error, Result};
 
 /// The directory that memory is mounted on.
-const MEMORY: &str = "memory";
+pub(crate) const MEMORY: &str = "memory";
 
 /// The directory, locked.
 #[derive(Debug)]

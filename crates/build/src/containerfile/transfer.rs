@@ -18,7 +18,7 @@ use crate::containerfile::layer::{Fingerprint, LayerWriter};
 use crate::containerfile::origin::Files;
 use crate::containerfile::standing::{Node, Standing, join};
 use crate::containerfile::state::State;
-use crate::copy::{is_url, user_and_group};
+use crate::copy::{is_url, user_and_group, without_credentials};
 use crate::destination::{Owner, Receiver, clean};
 use crate::document::NewLayer;
 use crate::source::{Source, SourceRoot};
@@ -85,6 +85,7 @@ impl Asked {
         let sources: Result<Vec<String>> = transfer.sources.iter().map(|word| state.text(word)).collect();
         let sources: Vec<String> = sources?.into_iter().filter(|source| !source.is_empty()).collect();
         if let Some(url) = sources.iter().find(|source| is_add && is_url(source)) {
+            let url = without_credentials(url);
             let text = format!("\"{url}\": ADD does not fetch: fetch it into the context first, with curl or git");
             return Err(Error::Refused(text));
         }
