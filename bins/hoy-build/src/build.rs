@@ -153,17 +153,13 @@ fn peek(mut input: impl Read) -> Result<(Vec<u8>, bool)> {
     Ok((bytes, is_archive))
 }
 
-/// A directory of the store, gone afterwards.
-struct Unpacked(PathBuf);
+/// A directory of the store, gone afterwards; no prune removes it meanwhile.
+struct Unpacked(PathBuf, #[expect(dead_code, reason = "a lock is held")] std::fs::File);
 
 impl Unpacked {
     fn new(root: &Path) -> Result<Self> {
-        let name = format!(".tmp-context-{}", hoy_layout::ContainerId::random()?.short());
-        let path = root.join("build").join(name);
-        for path in [root.join("build"), path.clone()] {
-            hoy_layout::make_directory(&path, 0o700)?;
-        }
-        Ok(Self(path))
+        let (path, lock) = hoy_build::temporary_directory(&root.join("build"))?;
+        Ok(Self(path, lock))
     }
 }
 

@@ -31,7 +31,7 @@ pub use clamp::Clamp;
 pub use commit::{CommitOptions, Committed, commit};
 pub use containerfile::{
     BuildOptions, Built, Context, NamedContext, PREDEFINED, Report, Secret, Squash, build, environment_of, is_socket,
-    keep, needs_mounts, plan, prune_builds,
+    keep, needs_mounts, plan, prune_builds, temporary_directory,
 };
 pub use copy::{CopyOptions, copy, without_credentials};
 pub use document::Format;

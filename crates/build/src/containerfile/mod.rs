@@ -29,5 +29,6 @@ pub use mounts::is_socket;
 pub use prune::prune_builds;
 pub use report::Report;
 pub use run::PREDEFINED;
+pub use scratch::temporary_directory;
 pub use secrets::Secret;
 pub(crate) use secrets::{Leak, Watch};

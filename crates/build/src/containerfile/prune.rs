@@ -29,12 +29,14 @@ pub fn prune_builds(store: &Store, tools: &Tools, all: bool) -> Result<usize> {
     let root = store.root().join("build");
     let is_temporary =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY_PREFIX));
-    let gone: Vec<PathBuf> =
-        entries(&root)?.into_iter().filter(|path| is_temporary(path) && !is_running(path)).collect();
-    gone.iter().for_each(|path| end_running(tools, path));
-    let mut count = remove_containers(store, tools, |build| !is_running(build))?;
-    for path in gone {
-        count += remove(&path)?;
+    let gone = entries(&root)?.into_iter().filter(is_temporary);
+    // Held until they are gone: nobody takes up a directory that is being removed.
+    let gone: Vec<(File, PathBuf)> = gone.filter_map(|path| Some((abandoned(&path)?, path))).collect();
+    gone.iter().for_each(|(_, path)| end_running(tools, path));
+    let is_gone = |build: &Path| gone.iter().any(|(_, path)| path == build) || !build.exists();
+    let mut count = remove_containers(store, tools, is_gone)?;
+    for (_, path) in &gone {
+        count += remove(path)?;
     }
     for path in entries(&root.join("cache"))? {
         if all || !is_of_use(store.layout(), &path)? {
@@ -76,10 +78,11 @@ fn remove_containers(store: &Store, tools: &Tools, is_meant: impl Fn(&Path) -> b
     Ok(count)
 }
 
-/// Whether somebody holds the lock of a build's directory.
-fn is_running(directory: &Path) -> bool {
-    let file = File::open(directory);
-    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
+/// The lock of a build's directory that nobody holds.
+fn abandoned(directory: &Path) -> Option<File> {
+    let file = File::open(directory).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(file)
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -96,5 +99,9 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 fn remove(path: &Path) -> Result<usize> {
     let is_directory = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
     let removed = if is_directory { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-    removed.map(|()| 1).map_err(Error::io("remove", path))
+    match removed {
+        // Another prune was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        other => other.map(|()| 1).map_err(Error::io("remove", path)),
+    }
 }

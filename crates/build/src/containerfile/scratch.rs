@@ -14,6 +14,24 @@ use crate::{Error, Result};
 /// The directory that memory is mounted on.
 pub(crate) const MEMORY: &str = "memory";
 
+/// A new directory below `parent` that no prune removes as long as the lock, which is its descriptor, is held.
+///
+/// # Errors
+/// Those of making it.
+pub fn temporary_directory(parent: &Path) -> Result<(PathBuf, File)> {
+    make_directory(parent, 0o700)?;
+    loop {
+        let path = parent.join(format!("{TEMPORARY_PREFIX}{}", ContainerId::random()?.short()));
+        make_directory(&path, 0o700)?;
+        let Ok(lock) = File::open(&path) else { continue };
+        flock(&lock, FlockOperation::LockExclusive).map_err(Error::io("lock", &path))?;
+        // A prune may have been faster.
+        if path.exists() {
+            return Ok((path, lock));
+        }
+    }
+}
+
 /// The directory, locked.
 #[derive(Debug)]
 pub(crate) struct Scratch {
@@ -24,11 +42,7 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) fn new(store: &Store) -> Result<Self> {
-        let name = format!("{TEMPORARY_PREFIX}{}", ContainerId::random()?.short());
-        let path = store.root().join("build").join(name);
-        make_directory(&path, 0o700)?;
-        let lock = File::open(&path).map_err(Error::io("open", &path))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(Error::io("lock", &path))?;
+        let (path, lock) = temporary_directory(&store.root().join("build"))?;
         Ok(Self { path, count: AtomicU32::new(0), _lock: lock })
     }
 
