@@ -4,9 +4,11 @@ use std::path::Path;
 
 use hoy_tests::{Registry, Sandbox, debian_layout, has};
 
-use measure::{Row, bench, heading, timed};
+use measure::{heading, timed};
+use row::{Row, bench};
 
 mod measure;
+mod row;
 
 const ROUNDS: usize = 7;
 

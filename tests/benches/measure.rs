@@ -57,19 +57,6 @@ pub fn beside(work: &str, ours: &Command, peers: &[(&str, &Command)], (warming, 
     peers.iter().zip(theirs).for_each(|((peer, _), theirs)| print(work, peer, ours, theirs));
 }
 
-/// A piece of work, by us and by another.
-pub struct Row<'a> {
-    pub work: &'a str,
-    pub peer: &'a str,
-    pub ours: Command<'a>,
-    pub theirs: Command<'a>,
-}
-
-/// Prints one row.
-pub fn bench(row: &Row, rounds: usize, place: &Path) {
-    beside(row.work, &row.ours, &[(row.peer, &row.theirs)], (1, rounds), place);
-}
-
 fn print(work: &str, peer: &str, ours: &[Cost], theirs: &[Cost]) {
     let of = |costs: &[Cost], figure: fn(&Cost) -> f64| median(costs.iter().map(figure).collect());
     let figures: [fn(&Cost) -> f64; 3] = [|c| c.wall_seconds, |c| c.cpu_seconds, |c| c.peak_mib];

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use hoy_tests::{Registry, Run, Sandbox, debian_layout, has, is_long};
 
-use measure::{Row, bench, heading, timed};
+use measure::{heading, timed};
+use row::{Row, bench};
 
 mod measure;
+mod row;
 
 const ROUNDS: usize = 7;
 
@@ -163,10 +165,10 @@ fn main() {
     ];
     heading(ROUNDS, &["hoy", "skopeo", "podman", "buildah", "runc"]);
     for row in &rows {
-        bench(row, &fresh.path("work"));
+        bench(row, ROUNDS, &fresh.path("work"));
     }
     for row in &builds(&ours, &theirs, plain_name, &peer_store) {
-        bench(row, &fresh.path("work"));
+        bench(row, ROUNDS, &fresh.path("work"));
     }
     lists(&ours, &theirs, &peer_store, &fresh.path("work"));
     ours.ok("hoy-storage", &["rm", "--all", "--force"]);
