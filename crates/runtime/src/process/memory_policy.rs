@@ -38,8 +38,9 @@ pub(crate) fn flags() -> Vec<String> {
 /// # Errors
 /// [`Error::Invalid`] in runc's words, which people search for.
 pub(crate) fn check_words(policy: Option<&Value>) -> Result<()> {
-    let Some(policy) = policy else { return Ok(()) };
-    let invalid = |what: &str, word: &str| Error::Invalid(format!("invalid memory policy {what} \"{word}\""));
+    let Some(policy) = policy.filter(|policy| !policy.is_null()) else { return Ok(()) };
+    let invalid =
+        |what: &str, word: &str| Error::Invalid(format!("linux.memoryPolicy: invalid memory policy {what} \"{word}\""));
     let mode = policy.get("mode").and_then(Value::as_str).unwrap_or_default();
     if !modes().iter().any(|known| known == mode) {
         return Err(invalid("mode", mode));
@@ -109,15 +110,19 @@ mod tests {
     #[test]
     fn words_that_mean_nothing() {
         let cases = [
-            (json!({}), "invalid memory policy mode \"\""),
-            (json!({"mode": "INTERLEAVE"}), "invalid memory policy mode \"INTERLEAVE\""),
-            (json!({"mode": "MPOL_BIND", "flags": ["MPOL_F_STATIC_NODES", "b"]}), "invalid memory policy flag \"b\""),
+            (json!({}), "linux.memoryPolicy: invalid memory policy mode \"\""),
+            (json!({"mode": "INTERLEAVE"}), "linux.memoryPolicy: invalid memory policy mode \"INTERLEAVE\""),
+            (
+                json!({"mode": "MPOL_BIND", "flags": ["MPOL_F_STATIC_NODES", "b"]}),
+                "linux.memoryPolicy: invalid memory policy flag \"b\"",
+            ),
         ];
         for (policy, want) in cases {
             assert_eq!(check_words(Some(&policy)).unwrap_err().to_string(), want);
         }
         check_words(Some(&json!({"mode": "MPOL_BIND", "flags": ["MPOL_F_STATIC_NODES"]}))).unwrap();
         check_words(None).unwrap();
+        check_words(Some(&Value::Null)).unwrap();
     }
 
     #[test]
