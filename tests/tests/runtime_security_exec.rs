@@ -228,9 +228,12 @@ fn the_runtime_is_out_of_reach() {
         bundle.set("/process/args", json!(["/again"]));
         let mut run = bundle.runtime(runtime, &["run", "b"]);
         let mut run = run.command().stdout(writer).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(300));
-        let state: serde_json::Value = serde_json::from_str(&bundle.runtime(runtime, &["state", "b"]).ok()).unwrap();
-        let exe = format!("/proc/{}/exe", state["pid"]);
+        let state = (0..200).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(300));
+            let out = bundle.runtime(runtime, &["state", "b"]).output();
+            serde_json::from_str::<serde_json::Value>(&out.stdout).ok()
+        });
+        let exe = format!("/proc/{}/exe", state.expect("b is made within a minute")["pid"]);
         let held = fs::File::open(&exe).unwrap();
         bundle.runtime(runtime, &["delete", "-f", "b"]).ok();
         run.wait().unwrap();
