@@ -37,7 +37,7 @@ fn big(layout: &Path, layer_bytes: u64) {
     }
     let archive = layout.with_extension("tar");
     let tar = |list: BTreeSet<String>| {
-        let run = Run::new("tar").args(["--create", "--files-from=-", "--no-recursion", "--file"]).arg(&archive);
+        let run = Run::new("tar").args(["--create", "--no-recursion", "--files-from=-", "--file"]).arg(&archive);
         run.stdin(list.into_iter().collect::<String>()).output();
         TarLayer::plain(fs::read(&archive).expect("read the archive"))
     };
