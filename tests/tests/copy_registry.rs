@@ -76,6 +76,9 @@ fn a_login_lasts(user: User) {
     let inspect = ["inspect", "--cert-dir", &certs, "--format", "{{.Digest}}", &image];
     assert_eq!(sandbox.ok("skopeo", &inspect), digest);
     assert_eq!(sandbox.ok("hoy-copy", &inspect), digest);
+    // To look at an image takes its manifest, its configuration and the tags, after one answer that asks who it is.
+    let asked = sandbox.run("hoy-copy").args(["--debug", "inspect", "--cert-dir", &certs, &image]).output().stderr;
+    assert_eq!(asked.lines().filter(|line| line.starts_with("debug: GET")).count(), 4, "{asked}");
     let tags = ["list-tags", "--cert-dir", &certs, &format!("docker://{address}/a/b")];
     assert_eq!(sandbox.ok("hoy-copy", &tags), sandbox.ok("skopeo", &tags));
     // A copy within a registry moves no layer.

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 use hoy_cli::{Error, Result, Stdout, Template, print_line};
 use hoy_oci::{Descriptor, Document, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, VerifyingReader};
-use hoy_transport::{ImageName, Source, select};
+use hoy_transport::{DockerSource, ImageName, Source, select_from};
 use serde::Serialize;
 
 use crate::args::{Global, InspectArgs};
@@ -43,19 +43,30 @@ struct LayerData {
 pub(crate) fn run(global: &Global, args: InspectArgs) -> Result<()> {
     let (access, retry) = (args.place.add_to(args.access.access(None)), args.retry.into());
     let name = names::to_read(global, &args.image, &access, retry)?;
-    let source = endpoint::source(global, &name, &access, retry)?;
+    let (at_registry, elsewhere);
+    let (source, home): (&dyn Source, _) = match &name {
+        ImageName::Docker(reference) => {
+            at_registry = DockerSource::at(reference.clone(), access.to_read(global, reference, retry)?);
+            (&at_registry, at_registry.home())
+        }
+        _ => {
+            elsewhere = endpoint::source(global, &name, &access, retry)?;
+            (&*elsewhere, None)
+        }
+    };
     if args.raw && !args.config {
         return write_bytes(&source.root()?.bytes);
     }
     let platform = endpoint::platform(global);
     // The digest shown is that of what the name points to, an index included, as skopeo has it.
-    let digest = source.root()?.descriptor.digest;
-    let document = select(&*source, &platform)?;
+    let root = source.root()?;
+    let digest = root.descriptor.digest;
+    let document = select_from(source, root, &platform)?;
     let manifest = match Document::parse(&document.descriptor.media_type, &document.bytes)? {
         Document::Manifest(manifest) => manifest,
         Document::Index(_) => return Err(Error::msg(format!("{} is an index of indexes", source.name()))),
     };
-    let config = read_config(&*source, &manifest.config)?;
+    let config = read_config(source, &manifest.config)?;
     if args.config && args.raw {
         return write_bytes(&config);
     }
@@ -71,11 +82,13 @@ pub(crate) fn run(global: &Global, args: InspectArgs) -> Result<()> {
     if let ImageName::Docker(reference) = &name {
         shown.name = reference.name();
         if !args.no_tags {
-            let registry = access.registry(global, reference, retry)?;
+            // The one that gave the image is known already: no greeting, and often no new connection.
+            let other = home.is_none().then(|| access.registry(global, reference, retry)).transpose()?;
             // Some registries let nobody list tags; the image is there all the same.
-            shown.repo_tags = match registry.tags(reference.repository()) {
+            let tags = home.or(other.as_ref()).map(|registry| registry.tags(reference.repository()));
+            shown.repo_tags = match tags.transpose() {
                 Err(e) if e.is_unauthorized() || e.is_not_found() => Vec::new(),
-                other => other?,
+                other => other?.unwrap_or_default(),
             };
         }
     }

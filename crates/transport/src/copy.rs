@@ -144,7 +144,14 @@ pub fn attach(
 /// # Errors
 /// [`Error::NoPlatform`], and those of the source.
 pub fn select(source: &dyn Source, platform: &Platform) -> Result<Document> {
-    let mut document = source.root()?;
+    select_from(source, source.root()?, platform)
+}
+
+/// The manifest of the image for `platform`, where the source's root, `document`, was read already.
+///
+/// # Errors
+/// As [`select`].
+pub fn select_from(source: &dyn Source, mut document: Document, platform: &Platform) -> Result<Document> {
     for _ in 0..MAX_DEPTH {
         match parse(source, &document)? {
             Parsed::Manifest(_) => return Ok(document),

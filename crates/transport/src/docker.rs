@@ -67,6 +67,12 @@ impl DockerSource {
         }
     }
 
+    /// The registry that the image belongs to, unless it has another name there.
+    pub fn home(&self) -> Option<&Registry> {
+        let (registry, reference) = self.places.last()?;
+        (*reference == self.reference).then_some(registry)
+    }
+
     /// The same under another name for people.
     #[must_use]
     pub fn called(self, name: &str) -> Self {

@@ -26,7 +26,7 @@ mod tarball;
 mod work;
 
 pub use convert::Format;
-pub use copy::{Copied, CopyOptions, LayerPolicy, MultiArch, attach, copy, select};
+pub use copy::{Copied, CopyOptions, LayerPolicy, MultiArch, attach, copy, select, select_from};
 pub use daemon::{DaemonDestination, DaemonHost};
 pub use dir::{DirDestination, DirSource};
 pub use docker::{DockerDestination, DockerSource};
