@@ -224,7 +224,7 @@ fn an_index_is_copied_whole_or_by_platform() {
     let two = place.copy(&["--override-arch", "s390x"], &place.docker("multi:all"), "oci:chosen:two");
     assert_eq!(two, index["manifests"][1]["digest"]);
     let missing = ["--override-arch", "mips", "--src-tls-verify=false", &place.docker("multi:all"), "dir:never"];
-    place.sandbox.run("hoy-copy").args(missing).fails(1, &["linux/mips", "linux/s390x"]);
+    place.sandbox.run("hoy-copy").args(missing).fails(1, &["architecture mips", "linux/s390x"]);
     let docker = place.copy(&["--all", "-f", "v2s2"], &place.docker("multi:all"), &place.docker("multi:docker"));
     assert_eq!(place.digest("skopeo", &place.docker("multi:docker")), docker);
     let raw = place.raw(&place.docker("multi:docker"));
@@ -265,7 +265,8 @@ fn wrong_usage_ends_with_2() {
     let run = |args: &[&str], words: &[&str]| {
         Run::new("hoy-copy").args(args).fails(2, words);
     };
-    run(&["copy", "debian", "store:x"], &["debian", "transport"]);
+    run(&["copy", "./debian", "store:x"], &["debian", "transport"]);
+    run(&["copy", "dir:a", "debian"], &["debian", "transport"]);
     run(&["copy", "docker-daemon:x", "store:x"], &["docker-daemon"]);
     run(&["--no-such-flag"], &["--no-such-flag"]);
     run(&["copy", "--all", "--multi-arch=all", "dir:a", "dir:b"], &["--multi-arch"]);

@@ -51,8 +51,9 @@ pub(crate) fn repository(global: &Global, text: &str) -> Result<Reference> {
 
 fn full(text: &str) -> Result<ImageName> {
     let has_transport = TRANSPORTS.iter().any(|transport| text.starts_with(transport));
-    let is_other = !has_transport && text.contains(':') && Reference::parse(text).is_err();
-    let full = if has_transport || is_other { text.to_owned() } else { format!("docker://{text}") };
+    // A path, say: the error is about the transport that it lacks.
+    let is_no_name = Reference::parse(text).is_err();
+    let full = if has_transport || is_no_name { text.to_owned() } else { format!("docker://{text}") };
     full.parse().map_err(|e| Error::from(e).with_code(2))
 }
 
