@@ -140,7 +140,7 @@ fn links_lead_nowhere() {
     // CVE-2024-1753: the source of a mount from a stage is a link to the root of the host.
     let text = format!(
         "FROM busybox AS a\nRUN ln -s / /root-link; ln -s {up} /up-link; mkdir -p /in{out}\n\
-         FROM busybox\nRUN --mount=type=bind,from=a,source=/root-link,target=/x,rw test ! -e /x{out}/kept; touch /x/made\n"
+         FROM busybox\nRUN --mount=type=bind,from=a,source=/root-link,target=/x,rw test ! -e /x{out}/kept && touch /x/made\n"
     );
     builds(&sandbox, &text, &[]);
     fails(
@@ -150,10 +150,10 @@ fn links_lead_nowhere() {
         &["/l"],
     );
     // CVE-2024-9675: a cache is never found by a path that was typed.
-    for option in [&format!("id=../../../..{out}"), &format!("id={out}"), &format!("source=../../../..{out}")] {
+    for option in [&format!("id={up}"), &format!("id={out}"), &format!("source={up}")] {
         builds(
             &sandbox,
-            &format!("FROM busybox\nRUN --mount=type=cache,{option},target=/x touch /x/made; test ! -e /x/kept\n"),
+            &format!("FROM busybox\nRUN --mount=type=cache,{option},target=/x touch /x/made && test ! -e /x/kept\n"),
             &[],
         );
     }
@@ -182,7 +182,7 @@ fn links_lead_nowhere() {
 fn archives_as_contexts_stay_inside() {
     let Some(sandbox) = busybox_store(User::Root) else { return };
     let victim = sandbox.path("victim");
-    fs::write(&victim, "FROM scratch\nCOPY secret /\n").unwrap();
+    fs::write(&victim, "FROM scratch\nLABEL read=host\n").unwrap();
     let make = |script: &str| {
         let dir = tempfile::tempdir().unwrap();
         let tar = dir.path().join("context.tar");

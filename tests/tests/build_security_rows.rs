@@ -168,7 +168,9 @@ fn temporary_places_are_private() {
         let start = Instant::now();
         let temporary = || {
             let entries = fs::read_dir(sandbox.path("root/build")).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path()).find(|path| path.join("step.json").exists() && path.join("0").exists())
+            entries
+                .map(|entry| entry.path())
+                .find(|path| path.join("0").exists() && sandbox.path("root/build/mounts").exists())
         };
         let found = loop {
             match temporary() {
