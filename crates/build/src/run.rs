@@ -63,7 +63,8 @@ pub fn run(
     options: &RunOptions,
     warn: impl Fn(&str),
 ) -> Result<u8> {
-    let started = start(store, tools, dir, working, command, options, |_, _| Ok(()), warn)?;
+    let rootfs = tools.mount(dir.id().as_str())?;
+    let started = start(store, tools, (dir, &rootfs), working, command, options, |_, _| Ok(()), warn)?;
     let signals = catch_signals().map_err(Error::io("catch", "signals"))?;
     let code = supervise::wait(started.child, &signals)?;
     Ok(started.bundle.code(code))
@@ -75,23 +76,22 @@ pub(crate) struct Started {
     pub(crate) bundle: Bundle,
 }
 
-/// Starts `command`; `set_up` may change how the runtime is started, and hears under which id.
+/// Starts `command` in a container mounted at `rootfs`; `set_up` may change how the runtime is started, and hears under which id.
 #[expect(clippy::too_many_arguments, reason = "a place, what is done there, and who hears of it")]
 pub(crate) fn start(
     store: &Store,
     tools: &Tools,
-    dir: &ContainerDir,
+    (dir, rootfs): (&ContainerDir, &Path),
     working: &Working,
     command: &[String],
     options: &RunOptions,
     set_up: impl FnOnce(&mut Command, &ContainerId) -> Result<()>,
     warn: impl Fn(&str),
 ) -> Result<Started> {
-    let rootfs = tools.mount(dir.id().as_str())?;
-    let root = File::open(&rootfs).map_err(Error::io("open", &rootfs))?;
+    let root = File::open(rootfs).map_err(Error::io("open", rootfs))?;
     let config = config(root.as_fd(), dir, working, command, options, &warn)?;
     remember_stubs(root.as_fd(), dir, &config.mounts)?;
-    let bundle = Bundle::new(options.bundles.as_deref().unwrap_or(store.runroot()), &rootfs, config)?;
+    let bundle = Bundle::new(options.bundles.as_deref().unwrap_or(store.runroot()), rootfs, config)?;
     let mut runtime = tools.command(&options.runtime);
     runtime.args(&options.runtime_flags).arg("--root").arg(options.state_root(store));
     runtime.arg("--log").arg(bundle.log()).args(["--log-format", "json"]);

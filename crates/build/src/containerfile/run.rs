@@ -285,7 +285,10 @@ fn attend(
         running(builder, options, id).remember(builder.scratch.path())
     };
     let warn = |text: &str| builder.report.line(step, text);
-    let mut started = start(builder.store, builder.tools, &place.dir, &place.working, words, options, set_up, warn)?;
+    // Just made, it is mounted in its own bundle.
+    let rootfs = place.dir.path().join("rootfs");
+    let container = (&place.dir, rootfs.as_path());
+    let mut started = start(builder.store, builder.tools, container, &place.working, words, options, set_up, warn)?;
     let kill = running(builder, options, &started.bundle.id).kill(builder.tools);
     let running = started.bundle.id.as_str();
     builder.interrupt.add(running, kill);
