@@ -133,6 +133,28 @@ fn after_a_crash() {
     assert!(!container.exists());
 }
 
+/// What a new container consists of is on disk before it is said to be there, in its last form: a power cut leaves it so.
+#[test]
+fn a_container_is_durable() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    if !need(&["strace"]) {
+        return;
+    }
+    fs::write(sandbox.path("work/mine.json"), "{}").unwrap();
+    let trace = ["-f", "-qq", "-y", "-e", "trace=/^rename,fsync", "-o", "trace"];
+    let create = ["create", "--record", "mine.json=mine.json", "busybox"];
+    let id = sandbox.run("strace").args(trace).arg(hoy_tests::program("hoy-storage")).args(create).ok();
+    let trace = fs::read_to_string(sandbox.path("work/trace")).unwrap();
+    let container = sandbox.path("root/containers").join(&id).display().to_string();
+    let (before, after) = trace.split_once(&format!("{container}/storage.json\"")).expect("it is given its last name");
+    for file in ["mine.json", ".tmp-"] {
+        assert!(before.lines().any(|l| l.contains("fsync(") && l.contains(&format!("{container}/{file}"))), "{trace}");
+    }
+    for directory in [&container, sandbox.path("root/containers").to_str().unwrap()] {
+        assert!(after.lines().any(|l| l.contains("fsync(") && l.contains(&format!("<{directory}>"))), "{trace}");
+    }
+}
+
 /// Where overlays cannot be mounted the root file system is a copy, and the same changes give the same layer.
 #[test]
 fn without_mounts() {

@@ -153,6 +153,10 @@ fn create_as(
         let (from, to) = (dir.path().join(CREATING), dir.path().join("storage.json"));
         std::fs::rename(&from, &to).map_err(Error::io("rename to", &to))?;
         drop(names);
+        if container.volatile.is_none() {
+            hoy_layout::sync(dir.path())?;
+            hoy_layout::sync(&store.containers())?;
+        }
         Ok(())
     });
     if let Err(error) = made {
@@ -210,7 +214,7 @@ fn fill(
         make_directory(&path, 0o755)?;
     }
     for (name, file) in &options.records {
-        put(dir, name, file)?;
+        put(dir, name, file, container.volatile.is_none())?;
     }
     claim(store, cache, dir, container, wanted)?;
     let shifted = shift::on_disk(container)?.cloned();
@@ -275,12 +279,14 @@ fn write_record(dir: &ContainerDir, container: &Container) -> Result<()> {
 }
 
 /// Copies another program's record into the container's directory.
-fn put(dir: &ContainerDir, name: &str, file: &Path) -> Result<()> {
+fn put(dir: &ContainerDir, name: &str, file: &Path, is_durable: bool) -> Result<()> {
     let is_plain = name.ends_with(".json") && !name.starts_with('.') && !name.contains('/');
     if !is_plain || matches!(name, CREATING | "storage.json") {
         return Err(Error::RecordName(name.to_owned()));
     }
-    std::fs::copy(file, dir.path().join(name)).map(drop).map_err(Error::io("copy", file))
+    let to = dir.path().join(name);
+    std::fs::copy(file, &to).map_err(Error::io("copy", file))?;
+    if is_durable { Ok(hoy_layout::sync(&to)?) } else { Ok(()) }
 }
 
 /// An error's meaning without its number.
