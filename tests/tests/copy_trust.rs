@@ -163,7 +163,9 @@ fn keys_that_have_expired_sign_nothing() {
     let text = json!({"critical": {"type": "atomic container signature", "image": {"docker-manifest-digest": digest},
         "identity": {"docker-reference": "r.x/a:1"}}, "optional": {}});
     place.write("text", &text.to_string());
-    let sign = place.sandbox.run("gpg").args(["--batch", "--local-user", &old]).args(then);
+    // An hour later: the clock of each program begins at the time that it is given.
+    let later = ["--faked-system-time", "20200101T010000"];
+    let sign = place.sandbox.run("gpg").args(["--batch", "--local-user", &old]).args(later);
     sign.args(["--output", "signature", "--sign", "text"]).ok();
     let verify = [
         "standalone-verify",
