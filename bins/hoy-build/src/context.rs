@@ -5,7 +5,6 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Once;
 
 use hoy_build::Tools;
 use hoy_cli::{Context as _, Error, Result};
@@ -34,7 +33,7 @@ impl Context {
     pub(crate) fn store(&self) -> Result<Store> {
         let store = Store::open_or_create(&self.roots);
         let store = store.context(|| format!("open the store \"{}\"", self.roots.root.display()))?;
-        Ok(store.telling(tell_once))
+        Ok(store.telling(|error| hoy_cli::warn_of_damage_once("hoy-build", error)))
     }
 
     /// Becomes another program; returns only when that fails.
@@ -65,11 +64,6 @@ impl Context {
         let error = command.args(["unshare", "--"]).arg(own).args(std::env::args_os().skip(1)).exec();
         Err(Error::from(error)).context(|| "run \"hoy-storage\"")
     }
-}
-
-fn tell_once(error: &hoy_layout::Error) {
-    static TOLD: Once = Once::new();
-    TOLD.call_once(|| warn(&hoy_cli::damage(error)));
 }
 
 /// Tells the person something that is no failure.

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 
 use hoy_cli::{Error, Result};
 use hoy_layout::{Roots, Store};
@@ -28,13 +27,7 @@ pub(crate) fn store(global: &Global, root: Option<&Path>, runroot: Option<&Path>
     for problem in roots.leave_out_unreadable() {
         writeln!(std::io::stderr(), "hoy-copy: warning: {}", hoy_cli::Error::from(problem))?;
     }
-    Ok(Store::open_or_create(&roots)?.telling(tell_once))
-}
-
-fn tell_once(error: &hoy_layout::Error) {
-    static TOLD: Once = Once::new();
-    // Standard error may be closed, and then there is nobody to tell.
-    TOLD.call_once(|| writeln!(std::io::stderr(), "hoy-copy: {}", hoy_cli::damage(error)).unwrap_or_default());
+    Ok(Store::open_or_create(&roots)?.telling(|error| hoy_cli::warn_of_damage_once("hoy-copy", error)))
 }
 
 /// The platform that images are chosen for.

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Once;
 
 use hoy_cli::{Error, Result};
 use hoy_layout::{Roots, Store};
@@ -39,7 +38,7 @@ impl Place {
 
     /// The store; whoever looks is told of what is damaged and gone on without.
     pub(crate) fn store(&self) -> Result<Store> {
-        Ok(self.quiet_store()?.telling(tell_once))
+        Ok(self.quiet_store()?.telling(|error| hoy_cli::warn_of_damage_once("hoy-storage", error)))
     }
 
     /// The store, for a command that looks for damage itself.
@@ -48,14 +47,9 @@ impl Place {
     }
 }
 
-fn tell_once(error: &hoy_layout::Error) {
-    static TOLD: Once = Once::new();
-    TOLD.call_once(|| warn_of(error));
-}
-
 /// Warns of damage, with its causes and what to do.
 pub(crate) fn warn_of(error: &(dyn std::error::Error + 'static)) {
-    say(hoy_cli::damage(error));
+    hoy_cli::warn_of_damage("hoy-storage", error);
 }
 
 /// An error of the store's work, with what can be done about it.

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Once;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use hoy_cli::{Context, Result};
@@ -55,13 +54,10 @@ impl Global {
         for problem in roots.leave_out_unreadable() {
             warn(&format!("warning: {}", hoy_cli::Error::from(problem)));
         }
-        Ok(Engine::new(roots, now).context(|| "open the store")?.telling(tell_once))
+        Ok(Engine::new(roots, now)
+            .context(|| "open the store")?
+            .telling(|error| hoy_cli::warn_of_damage_once("hoy", error)))
     }
-}
-
-fn tell_once(error: &hoy_layout::Error) {
-    static TOLD: Once = Once::new();
-    TOLD.call_once(|| warn(&hoy_cli::damage(error)));
 }
 
 /// The time to the second.

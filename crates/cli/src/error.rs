@@ -2,6 +2,8 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io::Write;
+use std::sync::Once;
 
 /// A result of a program's command.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -91,9 +93,17 @@ fn causes(mut parts: Vec<String>, error: &(dyn StdError + 'static)) -> String {
     parts.join(": ")
 }
 
-/// The warning of damage to the store that a command goes on in spite of: all causes, and what looks further.
-pub fn damage(error: &(dyn StdError + 'static)) -> String {
-    format!("warning: {}; see \"hoy-storage check\"", causes(Vec::new(), error))
+/// Warns, for the program `name`, of damage to the store that it goes on in spite of: all causes, and what looks further.
+pub fn warn_of_damage(name: &str, error: &(dyn StdError + 'static)) {
+    let causes = causes(Vec::new(), error);
+    // Standard error may be closed, and then there is nobody to tell.
+    writeln!(std::io::stderr(), "{name}: warning: {causes}; see \"hoy-storage check\"").unwrap_or_default();
+}
+
+/// The same, of the first damage only: each reading of a file finds it again.
+pub fn warn_of_damage_once(name: &str, error: &(dyn StdError + 'static)) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| warn_of_damage(name, error));
 }
 
 impl fmt::Debug for Error {

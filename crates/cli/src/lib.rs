@@ -10,7 +10,7 @@ mod start;
 pub mod table;
 mod template;
 
-pub use error::{Context, Error, Result, damage};
+pub use error::{Context, Error, Result, warn_of_damage, warn_of_damage_once};
 pub use output::{Stdout, print_line};
 pub use progress::Progress;
 pub use start::{main, name_and_words, parse, parse_args, parse_or_exit_with};
