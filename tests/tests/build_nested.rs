@@ -140,8 +140,13 @@ fn in_podman(base: &Sandbox, mounts: &[&str]) -> Option<String> {
     podman(&["load", "-q", "-i", &archive]).ok();
     // No flags but for what this machine may not: its limits cannot be raised, and it has no network helpers.
     let limits = ["--network", "none", "--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"];
-    let out = podman(&[&["run", "--rm"], &limits[..], mounts, &["b", "sh", "-c", INSIDE]].concat()).output();
+    // A host name that is asked for is given or refused.
+    let named = "c=$(hoy-build from busybox); hoy-build run --hostname mine $c hostname 2>&1 | head -n 1";
+    let script = format!("{INSIDE} && {{ {named}; }}");
+    let out = podman(&[&["run", "--rm"], &limits[..], mounts, &["b", "sh", "-c", &script]].concat()).output();
     podman(&["rm", "-a", "-f", "-t", "0"]).output();
     assert_eq!(out.status, 0, "podman run: {}", out.stderr);
-    Some(last_line(&out.stdout))
+    let (digest, name) = out.stdout.trim_end().rsplit_once('\n').expect("a digest and a host name");
+    assert!(name == "mine" || name.contains("--hostname") && name.contains("filter"), "{name}");
+    Some(last_line(digest))
 }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use hoy_layout::{ContainerDir, ContainerId, Store, write_volatile_file};
 use hoy_spec::{Config, Host, Mount, Options, Request, Users, generate};
 use hoy_sys::path::open_in_root;
-use hoy_sys::process::unshare;
+use hoy_sys::process::{flags, unshare};
 use hoy_sys::relay::catch_signals;
 use hoy_sys::rustix::fs::{Mode, OFlags, StatVfsMountFlags, statvfs};
 use hoy_sys::rustix::io::Errno;
@@ -133,6 +133,10 @@ fn config(
     })?;
     made.warnings.iter().for_each(|warning| warn(warning));
     if !may_name_hosts() {
+        if let Some(name) = &options.create.hostname {
+            let reason = "a filter on this process lets nobody set a host name".to_owned();
+            return Err(hoy_spec::Error::Option { option: "--hostname", value: name.clone(), reason }.into());
+        }
         made.config.hostname = None;
     }
     let settings = statvfs("/proc/sys").map(|found| found.f_flag);
@@ -144,15 +148,12 @@ fn config(
 }
 
 /// Whether a host name can be set in a UTS namespace: filters that other builders' containers have refuse it even there.
-fn may_name_hosts() -> bool {
+pub(crate) fn may_name_hosts() -> bool {
     static MAY: OnceLock<bool> = OnceLock::new();
     // The namespace is that of the thread alone, and ends with it.
-    let attempt = || unshare(CLONE_NEWUTS).is_ok_and(|()| sethostname(b"attempt").is_ok());
+    let attempt = || unshare(flags::NEWUTS).is_ok_and(|()| sethostname(b"attempt").is_ok());
     *MAY.get_or_init(|| std::thread::spawn(attempt).join().unwrap_or(false))
 }
-
-/// A UTS namespace: clone(2).
-const CLONE_NEWUTS: u64 = 0x0400_0000;
 
 fn bind(file: &str) -> Mount {
     let options = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();

@@ -19,7 +19,7 @@ use crate::containerfile::state::State;
 use crate::containerfile::transfer::Outcome;
 use crate::containerfile::{Leak, Watch};
 use crate::document::{Format, NewLayer};
-use crate::run::{RunOptions, start};
+use crate::run::{RunOptions, may_name_hosts, start};
 use crate::tools::answer;
 use crate::{Error, Result, Working};
 
@@ -206,7 +206,7 @@ impl Place<'_> {
         }
         create.privileged = self.run.is_insecure;
         // No name of this one container may get into the image.
-        create.hostname.get_or_insert_with(|| "buildkitsandbox".to_owned());
+        create.hostname = may_name_hosts().then(|| "buildkitsandbox".to_owned());
         RunOptions {
             create,
             runtime: builder.options.runtime.clone(),
