@@ -54,11 +54,11 @@ pub enum Error {
     #[error("the registry is blocked by the rule for \"{0}\" in registries.conf")]
     Blocked(String),
     /// There is no such repository, tag, manifest or blob.
-    #[error("the registry has no such {what}{}{said}{}", if said.is_empty() { "" } else { " (" }, if said.is_empty() { "" } else { ")" })]
+    #[error("the registry has no such {what}{said}")]
     NotFound {
         /// What kind of thing.
         what: &'static str,
-        /// What the registry says about it, shortened; may be empty.
+        /// What the registry says about it, shortened, in brackets; may be empty.
         said: String,
     },
     /// An answer that is neither success nor one of the above.

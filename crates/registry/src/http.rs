@@ -264,7 +264,8 @@ impl Http {
 
     /// What an answer means that there is no such `what`.
     pub(crate) fn not_found(&self, what: &'static str, response: Response<Body>) -> Error {
-        Error::NotFound { what, said: refusal(&error_body(response)) }
+        let said = refusal(&error_body(response));
+        Error::NotFound { what, said: if said.is_empty() { said } else { format!(" ({said})") } }
     }
 }
 
@@ -305,7 +306,6 @@ pub(crate) fn location(headers: &HeaderMap) -> Result<&str> {
     value.ok_or(Error::Protocol("it points elsewhere without saying where"))
 }
 
-/// The messages of a registry's error document (distribution-spec, "Error codes"), made fit for one line.
 /// The body of an error; one that cannot be read is told by its number alone.
 fn error_body(response: Response<Body>) -> Vec<u8> {
     let mut text = Vec::new();
@@ -323,6 +323,7 @@ fn refusal(body: &[u8]) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
+/// The messages of a registry's error document (distribution-spec, "Error codes"), made fit for one line.
 fn error_message(body: &[u8]) -> String {
     let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let errors = document.get("errors").and_then(|e| e.as_array()).cloned().unwrap_or_default();

@@ -20,8 +20,6 @@ use crate::error::Doing;
 use crate::process::program::warn;
 use crate::{Error, Result};
 
-const SIGSYS: i32 = 31;
-
 /// Runs `hooks` of the host's in order, each with `state` on its standard input; the first failure ends it.
 ///
 /// A hook has the environment that the configuration gives it and no other, `place` as its working directory, and a
@@ -84,7 +82,11 @@ fn run_one((kind, number): (&str, usize), hook: &Hook, state: &str, directory: &
     }
     let said = said.map(|said| format!(": {said}")).unwrap_or_default();
     // In the container a hook is under its filter.
-    let why = if status.signal() == Some(SIGSYS) { ", bad system call: the seccomp filter ended it" } else { "" };
+    let why = if status.signal() == Some(Signal::SYS.as_raw()) {
+        ", bad system call: the seccomp filter ended it"
+    } else {
+        ""
+    };
     Err(Error::Invalid(format!("{running} failed: {status}{why}{said}")))
 }
 

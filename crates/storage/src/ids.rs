@@ -138,12 +138,12 @@ pub fn write_maps(pid: u32, uid: u32, gid: u32) -> Result<()> {
 
 /// All ids of this process's own namespace, each as itself; user 0 alone where more are not allowed.
 fn write_own(pid: u32) -> Result<()> {
-    for (map, id) in [("uid_map", 0), ("gid_map", 0)] {
+    for map in ["uid_map", "gid_map"] {
         let (own, path) = (format!("/proc/self/{map}"), PathBuf::from(format!("/proc/{pid}/{map}")));
         let known = std::fs::read_to_string(&own).map_err(Error::io("read", Path::new(&own)))?;
         match std::fs::write(&path, same(&known)) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && map == "uid_map" => {
-                return write_single(pid, id, id);
+                return write_single(pid, 0, 0);
             }
             written => written.map_err(Error::io("write", &path))?,
         }

@@ -57,8 +57,7 @@ impl Config {
             return Err(Error::Invalid(format!("ociVersion \"{}\" is not 1.x", spec.version())));
         }
         let linux = spec.linux_mut().take();
-        let linux = linux.ok_or_else(|| Error::Invalid("config.json has no part \"linux\"".to_owned()))?;
-        let mut linux = linux;
+        let mut linux = linux.ok_or_else(|| Error::Invalid("config.json has no part \"linux\"".to_owned()))?;
         if let Some(resources) = linux.resources_mut().as_mut().filter(|r| r.pids().is_some_and(|p| p.limit() == 0)) {
             // The reader takes no limit for 0, which is one.
             let value: Value = serde_json::from_slice(&bytes).map_err(json)?;
