@@ -23,6 +23,16 @@ fn sends_and_fetches(user: User) {
     ok(&format!("hoy-copy copy -q --dest-tls-verify=false store:busybox docker://{address}/team/app:1"));
     ok("mkdir got; hoy-copy sync --src yaml --dest dir sync.yaml got; test -s got/app:1/manifest.json");
 
+    let events = ok("hoy-copy sync --src yaml --dest dir --progress json:7 sync.yaml again 7>&1 >digests 2>said");
+    assert!(events.starts_with(r#"{"event":"image""#), "{events}");
+    fs::create_dir_all(sandbox.path("home/.config/containers")).unwrap();
+    let aliases = format!("[aliases]\nshort = \"{address}/team/app\"\n");
+    fs::write(sandbox.path("home/.config/containers/registries.conf"), aliases).unwrap();
+    ok("hoy-copy copy -q --src-tls-verify=false --limit-rate 1G short:1 oci:limited:it");
+    ok("hoy-storage tag busybox second; hoy-storage save -q -m -o both.tar busybox second");
+    let listed = ok("tar xOf both.tar manifest.json");
+    assert!(listed.contains("busybox:latest") && listed.contains("second:latest"), "{listed}");
+
     write("pass", "s3cret\n");
     ok("mkdir signatures; hoy-copy generate-sigstore-key --output-prefix key --passphrase-file pass");
     ok(
@@ -47,6 +57,33 @@ fn sends_and_fetches(user: User) {
     let events = ok("hoy-copy copy --progress json:7 store:busybox oci:watched:it 7>&1 >digest");
     assert!(events.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{events}");
     assert!(events.contains("\"begin\"") && events.contains("\"end\""), "{events}");
+}
+
+/// Built from two files, with a name for commands and limits that an ordinary user may set.
+fn builds(user: User) {
+    let Some(sandbox) = busybox_store(user) else { return };
+    fs::write(sandbox.path("work/one"), "FROM busybox\n").unwrap();
+    let two = "RUN grep 10.0.0.1 /etc/hosts >/found && grep -c localhost /etc/hosts\n";
+    fs::write(sandbox.path("work/two"), two).unwrap();
+    let build =
+        ["build", "-q", "--add-host", "db:10.0.0.1", "--rewrite-timestamp", "-f", "one", "-f", "two", "-t", "it", "."];
+    sandbox.ok("hoy-build", &build);
+    assert!(sandbox.ok("hoy", &["run", "--rm", "it", "cat", "/found"]).ends_with("\tdb"));
+    let twice = ["build", "-f", "-", "-f", "-", "."];
+    sandbox.run("hoy-build").args(twice).fails(2, &["once"]);
+    fs::write(sandbox.path("work/three"), "FROM busybox\nRUN echo made >/made; exit 3\n").unwrap();
+    let shell = sandbox.run("hoy-build").args(["build", "--on-error", "shell", "-f", "three", "."]);
+    shell.stdin("cat /made\n").fails(3, &["failed: this is", "made"]);
+}
+
+#[test]
+fn builds_with_subordinate_ids() {
+    builds(User::Sub);
+}
+
+#[test]
+fn builds_with_one_id() {
+    builds(User::One);
 }
 
 #[test]

@@ -104,6 +104,9 @@ impl Input {
             let text = format!("context \"{shown}\": only directories and archives on standard input");
             return Err(Error::msg(text).with_hint("fetch it first, with git clone or curl"));
         }
+        if args.file.iter().filter(|file| *file == "-").count() > 1 {
+            return Err(Error::msg("standard input can be read once: give --file - once").with_code(2));
+        }
         let beside = args.file.first().filter(|file| *file != "-").and_then(|file| ignore_beside(file));
         let ignore_file = args.ignorefile.clone().or(beside);
         let doing = || format!("use the context \"{}\"", directory.display());
