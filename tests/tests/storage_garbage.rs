@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hoy_tests::{Call, Deed, Plan, Run, Sandbox, User, busybox_store, many_files, need, need_root, traced_by};
 use rustix::fs::{FlockOperation, flock};
@@ -217,4 +218,20 @@ fn on_a_full_ext4() {
         Run::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image).ok();
         Run::new("mount").args(["-o", "loop"]).arg(&image).arg(root).ok();
     });
+}
+
+/// A command makes a temporary and locks it in the next moment: who looks in between does not call it left.
+#[test]
+fn what_has_just_begun_is_not_left() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let file = fs::File::create(sandbox.path("run/.tmp-0123456789abcdef")).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(40));
+            flock(&file, FlockOperation::LockExclusive).unwrap();
+        });
+        assert_eq!(sandbox.run("hoy-storage").arg("check").fails(0, &[]), "");
+    });
+    drop(file);
+    sandbox.run("hoy-storage").arg("check").fails(0, &["a killed command left it"]);
 }

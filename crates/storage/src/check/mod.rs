@@ -6,6 +6,7 @@ mod layers;
 mod users;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hoy_layer::OverlayXattrs;
 use hoy_layout::Store;
@@ -13,6 +14,9 @@ use hoy_layout::Store;
 use crate::garbage::{names, remove_temporary, temporaries};
 use crate::{Error, Result};
 use users::Users;
+
+/// How long what looks left is looked at: far longer than a command takes to lock what it has made.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// In which way something is not as it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +173,14 @@ impl Check<'_> {
     /// What killed commands left.
     fn leftovers(&mut self) -> Result<()> {
         let store = self.store;
-        for path in temporaries(store)? {
+        let mut left = temporaries(store)?;
+        if !left.is_empty() {
+            // Whoever has just made one locks it in the next moment, or has finished with it.
+            std::thread::sleep(MOMENT);
+            let still = temporaries(store)?;
+            left.retain(|path| still.contains(path));
+        }
+        for path in left {
             // Another command may just have finished.
             if path.exists() {
                 let damage = Damage::new(DamageKind::Leftover, &path, "a killed command left it, prune removes it");
