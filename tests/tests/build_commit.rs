@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use hoy_tests::{Registry, Run, Sandbox, User, busybox_layout, need};
+use hoy_tests::{Registry, Run, Sandbox, User, busybox_layout, busybox_store, need};
 use serde_json::Value;
 
 /// A layout with the image `busybox:latest` that every user can read.
@@ -240,4 +240,30 @@ fn names_and_lists() {
     sandbox.run("hoy-build").args(["rm", &foreign]).fails(125, &["was not made by hoy-build"]);
     sandbox.run("hoy-build").args(["build", "."]).fails(125, &["no Containerfile and no Dockerfile"]);
     sandbox.run("hoy-build").args(["from", "--no-such-flag", "x"]).fails(125, &["--no-such-flag"]);
+}
+
+/// What an image consists of is on disk before the index leads to it, and the index before the command ends: each
+/// name once.
+#[test]
+fn an_image_is_durable() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    if !need(&["strace"]) {
+        return;
+    }
+    let id = sandbox.ok("hoy-build", &["from", "busybox"]);
+    let mounted = sandbox.ok("hoy-build", &["mount", &id]);
+    fs::write(format!("{mounted}/new"), "new").unwrap();
+    let trace = ["-qq", "-y", "-e", "trace=/^rename,fsync", "-o", "trace"];
+    sandbox.run("strace").args(trace).arg(hoy_tests::program("hoy-build")).args(["commit", &id, "new"]).ok();
+    let trace = fs::read_to_string(sandbox.path("work/trace")).unwrap();
+    let blobs = sandbox.path("root/blobs/sha256").display().to_string();
+    let index = format!("{}\"", sandbox.path("root/index.json").display());
+    let (before, after) = trace.split_once(&index).expect("the index is replaced");
+    let (written, last) = before.rsplit_once(&format!(", \"{blobs}/")).expect("a blob gets its name");
+    assert_eq!(written.lines().filter(|l| l.contains("fsync(") && l.contains(&format!("{blobs}/.tmp-"))).count(), 3);
+    let names =
+        |lines: &str| lines.lines().filter(|l| l.contains("fsync(") && l.contains(&format!("<{blobs}>"))).count();
+    assert_eq!((names(written), names(last)), (0, 1), "{trace}");
+    let root = format!("<{}>", sandbox.path("root").display());
+    assert!(after.lines().any(|l| l.contains("fsync(") && l.contains(&root)), "{trace}");
 }

@@ -103,9 +103,14 @@ impl Temporary {
 
     /// Makes the bytes durable, then gives them their name; the directory's own entry is made durable too.
     pub(crate) fn rename_to(self, target: &Path) -> Result<()> {
-        self.file.sync_all().map_err(Error::io("write", &self.path))?;
-        self.rename_unsynced(target)?;
+        self.rename_whole(target)?;
         sync_directory_of(target)
+    }
+
+    /// Makes the bytes durable, then gives them their name: a power cut may take the name away, and never the bytes alone.
+    pub(crate) fn rename_whole(self, target: &Path) -> Result<()> {
+        self.file.sync_all().map_err(Error::io("write", &self.path))?;
+        self.rename_unsynced(target)
     }
 
     fn rename_unsynced(mut self, target: &Path) -> Result<()> {

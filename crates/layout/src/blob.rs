@@ -113,14 +113,16 @@ impl BlobWriter {
         Written { size: self.size, hasher: self.hasher.clone() }
     }
 
-    /// Makes the blob visible if it has this digest; false, and it is gone, when not.
+    /// Makes the blob visible, and its name durable, if it has this digest; false, and it is gone, when not.
     ///
     /// # Errors
     /// [`Error::Io`]; nothing is visible then.
     pub fn finish_with(self, expected: &Digest) -> Result<bool> {
         let is_right = self.hasher.clone().finish() == *expected;
         if is_right {
+            let directory = self.directory.clone();
             self.finish()?;
+            crate::sync(&directory)?;
         }
         Ok(is_right)
     }
@@ -166,11 +168,14 @@ impl BlobWriter {
 
     /// Makes the blob visible under its digest and returns that and its length in bytes.
     ///
+    /// A blob that an index leads to is there after a power cut; until then its name may be lost, but is never that of
+    /// other bytes.
+    ///
     /// # Errors
     /// [`Error::Io`]; nothing is visible then.
     pub fn finish(self) -> Result<(Digest, u64)> {
         let digest = self.hasher.finish();
-        self.temporary.rename_to(&self.directory.join(digest.hex()))?;
+        self.temporary.rename_whole(&self.directory.join(digest.hex()))?;
         Ok((digest, self.size))
     }
 

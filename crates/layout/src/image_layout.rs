@@ -11,7 +11,7 @@ use hoy_oci::{
 use hoy_sys::rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 
 use crate::atomic::keep_old;
-use crate::{BlobWriter, Error, Lock, Result, Written, make_directory, write_file};
+use crate::{BlobWriter, Error, Lock, Result, Written, make_directory, sync, write_file};
 
 pub(crate) const LAYOUT_FILE: &str = "oci-layout";
 pub(crate) const INDEX_FILE: &str = "index.json";
@@ -305,6 +305,11 @@ impl ImageLayout {
     pub(crate) fn write_index(&self, index: &Index) -> Result<()> {
         let path = self.path.join(INDEX_FILE);
         let bytes = serde_json::to_vec(index).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+        // The names of all blobs at once, before anything leads to them; an index of nothing has no need of such a directory.
+        match sync(&self.path.join("blobs/sha256")) {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
         write_file(&path, &bytes)
     }
 
