@@ -9,7 +9,7 @@ use std::path::Path;
 
 use hoy_tests::{Registry, Run, Sandbox, TarLayer, has, image_of, is_long, many_files};
 
-use measure::{Command, beside, heading, timed};
+use measure::{Command, beside, heading, renew, timed};
 
 mod measure;
 
@@ -42,15 +42,6 @@ fn big(layout: &Path, layer_bytes: u64) {
         TarLayer::plain(fs::read(&archive).expect("read the archive"))
     };
     image_of(layout, "it", lists.into_iter().take(LAYERS).map(tar));
-}
-
-/// Has `directory` of the sandbox be an empty file system that nothing was ever deleted from: for seconds after that, ext4
-/// does not give such inodes to new files, and looks long for others.
-fn renew(sandbox: &Sandbox, directory: &str) {
-    sandbox.quiet();
-    let disk = sandbox.path(&format!("{directory}.img"));
-    let script = "rm -f \"$0\" && truncate -s 16G \"$0\" && mkfs.ext4 -q -F -m 0 \"$0\" && mount -o loop \"$0\" \"$1\" && rmdir \"$1/lost+found\"";
-    Run::new("sh").args(["-c", script]).arg(&disk).arg(sandbox.path(directory)).ok();
 }
 
 /// Where everybody works: we in a store of our own, the others in theirs.

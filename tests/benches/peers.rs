@@ -5,22 +5,13 @@ use std::path::Path;
 
 use hoy_tests::{Registry, Run, Sandbox, debian_layout, has, is_long};
 
-use measure::{heading, timed};
+use measure::{heading, renew, timed};
 use row::{Row, bench};
 
 mod measure;
 mod row;
 
 const ROUNDS: usize = 7;
-
-/// Takes every container and everything else out of the sandbox's store.
-fn empty(sandbox: &Sandbox) {
-    for id in sandbox.ok("hoy-storage", &["containers", "-q"]).lines() {
-        sandbox.ok("hoy-storage", &["rm", "--force", id]);
-    }
-    let (root, run) = (sandbox.path("root"), sandbox.path("run"));
-    drop((fs::remove_dir_all(&root), fs::create_dir(&root), fs::create_dir_all(&run)));
-}
 
 /// Lists of so many images and of as many containers, each of an image of its own.
 fn lists(ours: &Sandbox, theirs: &Sandbox, peer_store: &str, place: &Path) {
@@ -120,18 +111,15 @@ fn main() {
             work: "pull and unpack, registry → root file system",
             peer: "podman",
             ours: Box::new(|| {
-                empty(&fresh);
+                renew(&fresh, "root");
                 timed(
                     &fresh,
                     &format!("hoy-copy copy -q --src-tls-verify=false {name} store:x && hoy-storage create x"),
                 )
             }),
             theirs: Box::new(|| {
+                renew(&fresh, "work");
                 let store = format!("--root {work}/p --runroot {work}/r");
-                fresh
-                    .run("sh")
-                    .args(["-c", &format!("podman {store} rmi -a -f >/dev/null 2>&1; rm -rf {work}/p {work}/r")])
-                    .ok();
                 timed(&theirs, &format!("podman {store} pull -q --tls-verify=false {plain_name}"))
             }),
         },
