@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use hoy_sys::rustix::fs::{
-    AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod, chownat, fchmod, fchown, fsetxattr,
-    lsetxattr, setxattr, utimensat,
+    AtFlags, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod, chownat, fchmod, fchown,
+    fsetxattr, fstat, lsetxattr, setxattr, utimensat,
 };
 use hoy_sys::rustix::io::Errno;
 
@@ -72,7 +72,15 @@ pub(crate) enum Target<'a> {
 }
 
 impl Target<'_> {
+    /// Whether it is so already: to look costs a fraction of a change, which a journal takes part in.
+    fn is(self, check: impl Fn(&Stat) -> bool) -> bool {
+        matches!(self, Self::Open(fd) if fstat(fd).is_ok_and(|stat| check(&stat)))
+    }
+
     fn chown(self, uid: u32, gid: u32) -> Call {
+        if self.is(|stat| (stat.st_uid, stat.st_gid) == (uid, gid)) {
+            return Ok(());
+        }
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         match self {
             Self::Open(fd) => fchown(fd, uid, gid),
@@ -93,6 +101,9 @@ impl Target<'_> {
     }
 
     fn chmod(self, mode: u32) -> Call {
+        if self.is(|stat| stat.st_mode & 0o7777 == mode) {
+            return Ok(());
+        }
         match self {
             Self::Open(fd) => fchmod(fd, Mode::from_raw_mode(mode)),
             Self::Handle(fd) => chmod(through_proc(fd), Mode::from_raw_mode(mode)),

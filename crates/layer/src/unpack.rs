@@ -292,7 +292,9 @@ impl<'a> Unpacker<'a> {
         archive: &mut Archive<R>,
     ) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = |parent: BorrowedFd<'_>| openat(parent, name, flags, Mode::RUSR | Mode::WUSR);
+        // Mostly what it is to have in the end: but for a umask, and the bits that wait for the owner.
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        let create = |parent: BorrowedFd<'_>| openat(parent, name, flags, mode);
         let file = File::from(self.make(entry, parent, name, create)?);
         write_data(entry, &file, archive)?;
         set_all(Target::Open(file.as_fd()), entry, None, &mut self.refused)
