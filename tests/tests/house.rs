@@ -24,8 +24,9 @@ const EDGES: &[(&str, &str)] = &[
     ("hoy-runtime", "hoy-sys hoy-cgroup hoy-seccomp"),
     ("hoy-spec", "hoy-oci hoy-sys"),
     ("hoy-containerfile", ""),
-    ("hoy-build", "hoy-layout hoy-layer hoy-containerfile hoy-spec hoy-oci hoy-sys"),
+    ("hoy-build", "hoy-layout hoy-layer hoy-containerfile hoy-sbom hoy-spec hoy-oci hoy-sys"),
     ("hoy-engine", "hoy-layout hoy-spec hoy-oci hoy-sys"),
+    ("hoy-sbom", "hoy-layer hoy-oci"),
     ("hoy-cli", ""),
 ];
 
@@ -35,7 +36,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("hoy-storage", "hoy-storage hoy-containerfile"),
     ("hoy-spec", "hoy-spec"),
     ("hoy-runtime", "hoy-runtime"),
-    ("hoy-build", "hoy-build hoy-containerfile hoy-spec"),
+    ("hoy-build", "hoy-build hoy-containerfile hoy-spec hoy-sbom"),
     ("hoy", "hoy-engine hoy-spec"),
 ];
 

@@ -26,13 +26,22 @@ pub(crate) struct Access {
 impl Access {
     /// The options for one side (`src` or `dest`) of `hoy-copy copy`.
     pub(crate) fn options(&self, side: &str) -> Vec<String> {
+        self.with_prefix(&format!("--{side}-"))
+    }
+
+    /// The options for commands of hoy-copy that reach one place.
+    pub(crate) fn plain(&self) -> Vec<String> {
+        self.with_prefix("--")
+    }
+
+    fn with_prefix(&self, prefix: &str) -> Vec<String> {
         let retry = self.retry.map(|n| n.to_string());
         let verify = self.tls_verify.map(|verify| verify.to_string());
         [
-            (format!("--{side}-authfile"), &self.authfile),
-            (format!("--{side}-cert-dir"), &self.cert_dir),
-            (format!("--{side}-creds"), &self.creds),
-            (format!("--{side}-tls-verify"), &verify),
+            (format!("{prefix}authfile"), &self.authfile),
+            (format!("{prefix}cert-dir"), &self.cert_dir),
+            (format!("{prefix}creds"), &self.creds),
+            (format!("{prefix}tls-verify"), &verify),
             ("--retry-times".to_owned(), &retry),
         ]
         .into_iter()

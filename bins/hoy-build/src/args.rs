@@ -9,6 +9,7 @@ use hoy_build::{Filter, Format, Settings};
 use crate::access::{Access, PlatformArgs};
 use crate::build_args::BuildArgs;
 use crate::images::ImagesArgs;
+use crate::sbom::SbomArgs;
 
 /// Make images: working containers that are changed from the shell and committed
 #[derive(Debug, Parser)]
@@ -73,6 +74,8 @@ pub(crate) enum Action {
     Prune(PruneArgs),
     /// Send an image to a registry or elsewhere
     Push(PushArgs),
+    /// List what software an image consists of, as SPDX or CycloneDX
+    Sbom(SbomArgs),
     /// Give an image further names
     Tag(Rest),
     /// Give a working container another name

@@ -51,7 +51,7 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
 }
 
 /// `store:NAME` and `NAME` are names in the store.
-fn local_name(image: &str) -> Result<String> {
+pub(crate) fn local_name(image: &str) -> Result<String> {
     let name = image.strip_prefix("store:").unwrap_or(image);
     Ok(Reference::parse_local(name)?.to_string())
 }

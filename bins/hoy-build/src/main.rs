@@ -9,6 +9,7 @@ mod content;
 mod context;
 mod image;
 mod images;
+mod sbom;
 mod show;
 mod working;
 
@@ -46,6 +47,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Action::Info(args) => show::info(&context, &args),
         Action::Version(args) => show::version(&args),
         Action::Images(args) => images::images(&context, &args),
+        Action::Sbom(args) => sbom::sbom(&context, &args),
         Action::Tag(rest) => context.become_other("hoy-storage", "tag", &rest.args),
         Action::Rmi(rest) => context.become_other("hoy-storage", "rmi", &rest.args),
         Action::Unshare(rest) => context.become_other("hoy-storage", "unshare", &rest.args),

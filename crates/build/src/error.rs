@@ -16,6 +16,9 @@ pub enum Error {
     /// A layer could not be written or an archive not unpacked.
     #[error(transparent)]
     Layer(#[from] hoy_layer::Error),
+    /// An image could not be looked through.
+    #[error(transparent)]
+    Contents(#[from] hoy_sbom::Error),
     /// No runtime configuration could be made.
     #[error(transparent)]
     Spec(#[from] hoy_spec::Error),

@@ -9,6 +9,7 @@ mod chmod;
 mod clamp;
 mod commit;
 mod containerfile;
+mod contents;
 mod copy;
 mod destination;
 mod document;
@@ -33,6 +34,7 @@ pub use containerfile::{
     BuildOptions, Built, Context, NamedContext, PREDEFINED, Report, Secret, Squash, build, environment_of, is_socket,
     keep, needs_mounts, plan, prune_builds, temporary_directory,
 };
+pub use contents::{Contents, contents};
 pub use copy::{CopyOptions, copy, without_credentials};
 pub use document::Format;
 pub use error::{Error, Result};
