@@ -9,8 +9,10 @@ use std::path::Path;
 
 use hoy_tests::{Registry, Run, Sandbox, TarLayer, has, image_of, is_long, many_files};
 
-use measure::{Command, beside, heading, renew, timed};
+use fresh::renew;
+use measure::{Command, beside, heading, timed};
 
+mod fresh;
 mod measure;
 
 const LAYERS: usize = 8;

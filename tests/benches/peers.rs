@@ -5,9 +5,11 @@ use std::path::Path;
 
 use hoy_tests::{Registry, Run, Sandbox, debian_layout, has, is_long};
 
-use measure::{heading, renew, timed};
+use fresh::renew;
+use measure::{heading, timed};
 use row::{Row, bench};
 
+mod fresh;
 mod measure;
 mod row;
 

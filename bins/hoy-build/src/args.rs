@@ -10,6 +10,7 @@ use crate::access::{Access, PlatformArgs};
 use crate::build_args::BuildArgs;
 use crate::images::ImagesArgs;
 use crate::sbom::SbomArgs;
+use crate::verify::VerifyArgs;
 
 /// Make images: working containers that are changed from the shell and committed
 #[derive(Debug, Parser)]
@@ -76,6 +77,8 @@ pub(crate) enum Action {
     Push(PushArgs),
     /// List what software an image consists of, as SPDX or CycloneDX
     Sbom(SbomArgs),
+    /// Build an image again, and tell whether it is the same
+    Verify(VerifyArgs),
     /// Give an image further names
     Tag(Rest),
     /// Give a working container another name

@@ -8,6 +8,7 @@ mod change;
 mod chmod;
 mod clamp;
 mod commit;
+mod compare;
 mod containerfile;
 mod contents;
 mod copy;
@@ -30,6 +31,7 @@ mod working;
 pub use change::duration;
 pub use clamp::Clamp;
 pub use commit::{CommitOptions, Committed, commit};
+pub use compare::{Difference, compare};
 pub use containerfile::{
     BuildOptions, Built, Context, NamedContext, PREDEFINED, Report, Secret, Squash, build, environment_of, is_socket,
     keep, needs_mounts, plan, prune_builds, temporary_directory,
