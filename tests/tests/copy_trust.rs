@@ -420,3 +420,64 @@ fn a_policy_that_is_not_understood_stops_everything() {
     let signed = ["--policy", "policy.json", "copy", "--require-signed", SOURCE, "dir:x"];
     place.sandbox.run("hoy-copy").args(signed).fails(1, &["--require-signed"]);
 }
+
+#[test]
+fn what_would_lose_signatures_is_not_done() {
+    let Some(place) = Place::new() else { return };
+    place.push("hoy-copy", "ours:1", &["--sign-by", &place.fingerprint]);
+    let from = place.image("ours:1");
+    let copy = |args: &[&str], to: &str| {
+        let run = place.sandbox.run("hoy-copy").args(["--insecure-policy", "--registries.d", "registries.d", "copy"]);
+        run.args(["-q", "--src-tls-verify=false"]).args(args).args([&from, to])
+    };
+    place.sandbox.ok("sh", &["-ec", "openssl genrsa -out rsa.key 2048; openssl rsa -in rsa.key -pubout -out rsa.pub"]);
+    for args in [
+        &["--format", "v2s2"][..],
+        &["--dest-compress-format", "zstd"],
+        &["--dest-decompress"],
+        &["--encryption-key", "jwe:rsa.pub"],
+    ] {
+        copy(args, "dir:changed").fails(1, &["would invalidate its signatures", "--remove-signatures"]);
+        assert!(!place.work("changed/manifest.json").exists(), "{args:?}");
+        copy(&[args, &["--remove-signatures"]].concat(), "dir:changed").ok();
+        std::fs::remove_dir_all(place.work("changed")).unwrap();
+    }
+    // What needs another form has no place for signatures either.
+    copy(&[], "docker-archive:x.tar").fails(1, &["would invalidate its signatures"]);
+    // What is asked for and is so already changes nothing.
+    copy(&["--format", "oci", "--dest-compress-format", "gzip"], "dir:same").ok();
+    assert!(place.work("same/signature-1").exists());
+}
+
+#[test]
+fn signatures_of_an_indexs_members_come_along() {
+    let Some(place) = Place::new() else { return };
+    let hoy = |args: &[&str]| {
+        let run = place.sandbox.run("hoy-copy").args(["--insecure-policy", "--registries.d", "registries.d"]);
+        run.args(args).ok()
+    };
+    let digest = place.push("hoy-copy", "ours:a", &["--sign-by", &place.fingerprint]);
+    let image = place.image("ours:a");
+    hoy(&["index", "create", "--tls-verify=false", &place.image("ours:multi"), &image]);
+    let member = format!("{}.signature-1", digest.trim_start_matches("sha256:"));
+    let all = ["-q", "--all", "--src-tls-verify=false", "--dest-tls-verify=false"];
+    hoy(&[&["copy"], &all[..], &[&place.image("ours:multi"), "dir:ours"]].concat());
+    let skopeo = place.sandbox.run("skopeo").args(["--insecure-policy", "--registries.d", "registries.d", "copy"]);
+    skopeo.args(all).args([&place.image("ours:multi"), "dir:theirs"]).ok();
+    let read = |name: &str| std::fs::read(place.work(name).join(&member)).unwrap();
+    assert_eq!(read("ours"), read("theirs"));
+    assert!(!place.work("ours/signature-1").exists(), "the index itself is not signed");
+    // From there to a registry and back, where the image is wanted signed.
+    hoy(&[&["copy"], &all[..], &["dir:theirs", &place.image("back:multi")]].concat());
+    let mut rule = place.signed_by("ann@example.org");
+    rule["signedIdentity"] =
+        json!({"type": "exactRepository", "dockerRepository": place.image("ours")["docker://".len()..]});
+    place.policy(&rule);
+    place.pull("hoy-copy", &place.image("back:multi")).ok();
+    place.pull("hoy-copy", "dir:ours").ok();
+    place.sandbox.ok("rm", &[&format!("ours/{member}")]);
+    place.pull("hoy-copy", "dir:ours").fails(1, &["has none"]);
+    // An index may change of which a member alone is signed, and the member stays as it is.
+    let one = ["-q", "--multi-arch", "index-only", "--src-tls-verify=false", "--format", "oci"];
+    hoy(&[&["copy"], &one[..], &[&place.image("ours:multi"), "dir:index"]].concat());
+}

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hoy_transport::TRANSPORTS;
 
 use crate::edit_args::{AppendArgs, AttachArgs, FlattenArgs, IndexAction, MutateArgs, PullArgs, RebaseArgs};
+use crate::encryption::EncryptionArgs;
 use crate::login_args::{LoginArgs, LogoutArgs};
 use crate::look_args::{BlobArgs, CatalogArgs, ExportArgs, LookArgs, ReferrersArgs, ValidateArgs};
 use crate::progress::Target;
@@ -231,6 +232,8 @@ pub(crate) struct CopyArgs {
     pub(crate) authfile: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) signing: Signing,
+    #[command(flatten)]
+    pub(crate) encryption: EncryptionArgs,
     #[command(flatten)]
     pub(crate) retry: Retry,
 }

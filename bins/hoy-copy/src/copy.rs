@@ -3,8 +3,8 @@
 use std::io;
 
 use hoy_cli::{Context, Error, Result, print_line};
-use hoy_oci::{Digest, LayerCompression, Reference};
-use hoy_transport::{CopyOptions, Format, ImageName, LayerPolicy, MultiArch, Observer};
+use hoy_oci::{LayerCompression, Reference};
+use hoy_transport::{Copied, CopyOptions, Format, ImageName, LayerPolicy, MultiArch, Observer};
 
 use crate::access::Access;
 use crate::args::{Compression, CopyArgs, Global, ManifestType};
@@ -36,6 +36,8 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         format: args.format.map(format),
         layers,
         level: args.dest_compress_level,
+        encryption: args.encryption.encryption()?,
+        decryption: args.encryption.decryption()?,
         with_referrers: args.with_referrers,
         preserve_digests: args.preserve_digests,
         retry,
@@ -57,7 +59,7 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     };
     if !args.signing.remove_signatures {
         let found = Found { global, from: &from, access: &from_access, retry };
-        carry(&found, &to, &to_access, &copied.descriptor.digest, &*progress)?;
+        carry(&found, &to, &to_access, &copied, &*progress)?;
     }
     if let Some(signer) = signer {
         signer.sign(global, &to, &copied.descriptor.digest, &to_access, retry)?;
@@ -69,15 +71,16 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     if endpoint::is_stdout(&to) { Ok(()) } else { print_line(digest) }
 }
 
-/// Brings signatures along, and tells of those that stay behind.
+/// Brings the signatures of all that was copied along, and tells of those that stay behind.
 pub(crate) fn carry(
     found: &Found<'_>,
     to: &ImageName,
     access: &Access,
-    digest: &Digest,
+    copied: &Copied,
     observer: &dyn Observer,
 ) -> Result<()> {
-    let left = found.carry(to, access, digest)?;
+    let each = copied.manifests.iter().map(|digest| found.carry(to, access, digest));
+    let left: usize = each.sum::<Result<usize>>()?;
     if left > 0 {
         observer.warn(&format!("{left} signatures stay behind: {to} has no place for them"));
     }

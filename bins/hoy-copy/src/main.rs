@@ -8,6 +8,7 @@ mod copy;
 mod delete;
 mod edit;
 mod edit_args;
+mod encryption;
 mod endpoint;
 mod export;
 mod index;

@@ -6,7 +6,7 @@ use hoy_cli::{Context, Error, Result};
 use hoy_oci::{Descriptor, Digest, Document as Parsed, Platform, Reference};
 use hoy_registry::Retry;
 use hoy_transport::{Document, ImageName, MultiArch, Repository, Source};
-use hoy_trust::{Policy, Requirement, Subject};
+use hoy_trust::{Evidence as _, Policy, Requirement, Subject};
 
 use crate::access::Access;
 use crate::args::Global;
@@ -15,16 +15,30 @@ use crate::signatures::Found;
 use crate::signing_args::Signing;
 
 /// Opens `from` for a copy, if the trust policy allows it.
-pub(crate) fn open(
+pub(crate) fn open<'a>(
+    global: &'a Global,
+    from: &'a ImageName,
+    access: &'a Access,
+    retry: Retry,
+    (multi_arch, signing): (&MultiArch, &Signing),
+) -> Result<Box<dyn Source + 'a>> {
+    let (inner, root) = judge(global, from, access, retry, (multi_arch, signing))?;
+    let signatures = (!signing.remove_signatures).then_some(Found { global, from, access, retry });
+    Ok(Box::new(Judged { inner, root, signatures }))
+}
+
+/// The source, and its root if that was judged.
+fn judge(
     global: &Global,
     from: &ImageName,
     access: &Access,
     retry: Retry,
     (multi_arch, signing): (&MultiArch, &Signing),
-) -> Result<Box<dyn Source>> {
+) -> Result<(Box<dyn Source>, Option<Document>)> {
+    let source = || Ok((endpoint::source(global, from, access, retry)?, None));
     let unsigned = || Error::msg("--require-signed: no rule of the trust policy wants the image signed");
     let Some((path, policy)) = read(global)? else {
-        return if signing.require_signed { Err(unsigned()) } else { endpoint::source(global, from, access, retry) };
+        return if signing.require_signed { Err(unsigned()) } else { source() };
     };
     let refused = |reason: hoy_trust::Error| {
         // skopeo's words: scripts look for them.
@@ -48,7 +62,7 @@ pub(crate) fn open(
     if !rules.iter().any(wants_signature) {
         // Nothing is read of what nobody may have.
         judge(&Digest::of(b"")).map_err(refused)?;
-        return endpoint::source(global, from, access, retry);
+        return source();
     }
     let inner = endpoint::source(global, from, access, retry)?;
     let root = inner.root()?;
@@ -59,7 +73,7 @@ pub(crate) fn open(
         _ => judged,
     };
     judged.map_err(refused)?;
-    Ok(Box::new(Judged { inner, root }))
+    Ok((inner, Some(root)))
 }
 
 /// The policy of whoever runs this, and its file; none where it is to be passed over, or there is none.
@@ -86,19 +100,21 @@ fn chosen(root: &Document, multi_arch: &MultiArch, platform: &Platform) -> Optio
     }
 }
 
-/// An image whose root was judged, and stays the one that was, whatever the name points to by now.
-struct Judged {
+/// An image whose root, if it was judged, stays the one that was, whatever the name points to by now.
+struct Judged<'a> {
     inner: Box<dyn Source>,
-    root: Document,
+    root: Option<Document>,
+    /// Its signatures, unless they are left behind.
+    signatures: Option<Found<'a>>,
 }
 
-impl Source for Judged {
+impl Source for Judged<'_> {
     fn name(&self) -> String {
         self.inner.name()
     }
 
     fn root(&self) -> hoy_transport::Result<Document> {
-        Ok(self.root.clone())
+        self.root.clone().map_or_else(|| self.inner.root(), Ok)
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> hoy_transport::Result<Vec<u8>> {
@@ -115,6 +131,12 @@ impl Source for Judged {
 
     fn referrers(&self, subject: &Digest) -> hoy_transport::Result<Vec<Descriptor>> {
         self.inner.referrers(subject)
+    }
+
+    fn is_signed(&self, digest: &Digest) -> hoy_transport::Result<bool> {
+        let Some(found) = &self.signatures else { return Ok(false) };
+        let failed = |reason| hoy_transport::Error::Convert { name: self.name(), reason };
+        Ok(!found.simple(digest).map_err(failed)?.is_empty() || !found.sigstore(digest).map_err(failed)?.is_empty())
     }
 
     fn repository(&self) -> Option<Repository> {

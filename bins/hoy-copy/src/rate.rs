@@ -55,19 +55,19 @@ impl Rate {
 }
 
 /// `source`, its blobs no faster than `rate`, if there is one.
-pub(crate) fn limit(source: Box<dyn Source>, rate: Option<&Rate>) -> Box<dyn Source> {
+pub(crate) fn limit<'a>(source: Box<dyn Source + 'a>, rate: Option<&Rate>) -> Box<dyn Source + 'a> {
     match rate {
         Some(rate) => Box::new(Limited { inner: source, rate: rate.clone() }),
         None => source,
     }
 }
 
-struct Limited {
-    inner: Box<dyn Source>,
+struct Limited<'a> {
+    inner: Box<dyn Source + 'a>,
     rate: Rate,
 }
 
-impl Source for Limited {
+impl Source for Limited<'_> {
     fn name(&self) -> String {
         self.inner.name()
     }
@@ -90,6 +90,10 @@ impl Source for Limited {
 
     fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         self.inner.referrers(subject)
+    }
+
+    fn is_signed(&self, digest: &Digest) -> Result<bool> {
+        self.inner.is_signed(digest)
     }
 
     fn repository(&self) -> Option<Repository> {

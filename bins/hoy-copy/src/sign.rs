@@ -89,7 +89,7 @@ impl Signer {
                     let base = self.places.to_write().unwrap_or_default();
                     signatures::put_beside(base, reference, digest, &signature)?;
                 }
-                ImageName::Dir(directory) => signatures::put_in_directory(directory, &signature)?,
+                ImageName::Dir(directory) => signatures::put_in_directory(directory, digest, &signature)?,
                 _ => {}
             }
         }
@@ -102,7 +102,7 @@ impl Signer {
                     signatures::attach(&registry, reference.repository(), digest, &attached)?;
                 }
                 ImageName::Dir(directory) => {
-                    signatures::put_in_directory(directory, &signatures::to_file(&attached))?;
+                    signatures::put_in_directory(directory, digest, &signatures::to_file(&attached))?;
                 }
                 _ => {}
             }

@@ -37,7 +37,7 @@ impl Evidence for Found<'_> {
         let find = || match self.from {
             ImageName::Docker(reference) => self.beside(reference, digest),
             ImageName::Dir(directory) => {
-                Ok(in_directory(directory)?.into_iter().filter(|bytes| bytes.first() != Some(&0)).collect())
+                Ok(in_directory(directory, digest)?.into_iter().filter(|bytes| bytes.first() != Some(&0)).collect())
             }
             _ => Ok(Vec::new()),
         };
@@ -53,7 +53,9 @@ impl Evidence for Found<'_> {
                 }
                 Ok(all)
             }
-            ImageName::Dir(directory) => in_directory(directory)?.iter().filter_map(|bytes| from_file(bytes)).collect(),
+            ImageName::Dir(directory) => {
+                in_directory(directory, digest)?.iter().filter_map(|bytes| from_file(bytes)).collect()
+            }
             _ => Ok(Vec::new()),
         };
         find().map_err(|error: Error| format!("its signatures cannot be had: {error}"))
@@ -83,7 +85,7 @@ impl Found<'_> {
             ImageName::Dir(directory) => {
                 let files = simple.into_iter().chain(sigstore.iter().map(to_file));
                 for file in files {
-                    put_in_directory(directory, &file)?;
+                    put_in_directory(directory, digest, &file)?;
                 }
                 Ok(0)
             }
@@ -134,8 +136,15 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn in_directory(directory: &Path) -> Result<Vec<Vec<u8>>> {
-    let one = |number| read_file(&directory.join(format!("signature-{number}"))).transpose();
+/// Where a signature of the manifest of this digest is in a directory: that of a member of its index has its name.
+fn path_in_directory(directory: &Path, digest: &Digest, number: usize) -> PathBuf {
+    let is_member = directory.join(format!("{}.manifest.json", digest.hex())).exists();
+    let member = if is_member { format!("{}.", digest.hex()) } else { String::new() };
+    directory.join(format!("{member}signature-{number}"))
+}
+
+fn in_directory(directory: &Path, digest: &Digest) -> Result<Vec<Vec<u8>>> {
+    let one = |number| read_file(&path_in_directory(directory, digest, number)).transpose();
     (1..=MAX_SIGNATURES).map_while(one).collect()
 }
 
@@ -156,12 +165,12 @@ fn from_file(bytes: &[u8]) -> Option<Result<Attached>> {
 }
 
 /// Puts a signature into a directory, behind those that are there, unless it is one of them.
-pub(crate) fn put_in_directory(directory: &Path, signature: &[u8]) -> Result<()> {
-    let all = in_directory(directory)?;
+pub(crate) fn put_in_directory(directory: &Path, digest: &Digest, signature: &[u8]) -> Result<()> {
+    let all = in_directory(directory, digest)?;
     if all.iter().any(|one| one == signature) {
         return Ok(());
     }
-    let path = directory.join(format!("signature-{}", all.len() + 1));
+    let path = path_in_directory(directory, digest, all.len() + 1);
     std::fs::write(&path, signature).context(|| format!("write \"{}\"", path.display()))
 }
 

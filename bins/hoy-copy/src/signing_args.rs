@@ -1,10 +1,10 @@
-//! The flags for signatures and encryption.
+//! The flags for signatures.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// skopeo's flags for signatures and encryption. Those that ask for what this version cannot do end the command.
+/// skopeo's flags for signatures. Those that ask for what this version cannot do end the command.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Signing {
     /// Leave signatures behind
@@ -29,12 +29,6 @@ pub(crate) struct Signing {
     sign_by_sigstore: Option<String>,
     #[arg(long, hide = true)]
     sign_by_sq_fingerprint: Option<String>,
-    #[arg(long, hide = true)]
-    encryption_key: Vec<String>,
-    #[arg(long, hide = true)]
-    encrypt_layer: Vec<String>,
-    #[arg(long, hide = true)]
-    decryption_key: Vec<String>,
 }
 
 impl Signing {
@@ -43,9 +37,6 @@ impl Signing {
         let flags = [
             ("--sign-by-sigstore", self.sign_by_sigstore.is_some()),
             ("--sign-by-sq-fingerprint", self.sign_by_sq_fingerprint.is_some()),
-            ("--encryption-key", !self.encryption_key.is_empty()),
-            ("--encrypt-layer", !self.encrypt_layer.is_empty()),
-            ("--decryption-key", !self.decryption_key.is_empty()),
         ];
         flags.into_iter().find(|(_, is_set)| *is_set).map(|(flag, _)| flag)
     }

@@ -161,7 +161,7 @@ fn copy(global: &Global, step: &Step, way: &Way<'_>) -> Result<String> {
     let copied = hoy_transport::copy(&*source, &*destination, options, observer)?;
     if !signing.remove_signatures {
         let found = Found { global, from: &step.from, access: &step.access, retry: options.retry };
-        carry(&found, &step.to, to, &copied.descriptor.digest, observer)?;
+        carry(&found, &step.to, to, &copied, observer)?;
     }
     if let Some(signer) = signer {
         signer.sign(global, &step.to, &copied.descriptor.digest, to, options.retry)?;

@@ -53,7 +53,10 @@ pub(crate) fn convert(mut manifest: Manifest, to: Format) -> Result<Manifest, St
         MediaType::from(if to == Format::Oci { MediaType::CONFIG } else { MediaType::DOCKER_CONFIG });
     for layer in &mut manifest.layers {
         let compression = layer.media_type.layer_compression();
-        let compression = compression.ok_or_else(|| format!("unknown layer type {}", layer.media_type))?;
+        let compression = compression.ok_or_else(|| match hoy_crypt::plain_type(&layer.media_type) {
+            Some(_) => "it has encrypted layers, for which there is no place: add --decryption-key KEY".to_owned(),
+            None => format!("unknown layer type {}", layer.media_type),
+        })?;
         layer.media_type =
             to.layer(compression).ok_or("Docker's format has no zstd layers: add --dest-compress-format gzip")?;
         if to == Format::V2s2 {

@@ -1,6 +1,6 @@
 //! The copy itself: what is to be moved, and moving it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,8 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use hoy_oci::{Descriptor, Digest, Document as Parsed, Index, LayerCompression, Manifest, Platform};
 use hoy_registry::Retry;
 
+use hoy_crypt::PrivateKey;
+
+use crate::change::{Change, Encryption, Written, plan};
 use crate::convert::convert;
-use crate::recompress::Recompressed;
 use crate::work::in_parallel;
 use crate::{Destination, Document, Error, Format, Incoming, Observer, Outcome, Result, Source, referrers};
 
@@ -17,6 +19,8 @@ use crate::{Destination, Document, Error, Format, Incoming, Observer, Outcome, R
 const MAX_DEPTH: usize = 4;
 /// Why an image stays where it is.
 const PRESERVE: &str = "its digest would change, which --preserve-digests forbids";
+const SIGNED: &str =
+    "its digest would change, which would invalidate its signatures: add --remove-signatures to lose them";
 
 /// What to do about an image index.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -64,6 +68,10 @@ pub struct CopyOptions {
     pub layers: LayerPolicy,
     /// How hard layers are compressed, in the compressor's own numbers.
     pub level: Option<i32>,
+    /// For whom layers are encrypted.
+    pub encryption: Option<Encryption>,
+    /// What encrypted layers are decrypted with; none leaves them as they are.
+    pub decryption: Vec<PrivateKey>,
     /// Copy what refers to the image too: signatures, lists of contents and the like.
     pub with_referrers: bool,
     /// Fail rather than change a digest.
@@ -82,6 +90,8 @@ impl Default for CopyOptions {
             format: None,
             layers: LayerPolicy::Keep,
             level: None,
+            encryption: None,
+            decryption: Vec::new(),
             with_referrers: false,
             preserve_digests: false,
             retry: Retry::default(),
@@ -95,6 +105,8 @@ impl Default for CopyOptions {
 pub struct Copied {
     /// The manifest or index that the destination's name points to.
     pub descriptor: Descriptor,
+    /// Every manifest and index that was copied, this one among them, by its digest at the destination.
+    pub manifests: Vec<Digest>,
 }
 
 /// Copies an image, or several of an index, and gives them the destination's name.
@@ -113,12 +125,13 @@ pub fn copy(
         _ => source.root()?,
     };
     let root = job.copy(root, 0)?;
+    let manifests = job.written();
     if options.with_referrers {
         job.copy_referrers(0)?;
     }
     destination.finish(&root)?;
     observer.manifest(&root.descriptor);
-    Ok(Copied { descriptor: root.descriptor })
+    Ok(Copied { descriptor: root.descriptor, manifests })
 }
 
 /// Copies an artifact that refers to `subject`, an image that the destination has.
@@ -136,7 +149,7 @@ pub fn attach(
     let root = job.copy(source.root()?, 0)?;
     destination.put_referrer(&root, subject)?;
     observer.manifest(&root.descriptor);
-    Ok(Copied { descriptor: root.descriptor })
+    Ok(Copied { descriptor: root.descriptor, manifests: job.written() })
 }
 
 /// The manifest of the image for `platform`, which may be the root itself.
@@ -220,12 +233,23 @@ impl Job<'_> {
         Ok(written)
     }
 
+    /// The manifests that were copied, as they are at the destination.
+    fn written(&self) -> Vec<Digest> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, after)| *after).collect()
+    }
+
     /// Copies what refers to all manifests that were copied, and what refers to that.
     fn copy_referrers(&self, depth: usize) -> Result<()> {
         let moved = std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner));
         // An artifact is copied as it is: it has no platform and no layers to be converted.
-        let options =
-            CopyOptions { multi_arch: MultiArch::All, format: None, layers: LayerPolicy::Keep, ..self.options.clone() };
+        let options = CopyOptions {
+            multi_arch: MultiArch::All,
+            format: None,
+            layers: LayerPolicy::Keep,
+            encryption: None,
+            decryption: Vec::new(),
+            ..self.options.clone()
+        };
         let job = Job { options: &options, moved: Mutex::default(), ..*self };
         for (before, after) in moved {
             for referrer in self.source.referrers(&before)? {
@@ -271,6 +295,10 @@ impl Job<'_> {
             index.manifests.retain(|m| chosen.contains(&m.digest));
             changed = before != index.manifests.len();
         }
+        let wanted = self.format().map(Format::index).unwrap_or_else(|| document.descriptor.media_type.clone());
+        if changed || wanted != document.descriptor.media_type {
+            self.may_change(&document.descriptor.digest)?;
+        }
         for member in index.manifests.iter_mut().filter(|m| chosen.contains(&m.digest)) {
             let bytes = read_manifest(self.source, member)?;
             let written = self.copy(Document { descriptor: member.clone(), bytes }, depth + 1)?;
@@ -280,31 +308,43 @@ impl Job<'_> {
             changed |= new.digest != member.digest;
             (member.media_type, member.digest, member.size) = (new.media_type, new.digest, new.size);
         }
-        let wanted = self.format().map(Format::index).unwrap_or_else(|| document.descriptor.media_type.clone());
         if !changed && wanted == document.descriptor.media_type {
             return Ok(document);
         }
+        self.may_change(&document.descriptor.digest)?;
         index.media_type = Some(wanted.clone());
         self.rewritten(&wanted, serde_json::to_vec(&index))
     }
 
     fn copy_image(&self, document: Document, manifest: Manifest) -> Result<Document> {
         let own = Format::of(&document.descriptor.media_type);
-        let format = self.format().unwrap_or(own);
-        let changes: HashMap<Digest, LayerCompression> =
-            manifest.layers.iter().filter_map(|layer| Some((layer.digest, self.change(layer)?))).collect();
+        let changes = plan(&manifest, self.source, self.destination, self.options)?;
+        let mut format = self.format().unwrap_or(own);
+        if changes.values().any(Change::needs_oci) && format != Format::Oci {
+            if self.destination.format().or(self.options.format).is_some() {
+                return Err(self.cannot("Docker's format has no encrypted layers"));
+            }
+            format = Format::Oci;
+        }
         // What cannot be written is found out before anything is moved.
         let mut planned = manifest.clone();
+        let change_of = |layer: &Descriptor| changes.get(&layer.digest);
         for layer in &mut planned.layers {
-            if let Some(to) = changes.get(&layer.digest) {
-                layer.media_type = own.layer(*to).or(Format::Oci.layer(*to)).unwrap_or(layer.media_type.clone());
+            if let Some(change) = change_of(layer) {
+                change.describe(layer, own);
             }
         }
         if format != own {
             planned = convert(planned, format).map_err(|reason| self.cannot(reason))?;
         }
-        if planned != manifest && self.options.preserve_digests {
-            return Err(self.cannot(PRESERVE));
+        for layer in &mut planned.layers {
+            if let Some(change) = change_of(layer) {
+                change.seal(layer);
+            }
+        }
+        let stays = changes.is_empty() && planned == manifest;
+        if !stays {
+            self.may_change(&document.descriptor.digest)?;
         }
         let mut seen = HashSet::new();
         let all = manifest.layers.iter().chain([&manifest.config]);
@@ -312,42 +352,32 @@ impl Job<'_> {
         self.observer.expect(&blobs);
         // Compressing is parallel in itself and needs memory for it.
         let lanes = self.options.lanes.unwrap_or(usize::MAX).clamp(1, self.destination.lanes());
-        let lanes = if changes.is_empty() { lanes } else { lanes.min(2) };
-        let written =
-            in_parallel(&blobs, lanes, |blob, stop| self.copy_blob(blob, changes.get(&blob.digest).copied(), stop))?;
-        if planned == manifest {
+        let is_compressing = changes.values().any(|change| change.compress.is_some());
+        let lanes = if is_compressing { lanes.min(2) } else { lanes };
+        let written = in_parallel(&blobs, lanes, |blob, stop| self.copy_blob(blob, changes.get(&blob.digest), stop))?;
+        if stays {
             return Ok(document);
         }
-        let written: HashMap<Digest, (Digest, u64)> = blobs.iter().map(|blob| blob.digest).zip(written).collect();
+        let written: HashMap<Digest, Written> = blobs.iter().map(|blob| blob.digest).zip(written).collect();
         for layer in &mut planned.layers {
             if let Some(new) = written.get(&layer.digest) {
-                (layer.digest, layer.size) = *new;
+                (layer.digest, layer.size) = (new.digest, new.size);
+                layer.annotations.extend(new.annotations.clone());
             }
         }
         let media_type = planned.media_type.clone().unwrap_or(document.descriptor.media_type);
         self.rewritten(&media_type, serde_json::to_vec(&planned))
     }
 
-    /// The compression that a layer is to be brought into; none when it stays as it is.
-    fn change(&self, layer: &Descriptor) -> Option<LayerCompression> {
-        let have = layer.media_type.layer_compression()?;
-        let compress_plain = |to| (have == LayerCompression::None).then_some(to);
-        let wanted = match self.options.layers {
-            _ if self.destination.wants_plain_layers() => Some(LayerCompression::None),
-            LayerPolicy::All(to) => Some(to),
-            LayerPolicy::CompressPlain(to) => compress_plain(to),
-            LayerPolicy::Keep if self.source.is_synthetic() && self.destination.wants_compressed_layers() => {
-                compress_plain(LayerCompression::Gzip)
-            }
-            LayerPolicy::Keep | LayerPolicy::Leave => None,
-        };
-        wanted.filter(|to| *to != have)
-    }
-
-    fn rewritten(&self, media_type: &hoy_oci::MediaType, bytes: serde_json::Result<Vec<u8>>) -> Result<Document> {
+    /// Whether the manifest of this digest may get another one.
+    fn may_change(&self, digest: &Digest) -> Result<()> {
         if self.options.preserve_digests {
             return Err(self.cannot(PRESERVE));
         }
+        if self.source.is_signed(digest)? { Err(self.cannot(SIGNED)) } else { Ok(()) }
+    }
+
+    fn rewritten(&self, media_type: &hoy_oci::MediaType, bytes: serde_json::Result<Vec<u8>>) -> Result<Document> {
         let bytes = bytes.map_err(|e| self.cannot(e.to_string()))?;
         Ok(Document { descriptor: Descriptor::of(media_type.clone(), &bytes), bytes })
     }
@@ -362,18 +392,13 @@ impl Job<'_> {
         Error::Convert { name: self.source.name(), reason: reason.into() }
     }
 
-    /// Copies a blob, bringing it into another compression if there is one; returns what is at the destination.
-    fn copy_blob(
-        &self,
-        blob: &Descriptor,
-        change: Option<LayerCompression>,
-        stop: &AtomicBool,
-    ) -> Result<(Digest, u64)> {
+    /// Copies a blob, changing it if there is a change; returns what is at the destination.
+    fn copy_blob(&self, blob: &Descriptor, change: Option<&Change>, stop: &AtomicBool) -> Result<Written> {
         let mut attempt = 0;
         loop {
             let result = match change {
-                None => self.try_blob(blob, stop).map(|outcome| (outcome, (blob.digest, blob.size))),
-                Some(to) => self.try_change(blob, to, stop).map(|written| (Outcome::Copied, written)),
+                None => self.try_blob(blob, stop).map(|outcome| (outcome, as_it_is(blob))),
+                Some(change) => self.try_change(blob, change, stop),
             };
             let failure = match result {
                 Ok((outcome, written)) => {
@@ -401,10 +426,17 @@ impl Job<'_> {
         }
     }
 
-    fn try_change(&self, blob: &Descriptor, to: LayerCompression, stop: &AtomicBool) -> Result<(Digest, u64)> {
+    fn try_change(&self, blob: &Descriptor, change: &Change, stop: &AtomicBool) -> Result<(Outcome, Written)> {
+        if let Some(digest) = change.outcome() {
+            // Encryption keeps the size.
+            let plain = Descriptor { digest, ..blob.clone() };
+            if self.destination.has_blob(&plain)? {
+                return Ok((Outcome::Present, as_it_is(&plain)));
+            }
+        }
         let arriving = Arriving { job: self, blob, stop };
-        let mut content = Recompressed::new(arriving.verified()?, to, self.options.level).map_err(Error::Read)?;
-        self.destination.put_new_blob(&mut content)
+        let written = change.write(Box::new(arriving.verified()?), self.destination, self.options)?;
+        Ok((Outcome::Copied, written))
     }
 
     fn try_blob(&self, blob: &Descriptor, stop: &AtomicBool) -> Result<Outcome> {
@@ -426,6 +458,11 @@ impl Job<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// A blob that arrives unchanged.
+fn as_it_is(blob: &Descriptor) -> Written {
+    Written { digest: blob.digest, size: blob.size, annotations: BTreeMap::new() }
 }
 
 /// A blob of the source, watched as it is read.

@@ -61,6 +61,15 @@ pub trait Source: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Whether there are signatures of the manifest of this digest that are to go with it, and so would be lost if the
+    /// digest changed.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn is_signed(&self, _digest: &Digest) -> Result<bool> {
+        Ok(false)
+    }
+
     /// The repository it is, where a registry may mount blobs from it.
     fn repository(&self) -> Option<Repository> {
         None

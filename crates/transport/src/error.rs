@@ -91,6 +91,19 @@ pub enum Error {
         /// What is wrong with it.
         source: hoy_layer::Error,
     },
+    /// An encrypted layer that cannot be decrypted.
+    #[error("decrypt layer {digest} of {name}")]
+    Crypt {
+        /// The layer.
+        digest: hoy_oci::Digest,
+        /// The image.
+        name: String,
+        /// Why.
+        source: hoy_crypt::Error,
+    },
+    /// Encrypting a layer.
+    #[error("encrypt a layer")]
+    Encrypt(#[source] hoy_crypt::Error),
     /// A daemon that speaks Docker's API.
     #[error("use the daemon at \"{host}\": {reason}")]
     Daemon {

@@ -40,6 +40,10 @@ type Layer<'a> = Archive<io::BufReader<Decompressor<VerifyingReader<Box<dyn Read
 
 fn open<'a>(source: &'a dyn Source, layer: &Descriptor) -> Result<Layer<'a>> {
     let content = VerifyingReader::new(source.blob(layer, 0)?, layer);
+    if hoy_crypt::plain_type(&layer.media_type).is_some() {
+        let reason = format!("its layer {} is encrypted: copy it with --decryption-key first", layer.digest);
+        return Err(Error::Convert { name: source.name(), reason });
+    }
     let plain = Decompressor::detect(content).map_err(Error::Read)?;
     Ok(Archive::new(io::BufReader::with_capacity(128 << 10, plain)))
 }

@@ -5,6 +5,7 @@
 
 mod archive;
 mod archive_writer;
+mod change;
 mod convert;
 mod copy;
 mod daemon;
@@ -25,6 +26,7 @@ mod referrers;
 mod tarball;
 mod work;
 
+pub use change::Encryption;
 pub use convert::Format;
 pub use copy::{Copied, CopyOptions, LayerPolicy, MultiArch, attach, copy, select, select_from};
 pub use daemon::{DaemonDestination, DaemonHost};
