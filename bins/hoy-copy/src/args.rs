@@ -154,6 +154,8 @@ pub(crate) enum ManifestType {
 pub(crate) enum Compression {
     Gzip,
     Zstd,
+    #[value(name = "zstd:chunked")]
+    ZstdChunked,
 }
 
 #[derive(Debug, Args)]

@@ -35,6 +35,7 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         multi_arch,
         format: args.format.map(format),
         layers,
+        chunked: args.dest_compress_format == Some(Compression::ZstdChunked),
         level: args.dest_compress_level,
         encryption: args.encryption.encryption()?,
         decryption: args.encryption.decryption()?,
@@ -120,7 +121,7 @@ fn multi_arch(args: &CopyArgs) -> Result<MultiArch> {
 fn layers(args: &CopyArgs) -> LayerPolicy {
     match (args.dest_compress_format, args.dest_compress, args.dest_decompress) {
         (Some(Compression::Gzip), ..) => LayerPolicy::All(LayerCompression::Gzip),
-        (Some(Compression::Zstd), ..) => LayerPolicy::All(LayerCompression::Zstd),
+        (Some(Compression::Zstd | Compression::ZstdChunked), ..) => LayerPolicy::All(LayerCompression::Zstd),
         (None, true, _) => LayerPolicy::CompressPlain(LayerCompression::Gzip),
         (None, false, true) => LayerPolicy::All(LayerCompression::None),
         (None, false, false) if args.dest_oci_accept_uncompressed_layers => LayerPolicy::Leave,

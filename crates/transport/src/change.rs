@@ -1,15 +1,18 @@
 //! What is done to layers on their way: they are decrypted, brought into another compression, encrypted.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::rc::Rc;
 
 use hoy_crypt::{Decrypting, Encrypting, LayerKey, PrivateKey, PublicKey, encrypted_type, forget, plain_type};
 use hoy_oci::{Descriptor, Digest, LayerCompression, Manifest};
 
+use crate::chunked::{Annotations, Chunked, TABLE_DIGEST};
 use crate::recompress::Recompressed;
 use crate::{CopyOptions, Destination, Error, Format, LayerPolicy, Result, Source};
 
-/// The annotations of layers that tell where files are in them, and hold no longer when they are compressed anew.
+/// The annotations of layers that tell where files are in them, and hold no longer when they are compressed anew or encrypted.
 const PLACES: [&str; 3] =
     ["io.github.containers.zstd-chunked.", "containerd.io/snapshot/stargz/", "io.containers.estargz."];
 
@@ -27,6 +30,8 @@ pub struct Encryption {
 pub(crate) struct Change {
     decrypt: Option<LayerKey>,
     pub(crate) compress: Option<LayerCompression>,
+    /// Compressed as zstd:chunked.
+    chunked: bool,
     encrypt: bool,
 }
 
@@ -56,7 +61,8 @@ pub(crate) fn plan(
             change.decrypt = Some(open_key(&layer, &options.decryption, source)?);
             layer.media_type = plain;
         }
-        change.compress = compression(&layer, source, destination, options.layers);
+        change.compress = compression(&layer, source, destination, options);
+        change.chunked = options.chunked && change.compress == Some(LayerCompression::Zstd);
         if change.decrypt.is_some() || change.compress.is_some() {
             changes.insert(layer.digest, change);
         }
@@ -101,11 +107,11 @@ fn compression(
     layer: &Descriptor,
     source: &dyn Source,
     destination: &dyn Destination,
-    policy: LayerPolicy,
+    options: &CopyOptions,
 ) -> Option<LayerCompression> {
     let have = layer.media_type.layer_compression()?;
     let compress_plain = |to| (have == LayerCompression::None).then_some(to);
-    let wanted = match policy {
+    let wanted = match options.layers {
         _ if destination.wants_plain_layers() => Some(LayerCompression::None),
         LayerPolicy::All(to) => Some(to),
         LayerPolicy::CompressPlain(to) => compress_plain(to),
@@ -114,7 +120,8 @@ fn compression(
         }
         LayerPolicy::Keep | LayerPolicy::Leave => None,
     };
-    wanted.filter(|to| *to != have)
+    let lacks_table = options.chunked && !layer.annotations.contains_key(TABLE_DIGEST);
+    wanted.filter(|to| *to != have || *to == LayerCompression::Zstd && lacks_table)
 }
 
 impl Change {
@@ -131,6 +138,8 @@ impl Change {
         }
         if let Some(to) = self.compress {
             layer.media_type = own.layer(to).or(Format::Oci.layer(to)).unwrap_or(layer.media_type.clone());
+        }
+        if self.compress.is_some() || self.encrypt {
             layer.annotations.retain(|name, _| !PLACES.iter().any(|place| name.starts_with(place)));
         }
     }
@@ -158,14 +167,19 @@ impl Change {
             Some(key) => Box::new(Decrypting::new(input, key.clone())),
             None => input,
         };
+        let table = Rc::new(RefCell::new(Annotations::new()));
         let mut content: Box<dyn Read> = match self.compress {
+            Some(_) if self.chunked => {
+                let plain = hoy_layer::Decompressor::detect(input).map_err(Error::Read)?;
+                Box::new(Chunked::new(plain, options.level, table.clone()).map_err(Error::Read)?)
+            }
             Some(to) => Box::new(Recompressed::new(input, to, options.level).map_err(Error::Read)?),
             None => input,
         };
         let recipients = options.encryption.as_ref().filter(|_| self.encrypt).map(|to| to.recipients.as_slice());
         let Some(recipients) = recipients else {
             let (digest, size) = destination.put_new_blob(&mut *content)?;
-            return Ok(Written { digest, size, annotations: BTreeMap::new() });
+            return Ok(Written { digest, size, annotations: table.take() });
         };
         let mut sealed = Encrypting::new(content).map_err(Error::Encrypt)?;
         let (digest, size) = destination.put_new_blob(&mut sealed)?;

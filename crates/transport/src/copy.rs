@@ -66,6 +66,8 @@ pub struct CopyOptions {
     pub format: Option<Format>,
     /// The layers' compression at the destination.
     pub layers: LayerPolicy,
+    /// Where layers are brought into zstd, have it be zstd:chunked, whose files can be fetched one by one.
+    pub chunked: bool,
     /// How hard layers are compressed, in the compressor's own numbers.
     pub level: Option<i32>,
     /// For whom layers are encrypted.
@@ -89,6 +91,7 @@ impl Default for CopyOptions {
             multi_arch: MultiArch::System,
             format: None,
             layers: LayerPolicy::Keep,
+            chunked: false,
             level: None,
             encryption: None,
             decryption: Vec::new(),

@@ -6,6 +6,8 @@
 mod archive;
 mod archive_writer;
 mod change;
+mod chunked;
+mod chunked_toc;
 mod convert;
 mod copy;
 mod daemon;
