@@ -406,7 +406,8 @@ fn a_policy_that_is_not_understood_stops_everything() {
         (r#"{"default":[{"type":"insecureAcceptAnything","more":1}]}"#, "read trust policy"),
         (r#"{"default":[{"type":"insecureAcceptAnything"}],"default":[]}"#, "read trust policy"),
         (r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/none"}]}"#, "/none"),
-        (r#"{"default":[{"type":"sigstoreSigned","fulcio":{}}]}"#, "cannot check"),
+        (r#"{"default":[{"type":"sigstoreSigned","fulcio":{}}]}"#, "read trust policy"),
+        (r#"{"default":[{"type":"sigstoreSigned","pki":{}}]}"#, "cannot check"),
         (
             r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"oci":{"":[{"type":"reject"}]}}}"#,
             "rejected by policy",

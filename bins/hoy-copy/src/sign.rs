@@ -1,5 +1,6 @@
 //! Making signatures: with a copy, and of files.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -95,7 +96,7 @@ impl Signer {
         }
         if let Some(key) = &self.sigstore {
             let payload = text(Kind::Sigstore);
-            let attached = Attached { signature: key.sign(&payload)?, payload };
+            let attached = Attached { signature: key.sign(&payload)?, payload, more: BTreeMap::new() };
             match to {
                 ImageName::Docker(reference) => {
                     let registry = access.registry(global, reference, retry)?;

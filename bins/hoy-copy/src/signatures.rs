@@ -1,5 +1,6 @@
 //! Where an image's signatures are: beside its registry, at it, or in a directory.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -158,8 +159,9 @@ fn from_file(bytes: &[u8]) -> Option<Result<Attached>> {
             return None;
         }
         let payload = base64::engine::general_purpose::STANDARD.decode(document.get("payload")?.as_str()?).ok()?;
-        let signature = document.get("annotations")?.get(SIGNATURE)?.as_str()?.to_owned();
-        Some(Attached { payload, signature })
+        let mut more: BTreeMap<String, String> = serde_json::from_value(document.get("annotations")?.clone()).ok()?;
+        let signature = more.remove(SIGNATURE)?;
+        Some(Attached { payload, signature, more })
     };
     Some(read().ok_or_else(|| Error::msg("a signature in the directory is damaged")))
 }
@@ -174,11 +176,18 @@ pub(crate) fn put_in_directory(directory: &Path, digest: &Digest, signature: &[u
     std::fs::write(&path, signature).context(|| format!("write \"{}\"", path.display()))
 }
 
+/// What stands beside the signed text.
+fn annotations(attached: &Attached) -> BTreeMap<String, String> {
+    let mut all = attached.more.clone();
+    all.insert(SIGNATURE.to_owned(), attached.signature.clone());
+    all
+}
+
 /// A sigstore signature as it lies in a directory.
 pub(crate) fn to_file(attached: &Attached) -> Vec<u8> {
     use base64::Engine as _;
     let payload = base64::engine::general_purpose::STANDARD.encode(&attached.payload);
-    let annotations = json!({SIGNATURE: attached.signature});
+    let annotations = annotations(attached);
     let document = json!({"mimeType": PAYLOAD, "payload": payload, "annotations": annotations});
     [IN_DIRECTORY, document.to_string().as_bytes()].concat()
 }
@@ -226,8 +235,9 @@ fn attached(registry: &Registry, repository: &str, digest: &Digest) -> Result<Ve
     let Some(manifest) = artifact(registry, repository, digest)? else { return Ok(Vec::new()) };
     let mut all = Vec::new();
     for layer in manifest.layers.iter().filter(|l| l.media_type.as_str() == PAYLOAD).take(MAX_SIGNATURES) {
-        let Some(signature) = layer.annotations.get(SIGNATURE).cloned() else { continue };
-        all.push(Attached { payload: small_blob(registry, repository, layer)?, signature });
+        let mut more = layer.annotations.clone();
+        let Some(signature) = more.remove(SIGNATURE) else { continue };
+        all.push(Attached { payload: small_blob(registry, repository, layer)?, signature, more });
     }
     Ok(all)
 }
@@ -259,7 +269,7 @@ pub(crate) fn attach(registry: &Registry, repository: &str, digest: &Digest, att
     let ids = ids.ok_or_else(|| Error::msg("the configuration of the signatures is damaged"))?;
     ids.push(json!(layer.digest.to_string()));
     put(registry, repository, &layer, &attached.payload)?;
-    layer.annotations.insert(SIGNATURE.to_owned(), attached.signature.clone());
+    layer.annotations = annotations(attached);
     let config = config.to_string().into_bytes();
     ImageConfig::parse(&config)?;
     let described = Descriptor::of(MediaType::from("application/vnd.oci.image.config.v1+json"), &config);

@@ -1,17 +1,20 @@
-//! Which images are trusted: containers-policy.json(5), simple signatures by GnuPG's programs, sigstore's by keys.
+//! Which images are trusted: containers-policy.json(5), simple signatures by GnuPG's programs, sigstore's by keys and certificates.
 //!
 //! It never fetches anything, and whatever it cannot read, check or understand is not trusted.
 
 mod der;
 mod error;
+mod fulcio;
 mod identity;
 mod payload;
 mod places;
 mod policy;
+mod rekor;
 mod sigstore;
 mod simple;
 
 pub use error::{Error, Result};
+pub use fulcio::Fulcio;
 pub use identity::SignedIdentity;
 pub use payload::{Claim, Kind, payload};
 pub use places::{Places, Signatures as SignaturePlaces};

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::payload::{Claim, Kind};
-use crate::{Attached, Error, PublicKey, Result, SignedIdentity, simple};
+use crate::{Attached, Error, Fulcio, PublicKey, Result, SignedIdentity, rekor, simple};
 
 /// The longest file of the policy or of a key that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -57,17 +57,17 @@ pub enum Requirement {
         /// Several public keys.
         key_datas: Option<Vec<String>>,
         /// Certificates instead of keys.
-        fulcio: Option<Value>,
-        /// Certificates instead of keys.
+        fulcio: Option<Fulcio>,
+        /// Certificates of somebody else, which cannot be checked.
         pki: Option<Value>,
-        /// A log that must have the signature.
-        rekor_public_key_path: Option<Value>,
-        /// A log that must have the signature.
-        rekor_public_key_paths: Option<Value>,
-        /// A log that must have the signature.
-        rekor_public_key_data: Option<Value>,
-        /// A log that must have the signature.
-        rekor_public_key_datas: Option<Value>,
+        /// The public key in PEM of a log that must have the signature.
+        rekor_public_key_path: Option<PathBuf>,
+        /// Several such keys, one of which is enough.
+        rekor_public_key_paths: Option<Vec<PathBuf>>,
+        /// Such a key in base64.
+        rekor_public_key_data: Option<String>,
+        /// Several such keys.
+        rekor_public_key_datas: Option<Vec<String>>,
         /// Which names it may bear.
         signed_identity: Option<SignedIdentity>,
     },
@@ -145,7 +145,35 @@ impl Requirement {
                 }
                 Ok(())
             }
-            Self::SigstoreSigned { key_path, key_paths, key_data, key_datas, fulcio, pki, .. } => {
+            Self::SigstoreSigned {
+                key_path,
+                key_paths,
+                key_data,
+                key_datas,
+                fulcio,
+                pki,
+                rekor_public_key_path,
+                rekor_public_key_paths,
+                rekor_public_key_data,
+                rekor_public_key_datas,
+                ..
+            } => {
+                let rekor = [
+                    rekor_public_key_path.is_some(),
+                    rekor_public_key_paths.is_some(),
+                    rekor_public_key_data.is_some(),
+                    rekor_public_key_datas.is_some(),
+                ];
+                match rekor.into_iter().filter(|is_set| *is_set).count() {
+                    0 if fulcio.is_some() => {
+                        return wrong("fulcio needs a rekorPublicKey, which tells when it was signed");
+                    }
+                    0 | 1 => {}
+                    _ => return wrong("sigstoreSigned has one of rekorPublicKeyPath, Paths, Data and Datas at most"),
+                }
+                if let Some(Err(reason)) = fulcio.as_ref().map(Fulcio::check) {
+                    return wrong(reason);
+                }
                 let keys = [key_path.is_some(), key_paths.is_some(), key_data.is_some(), key_datas.is_some()];
                 let all = keys.into_iter().chain([fulcio.is_some(), pki.is_some()]);
                 if all.filter(|is_set| *is_set).count() != 1 {
@@ -175,16 +203,49 @@ impl Requirement {
                 };
                 any_of(&found, check)
             }
-            Self::SigstoreSigned { key_path, key_paths, key_data, key_datas, signed_identity, .. } => {
-                if let Some(field) = self.unknown() {
-                    return Err(Error::refused(format!("it asks for \"{field}\", which this version cannot check")));
+            Self::SigstoreSigned {
+                key_path,
+                key_paths,
+                key_data,
+                key_datas,
+                fulcio,
+                pki,
+                rekor_public_key_path,
+                rekor_public_key_paths,
+                rekor_public_key_data,
+                rekor_public_key_datas,
+                signed_identity,
+            } => {
+                if pki.is_some() {
+                    return Err(Error::refused("it asks for \"pki\", which this version cannot check"));
                 }
-                let datas: Vec<String> = key_data.iter().chain(key_datas.iter().flatten()).cloned().collect();
-                let keys = keys(key_path.iter().chain(key_paths.iter().flatten()), &datas)?;
-                let keys = keys.iter().map(|key| PublicKey::parse(key)).collect::<Result<Vec<_>>>()?;
+                let keys = public_keys((key_path, key_paths), (key_data, key_datas))?;
+                let is_logged = rekor_public_key_path.is_some()
+                    || rekor_public_key_paths.is_some()
+                    || rekor_public_key_data.is_some()
+                    || rekor_public_key_datas.is_some();
+                let logs = public_keys(
+                    (rekor_public_key_path, rekor_public_key_paths),
+                    (rekor_public_key_data, rekor_public_key_datas),
+                )?;
+                let roots = match fulcio {
+                    Some(fulcio) => self::keys(fulcio.ca_path.iter(), fulcio.ca_data.as_slice())?.concat(),
+                    None => Vec::new(),
+                };
                 let found = evidence.sigstore(subject.digest).map_err(Error::Refused)?;
                 let check = |attached: &Attached| {
-                    if !keys.iter().any(|key| key.verifies(attached)) {
+                    let is_good = match fulcio {
+                        Some(fulcio) => {
+                            let certificate = Fulcio::certificate(attached)?;
+                            let when = rekor::logged_at(&logs, attached, &certificate)?;
+                            fulcio.key(&roots, attached, &certificate, when)?.verifies(attached)
+                        }
+                        None => match keys.iter().find(|key| key.verifies(attached)) {
+                            Some(key) if is_logged => rekor::logged_at(&logs, attached, key.info()).map(|_| true)?,
+                            found => found.is_some(),
+                        },
+                    };
+                    if !is_good {
                         return Err(Error::refused("the signature is not a good one by a trusted key"));
                     }
                     let claim = Claim::parse(&attached.payload, Kind::Sigstore)?;
@@ -194,30 +255,16 @@ impl Requirement {
             }
         }
     }
+}
 
-    /// A field that asks for what cannot be checked.
-    fn unknown(&self) -> Option<&'static str> {
-        let Self::SigstoreSigned {
-            fulcio,
-            pki,
-            rekor_public_key_path,
-            rekor_public_key_paths,
-            rekor_public_key_data,
-            rekor_public_key_datas,
-            ..
-        } = self
-        else {
-            return None;
-        };
-        let rekor = [rekor_public_key_path, rekor_public_key_paths, rekor_public_key_data, rekor_public_key_datas];
-        let is_set = |field: &Option<Value>| field.is_some();
-        match (is_set(fulcio), is_set(pki), rekor.into_iter().any(is_set)) {
-            (true, ..) => Some("fulcio"),
-            (_, true, _) => Some("pki"),
-            (.., true) => Some("rekorPublicKey"),
-            _ => None,
-        }
-    }
+/// The public keys in files and in base64.
+fn public_keys(
+    (path, paths): (&Option<PathBuf>, &Option<Vec<PathBuf>>),
+    (data, datas): (&Option<String>, &Option<Vec<String>>),
+) -> Result<Vec<PublicKey>> {
+    let datas: Vec<String> = data.iter().chain(datas.iter().flatten()).cloned().collect();
+    let texts = keys(path.iter().chain(paths.iter().flatten()), &datas)?;
+    texts.iter().map(|key| PublicKey::parse(key)).collect()
 }
 
 /// The contents of key files, and of keys in base64.
@@ -292,7 +339,7 @@ mod tests {
         let sign = |private: &str, name: &str, what: &[u8]| {
             let payload = payload(Kind::Sigstore, &name.parse().unwrap(), &Digest::of(what), "test", None);
             let signature = PrivateKey::open(private.as_bytes(), "").unwrap().sign(&payload).unwrap();
-            Attached { payload, signature }
+            Attached { payload, signature, more: BTreeMap::new() }
         };
         let rule = format!(r#"{{"type":"sigstoreSigned","keyData":"{}"}}"#, STANDARD.encode(&public));
         let good = sign(&private, "r.x/a:1", b"manifest");
@@ -314,12 +361,17 @@ mod tests {
         assert!(judge(&and, &Has(vec![good.clone()])).contains("rejects"));
         let names = rule.replace('}', r#","signedIdentity":{"type":"matchRepository"}}"#);
         assert_eq!(judge(&names, &Has(vec![sign(&private, "r.x/a:9", b"manifest")])), "ok");
-        for unknown in [r#","rekorPublicKeyPath":"/x""#, r#","rekorPublicKeyDatas":[]"#] {
-            assert!(
-                judge(&rule.replace('}', &format!("{unknown}}}")), &Has(vec![good.clone()])).contains("cannot check")
-            );
+        // A log that is asked for must have the signature, and with no key of one there is none that has.
+        let log = STANDARD.encode(generate_key("").unwrap().1);
+        for (asked, want) in [
+            (format!(r#","rekorPublicKeyData":"{log}""#), "cosign/bundle"),
+            (r#","rekorPublicKeyDatas":[]"#.to_owned(), "cosign/bundle"),
+            (r#","rekorPublicKeyPath":"/no/key""#.to_owned(), "/no/key"),
+        ] {
+            let judged = judge(&rule.replace('}', &format!("{asked}}}")), &Has(vec![good.clone()]));
+            assert!(judged.contains(want), "{judged}");
         }
-        assert!(judge(r#"{"type":"sigstoreSigned","fulcio":{}}"#, &Has(vec![good.clone()])).contains("cannot check"));
+        assert!(judge(r#"{"type":"sigstoreSigned","pki":{}}"#, &Has(vec![good.clone()])).contains("cannot check"));
         assert!(
             judge(r#"{"type":"sigstoreSigned","keyPath":"/no/key"}"#, &Has(vec![good.clone()])).contains("/no/key")
         );
@@ -342,6 +394,11 @@ mod tests {
             r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/x","signedIdentity":{"type":"x"}}"#,
             r#"{"type":"sigstoreSigned"}"#,
             r#"{"type":"sigstoreSigned","keyPath":"/x","fulcio":{}}"#,
+            r#"{"type":"sigstoreSigned","keyPath":"/x","rekorPublicKeyPath":"/x","rekorPublicKeyData":"eA=="}"#,
+            r#"{"type":"sigstoreSigned","fulcio":{"caPath":"/x","oidcIssuer":"i","subjectEmail":"e"}}"#,
+            r#"{"type":"sigstoreSigned","rekorPublicKeyPath":"/x","fulcio":{"oidcIssuer":"i","subjectEmail":"e"}}"#,
+            r#"{"type":"sigstoreSigned","rekorPublicKeyPath":"/x","fulcio":{"caPath":"/x","subjectEmail":"e"}}"#,
+            r#"{"type":"sigstoreSigned","rekorPublicKeyPath":"/x","fulcio":{"caPath":"/x","oidcIssuer":"","subjectEmail":"e"}}"#,
         ] {
             let judged = judge(wrong, &has);
             assert!(judged.contains("trust policy"), "{wrong}: {judged}");

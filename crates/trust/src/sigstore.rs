@@ -1,5 +1,7 @@
 //! Sigstore signatures by keys, as cosign makes them: ECDSA over a payload, the private key sealed with a passphrase.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use poly1305::Poly1305;
@@ -10,9 +12,11 @@ use salsa20::XSalsa20;
 use salsa20::cipher::{KeyIvInit as _, StreamCipher as _};
 use serde::{Deserialize, Serialize};
 
-use crate::der::{pem, public_key, to_pem};
+use crate::der::{pem, public_key, public_key_info, to_pem};
 use crate::{Error, Result};
 
+/// How many of the algorithms, the first ones, are ECDSA.
+const ECDSA_ALGORITHMS: usize = 2;
 /// The algorithms of keys, as SubjectPublicKeyInfo names them, and how they verify over SHA-256.
 const ALGORITHMS: [(&[u8], &dyn VerificationAlgorithm); 4] = [
     (
@@ -38,10 +42,17 @@ pub struct Attached {
     pub payload: Vec<u8>,
     /// The signature, in base64.
     pub signature: String,
+    /// What else is said beside it, by name: certificates, the word of a log.
+    pub more: BTreeMap<String, String>,
 }
 
 /// A key that signatures are checked with.
-pub struct PublicKey(UnparsedPublicKey<Vec<u8>>);
+pub struct PublicKey {
+    key: UnparsedPublicKey<Vec<u8>>,
+    /// As SubjectPublicKeyInfo.
+    info: Vec<u8>,
+    is_ecdsa: bool,
+}
 
 impl PublicKey {
     /// Reads a key in PEM.
@@ -49,16 +60,35 @@ impl PublicKey {
     /// # Errors
     /// When it is none, or of a kind that is not known.
     pub fn parse(text: &[u8]) -> Result<Self> {
-        let (algorithm, key) = public_key(text)?;
-        let known = ALGORITHMS.iter().find(|(name, _)| *name == algorithm.as_slice());
-        let (_, how) = known.ok_or_else(|| Error::form("read a public key", "its algorithm is not known"))?;
-        Ok(Self(UnparsedPublicKey::new(*how, key)))
+        Self::of(&public_key_info(text)?)
+    }
+
+    /// The key of a SubjectPublicKeyInfo.
+    pub(crate) fn of(info: &[u8]) -> Result<Self> {
+        let (algorithm, key) = public_key(info)?;
+        let known = ALGORITHMS.iter().position(|(name, _)| *name == algorithm.as_slice());
+        let known = known.and_then(|at| Some((at, ALGORITHMS.get(at)?.1)));
+        let (at, how) = known.ok_or_else(|| Error::form("read a public key", "its algorithm is not known"))?;
+        Ok(Self { key: UnparsedPublicKey::new(how, key), info: info.to_vec(), is_ecdsa: at < ECDSA_ALGORITHMS })
     }
 
     /// Whether the signature is right.
     pub fn verifies(&self, attached: &Attached) -> bool {
         let signature = STANDARD.decode(attached.signature.as_bytes());
-        signature.is_ok_and(|signature| self.0.verify(&attached.payload, &signature).is_ok())
+        signature.is_ok_and(|signature| self.has_signed(&attached.payload, &signature))
+    }
+
+    pub(crate) fn has_signed(&self, text: &[u8], signature: &[u8]) -> bool {
+        self.key.verify(text, signature).is_ok()
+    }
+
+    pub(crate) fn is_ecdsa(&self) -> bool {
+        self.is_ecdsa
+    }
+
+    /// Its SubjectPublicKeyInfo.
+    pub(crate) fn info(&self) -> &[u8] {
+        &self.info
     }
 }
 
@@ -205,7 +235,8 @@ mod tests {
         let (private, public) = generate_key("s3cret").unwrap();
         let key = PrivateKey::open(private.as_bytes(), "s3cret").unwrap();
         assert_eq!(key.public(), public);
-        let attached = Attached { payload: b"text".to_vec(), signature: key.sign(b"text").unwrap() };
+        let attached =
+            Attached { payload: b"text".to_vec(), signature: key.sign(b"text").unwrap(), more: BTreeMap::new() };
         let public = PublicKey::parse(public.as_bytes()).unwrap();
         assert!(public.verifies(&attached));
         assert!(!public.verifies(&Attached { payload: b"tex".to_vec(), ..attached.clone() }));
