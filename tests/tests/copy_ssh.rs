@@ -122,3 +122,88 @@ fn what_is_no_host_never_reaches_ssh() {
     let flag = sandbox.run("hoy-copy").args(["--ssh", "no-such-ssh", "digest", "ssh://nas/app"]);
     flag.fails(1, &["no-such-ssh"]);
 }
+
+/// sshd of this test alone: on a port of the loopback, with keys and rules in the sandbox. Ended when dropped.
+struct Sshd {
+    child: std::process::Child,
+    command: String,
+    port: u16,
+}
+
+impl Sshd {
+    fn start(sandbox: &Sandbox) -> Option<Self> {
+        if !need(&["ssh", "ssh-keygen", "/usr/sbin/sshd"]) {
+            return None;
+        }
+        // Where sshd goes when it has no privileges; the system makes it when it starts its own.
+        if rustix::process::geteuid().is_root() {
+            std::fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let dir = sandbox.path("work/ssh");
+        sandbox.ok("mkdir", &["-m", "700", "ssh"]);
+        for key in ["host", "user"] {
+            let file = dir.join(key).display().to_string();
+            sandbox.ok("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &file]);
+        }
+        let port = hoy_tests::free_port();
+        let (at, far) = (dir.display(), sandbox.path("work/far").display().to_string());
+        let bin = hoy_tests::program("hoy-copy").parent().unwrap().display().to_string();
+        let rules = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {at}/host\nAuthorizedKeysFile {at}/user.pub\nPidFile none\nStrictModes no\n\
+             UsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n\
+             SetEnv HOY_ROOT={far}/root HOY_RUNROOT={far}/run PATH={bin}:/usr/bin:/bin\n"
+        );
+        std::fs::write(dir.join("rules"), rules).unwrap();
+        let known = std::fs::read_to_string(dir.join("host.pub")).unwrap();
+        std::fs::write(dir.join("known"), format!("[127.0.0.1]:{port} {known}")).unwrap();
+        let mut sshd = sandbox.run("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(dir.join("rules"));
+        let log = std::fs::File::create(dir.join("log")).unwrap();
+        let child = sshd.command().stderr(log).spawn().unwrap();
+        let command = format!("ssh -F none -i {at}/user -o UserKnownHostsFile={at}/known -o BatchMode=yes");
+        let sshd = Self { child, command, port };
+        for _ in 0..100 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Some(sshd);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("sshd does not listen: {}", std::fs::read_to_string(dir.join("log")).unwrap());
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Copies there and back through ssh and sshd themselves.
+fn images_go_over_a_real_ssh(user: User) {
+    if !need(&["umoci", "busybox"]) || !user.available() {
+        return;
+    }
+    let sandbox = Sandbox::for_user(user);
+    let Some(sshd) = Sshd::start(&sandbox) else { return };
+    busybox_layout(&sandbox.path("layout"));
+    let source = format!("oci:{}:busybox:latest", sandbox.path("layout").display());
+    let far = format!("ssh://{}@127.0.0.1:{}/app", user.name(), sshd.port);
+    let wanted = run(&sandbox, &sshd.command, &["-q", &source, &far]).ok();
+    assert_eq!(run(&sandbox, &sshd.command, &["-q", &far, "oci:back:x"]).ok(), wanted);
+    assert!(sandbox.ok("hoy-copy", &["validate", "oci:back:x"]).starts_with("PASS"));
+    assert!(sandbox.path("work/far/root/index.json").exists(), "the other side's store");
+    // What ssh says is passed on, and a host that is not known is none.
+    let stranger = sshd.command.replace("/known", "/unknown");
+    run(&sandbox, &stranger, &["digest", &far]).fails(1, &["127.0.0.1", "Host key verification failed"]);
+    run(&sandbox, &sshd.command, &["digest", &far.replace("/app", "/none")]).fails(1, &["no such image"]);
+}
+
+#[test]
+fn a_real_ssh_as_root() {
+    images_go_over_a_real_ssh(User::Root);
+}
+
+#[test]
+fn a_real_ssh_as_a_user() {
+    images_go_over_a_real_ssh(User::Sub);
+}
