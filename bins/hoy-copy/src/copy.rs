@@ -17,6 +17,7 @@ use crate::{endpoint, names, policy, rate};
 pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     let to: ImageName = args.destination.parse().map_err(|e| Error::from(e).with_code(2))?;
     let (multi_arch, layers) = (multi_arch(&args)?, layers(&args));
+    let (encryption, decryption) = (args.encryption.encryption()?, args.encryption.decryption()?);
     let retry = args.retry.into();
     let from_access = args.src_place.add_to(args.src.access(args.authfile.clone()));
     let from = names::to_read(global, &args.source, &from_access, retry)?;
@@ -37,8 +38,8 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         layers,
         chunked: args.dest_compress_format == Some(Compression::ZstdChunked),
         level: args.dest_compress_level,
-        encryption: args.encryption.encryption()?,
-        decryption: args.encryption.decryption()?,
+        encryption,
+        decryption,
         with_referrers: args.with_referrers,
         preserve_digests: args.preserve_digests,
         retry,

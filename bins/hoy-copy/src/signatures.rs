@@ -215,7 +215,7 @@ pub(crate) fn put_beside(base: &str, reference: &Reference, digest: &Digest, sig
 }
 
 fn tag(digest: &Digest) -> String {
-    format!("sha256-{}.sig", digest.hex())
+    format!("{}-{}.sig", digest.algorithm(), digest.hex())
 }
 
 /// The artifact with an image's signatures, if there is one.

@@ -52,14 +52,15 @@ impl BlobWriter {
         loop {
             // What somebody else left there and does not share is no reason not to write the blob.
             let Ok(temporary) = Temporary::reopen(&directory, &name) else {
-                return Self::create_in(directory).map(Some);
+                let created = Self::create_in(directory)?;
+                return Ok(Some(Self { hasher: Hasher::like(&expected.digest), ..created }));
             };
             if std::fs::symlink_metadata(&target).is_ok_and(|m| m.is_file() && m.len() == expected.size) {
                 return Ok(None);
             }
             let Some(mut temporary) = temporary else { continue };
             temporary.keep_from(Some(MIN_KEPT_BYTES));
-            let mut writer = Self { temporary, directory, hasher: Hasher::new(), size: 0 };
+            let mut writer = Self { temporary, directory, hasher: Hasher::like(&expected.digest), size: 0 };
             writer.take_up(expected.size)?;
             return Ok(Some(writer));
         }
@@ -152,7 +153,8 @@ impl BlobWriter {
         let path = self.temporary.path().to_owned();
         let file = self.temporary.file();
         file.set_len(0).and_then(|()| file.rewind()).map_err(Error::io("empty", &path))?;
-        (self.hasher, self.size) = (Hasher::new(), 0);
+        self.hasher.begin_anew();
+        self.size = 0;
         Ok(())
     }
 

@@ -121,13 +121,13 @@ impl ImageLayout {
         if self.alternates.is_empty() || own.exists() {
             return own;
         }
-        let others = self.alternates.iter().map(|other| other.join("blobs/sha256").join(digest.hex()));
+        let others = self.alternates.iter().map(|other| other.join("blobs").join(digest.path()));
         others.into_iter().find(|path| path.is_file()).unwrap_or(own)
     }
 
     /// The file that holds, or would hold, this layout's own copy of the blob.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.path.join("blobs/sha256").join(digest.hex())
+        self.path.join("blobs").join(digest.path())
     }
 
     /// The length of a blob in bytes; none when it is not there.

@@ -5,26 +5,62 @@ use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::{Descriptor, Error, Result};
 
-/// Content identifier `sha256:<64 lowercase hex>` (image-spec descriptor.md "Digests").
+/// Content identifier `sha256:<64 lowercase hex>` or `sha512:<128 lowercase hex>` (image-spec descriptor.md "Digests").
 ///
-/// Holds the 32 raw bytes, so it can be joined to a path without further checks.
+/// Holds the raw bytes, so it can be joined to a path without further checks. What is made here has SHA-256; the other
+/// kind is read, verified and kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest([u8; 32]);
+pub struct Digest(Raw);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Raw {
+    Sha256([u8; 32]),
+    Sha512([u8; 64]),
+}
 
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        Self(Raw::Sha256(Sha256::digest(bytes).into()))
     }
 
-    /// The 64 hexadecimal digits without the algorithm, which is also the name of the blob's file.
+    /// The digest of `bytes` by the algorithm of this one.
+    pub fn again(&self, bytes: &[u8]) -> Self {
+        let mut hasher = Hasher::like(self);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// The algorithm: `sha256` or `sha512`.
+    pub fn algorithm(&self) -> &'static str {
+        match self.0 {
+            Raw::Sha256(_) => "sha256",
+            Raw::Sha512(_) => "sha512",
+        }
+    }
+
+    /// Whether it is of the kind that everybody has.
+    pub fn is_sha256(&self) -> bool {
+        matches!(self.0, Raw::Sha256(_))
+    }
+
+    /// Where a layout has the blob, below `blobs`: the algorithm, then the hexadecimal digits.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.algorithm(), self.hex())
+    }
+
+    /// The hexadecimal digits without the algorithm, which is also the name of the blob's file.
     pub fn hex(&self) -> String {
-        let mut text = String::with_capacity(64);
-        for byte in self.0 {
+        let raw: &[u8] = match &self.0 {
+            Raw::Sha256(raw) => raw,
+            Raw::Sha512(raw) => raw,
+        };
+        let mut text = String::with_capacity(raw.len() * 2);
+        for byte in raw {
             // Writing to a String cannot fail.
             write!(text, "{byte:02x}").unwrap_or_default();
         }
@@ -36,37 +72,45 @@ impl Digest {
     /// # Errors
     /// [`Error::Digest`] for anything else, upper case included.
     pub fn from_hex(hex: &str) -> Result<Self> {
-        let wrong = || Error::Digest(hex.to_owned());
-        let nibble = |c: u8| match c {
-            b'0'..=b'9' => Ok(c - b'0'),
-            b'a'..=b'f' => Ok(c - b'a' + 10),
-            _ => Err(wrong()),
-        };
-        if hex.len() != 64 {
-            return Err(wrong());
-        }
-        let mut raw = [0; 32];
-        for (byte, pair) in raw.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            if let [high, low] = *pair {
-                *byte = nibble(high)? << 4 | nibble(low)?;
-            }
-        }
-        Ok(Self(raw))
+        unhex(hex).map(|raw| Self(Raw::Sha256(raw))).ok_or_else(|| Error::Digest(hex.to_owned()))
     }
+}
+
+/// The bytes that lowercase hexadecimal digits stand for, if they are exactly so many.
+fn unhex<const N: usize>(hex: &str) -> Option<[u8; N]> {
+    let nibble = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
+    if hex.len() != 2 * N {
+        return None;
+    }
+    let mut raw = [0; N];
+    for (byte, pair) in raw.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        if let [high, low] = *pair {
+            *byte = nibble(high)? << 4 | nibble(low)?;
+        }
+    }
+    Some(raw)
 }
 
 impl FromStr for Digest {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let hex = text.strip_prefix("sha256:").ok_or_else(|| Error::Digest(text.to_owned()))?;
-        Self::from_hex(hex).map_err(|_| Error::Digest(text.to_owned()))
+        let raw = match text.split_once(':') {
+            Some(("sha256", hex)) => unhex(hex).map(Raw::Sha256),
+            Some(("sha512", hex)) => unhex(hex).map(Raw::Sha512),
+            _ => None,
+        };
+        raw.map(Self).ok_or_else(|| Error::Digest(text.to_owned()))
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        write!(f, "{}:{}", self.algorithm(), self.hex())
     }
 }
 
@@ -89,8 +133,20 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Computes a [`Digest`] from bytes given piece by piece.
-#[derive(Clone, Default)]
-pub struct Hasher(Sha256);
+#[derive(Clone)]
+pub struct Hasher(State);
+
+#[derive(Clone)]
+enum State {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(State::Sha256(Sha256::new()))
+    }
+}
 
 impl Hasher {
     /// A hasher that has seen nothing.
@@ -98,14 +154,36 @@ impl Hasher {
         Self::default()
     }
 
+    /// One that has seen nothing, for what is to have this digest.
+    pub fn like(digest: &Digest) -> Self {
+        match digest.0 {
+            Raw::Sha256(_) => Self::new(),
+            Raw::Sha512(_) => Self(State::Sha512(Sha512::new())),
+        }
+    }
+
+    /// Forgets all bytes.
+    pub fn begin_anew(&mut self) {
+        match &mut self.0 {
+            State::Sha256(state) => *state = Sha256::new(),
+            State::Sha512(state) => *state = Sha512::new(),
+        }
+    }
+
     /// Adds `bytes`.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        match &mut self.0 {
+            State::Sha256(state) => state.update(bytes),
+            State::Sha512(state) => state.update(bytes),
+        }
     }
 
     /// The digest of all bytes added.
     pub fn finish(self) -> Digest {
-        Digest(self.0.finalize().into())
+        Digest(match self.0 {
+            State::Sha256(state) => Raw::Sha256(state.finalize().into()),
+            State::Sha512(state) => Raw::Sha512(state.finalize().into()),
+        })
     }
 }
 
@@ -136,7 +214,13 @@ pub struct VerifyingReader<R> {
 impl<R: Read> VerifyingReader<R> {
     /// Reads from `inner` what `descriptor` describes.
     pub fn new(inner: R, descriptor: &Descriptor) -> Self {
-        Self { inner, hasher: Hasher::new(), digest: descriptor.digest, size: descriptor.size, seen: 0 }
+        Self {
+            inner,
+            hasher: Hasher::like(&descriptor.digest),
+            digest: descriptor.digest,
+            size: descriptor.size,
+            seen: 0,
+        }
     }
 
     fn verify(&self) -> Result<()> {
@@ -180,6 +264,12 @@ mod tests {
     fn text_form() {
         assert_eq!(Digest::of(b"").to_string(), EMPTY);
         assert_eq!(EMPTY.parse::<Digest>().unwrap(), Digest::of(b""));
+        let long = Digest(Raw::Sha512([0xab; 64]));
+        assert_eq!(long.to_string().parse::<Digest>().unwrap(), long);
+        assert_eq!(long.path(), format!("sha512/{}", "ab".repeat(64)));
+        assert_ne!(long.again(b""), Digest::of(b"").again(b""));
+        assert!(long.again(b"").hex().starts_with("cf83e1357eefb8bd"));
+        assert!(format!("sha512:{}", &EMPTY[7..]).parse::<Digest>().is_err());
         for wrong in ["", "sha256:", &EMPTY[..70], &EMPTY.to_uppercase(), "sha256:../../../../etc/passwd", "sha512:00"]
         {
             assert!(wrong.parse::<Digest>().is_err(), "{wrong}");

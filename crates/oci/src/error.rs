@@ -9,8 +9,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Not `sha256:` and 64 lowercase hexadecimal digits.
-    #[error("digest {0:?} is not \"sha256:\" and 64 lowercase hexadecimal digits")]
+    /// Not `sha256:` and 64 lowercase hexadecimal digits, nor `sha512:` and 128.
+    #[error("digest {0:?} is not \"sha256:\" and 64 lowercase hexadecimal digits, nor \"sha512:\" and 128")]
     Digest(String),
     /// Not a reference of the form `[host[:port]/]name[:tag][@digest]`.
     #[error("reference {text:?}: {reason}")]

@@ -57,5 +57,6 @@ impl Registry {
 
 /// The tag that stands for the referrers of a manifest (distribution-spec, "Referrers Tag Schema").
 fn tag(digest: &Digest) -> String {
-    format!("sha256-{}", digest.hex())
+    let hex: String = digest.hex().chars().take(64).collect();
+    format!("{}-{hex}", digest.algorithm())
 }

@@ -228,9 +228,10 @@ impl Registry {
         let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (announced, stated) = (text("content-type"), text("docker-content-digest"));
         let bytes = self.http().read_limited(response, MAX_DOCUMENT_BYTES, "manifest")?;
-        let actual = Digest::of(&bytes);
+        let asked: Option<Digest> = reference.parse().ok();
         // The header is no proof, but a registry that contradicts itself is not believed either.
-        for expected in [reference.parse().ok(), stated.and_then(|text| text.parse().ok())].into_iter().flatten() {
+        for expected in [asked, stated.and_then(|text| text.parse().ok())].into_iter().flatten() {
+            let actual = expected.again(&bytes);
             if expected != actual {
                 return Err(hoy_oci::Error::DigestMismatch { expected, actual }.into());
             }
@@ -241,7 +242,10 @@ impl Registry {
             Some(t) if is_schema1(&t) => return Err(Error::Schema1),
             _ => Document::guess_media_type(&bytes)?,
         };
-        Ok(Fetched { descriptor: Descriptor::new(media_type, actual, bytes.len() as u64), bytes })
+        Ok(Fetched {
+            descriptor: Descriptor::new(media_type, asked.unwrap_or_else(|| Digest::of(&bytes)), bytes.len() as u64),
+            bytes,
+        })
     }
 
     /// A blob's bytes from `offset` on as they come, not yet verified. A broken connection is taken up where it broke.

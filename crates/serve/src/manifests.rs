@@ -22,7 +22,7 @@ impl Service {
     /// `GET /v2/NAME/manifests/REFERENCE`.
     pub(crate) fn manifest(&self, repository: &str, reference: &str) -> Result<Response, Fault> {
         let found = if reference.contains(':') {
-            let digest = reference.parse().map_err(|_| Fault::digest_invalid(reference))?;
+            let digest = Fault::digest(reference)?;
             self.shelf().pinned(repository, &digest)?
         } else {
             self.shelf().tagged(repository, reference)?.map(|found| found.descriptor)
@@ -54,7 +54,7 @@ impl Service {
             Err(error) => return Err(invalid(format!("the manifest breaks off: {error}"))),
         };
         let digest = Digest::of(&bytes);
-        if name.is_none() && reference.parse::<Digest>().map_err(|_| Fault::digest_invalid(reference))? != digest {
+        if name.is_none() && Fault::digest(reference)? != digest {
             return Err(Fault::new(Status::BAD_REQUEST, "DIGEST_INVALID", "the manifest has another digest"));
         }
         let announced = request.field("content-type").and_then(|t| t.split(';').next()).map(str::trim);
@@ -85,7 +85,7 @@ impl Service {
     /// `DELETE /v2/NAME/manifests/REFERENCE`.
     pub(crate) fn delete_manifest(&self, repository: &str, reference: &str) -> Result<Response, Fault> {
         let digest = if reference.contains(':') {
-            reference.parse::<Digest>().map_err(|_| Fault::digest_invalid(reference))?
+            Fault::digest(reference)?
         } else {
             let found = self.shelf().tagged(repository, reference)?.ok_or_else(|| unknown(reference))?;
             self.shelf().untag(found.name.as_deref().unwrap_or_default())?;
@@ -105,7 +105,7 @@ impl Service {
 
     /// `GET /v2/NAME/referrers/DIGEST`.
     pub(crate) fn referrers(&self, repository: &str, digest: &str, query: &Query) -> Result<Response, Fault> {
-        let wanted: Digest = digest.parse().map_err(|_| Fault::digest_invalid(digest))?;
+        let wanted: Digest = Fault::digest(digest)?;
         let filter = query.get("artifactType").filter(|text| !text.is_empty());
         let mut found: Vec<Descriptor> = Vec::new();
         for root in self.shelf().roots(repository)? {

@@ -82,7 +82,7 @@ impl Service {
             ("DELETE", Route::Manifest(name, reference)) => self.delete_manifest(name, reference),
             ("GET" | "HEAD", Route::Referrers(name, digest)) => self.referrers(name, digest, &query),
             (_, Route::Blob(name, digest)) => {
-                let digest = digest.parse().map_err(|_| Fault::digest_invalid(digest))?;
+                let digest = Fault::digest(digest)?;
                 match method {
                     "GET" | "HEAD" => self.blob(&digest, request),
                     "DELETE" => self.delete_blob(session, &digest),

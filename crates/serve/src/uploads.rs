@@ -66,9 +66,7 @@ impl Service {
         query: &crate::route::Query,
         body: &mut Body<'_>,
     ) -> Result<Response, Fault> {
-        let digest = |name: &str| {
-            query.get(name).map(|text| text.parse::<Digest>().map_err(|_| Fault::digest_invalid(text))).transpose()
-        };
+        let digest = |name: &str| query.get(name).map(Fault::digest).transpose();
         // All repositories of a layout have its blobs.
         if let Some(digest) = digest("mount")?
             && self.shelf().files().blob_size(&digest)?.is_some()
@@ -121,7 +119,7 @@ impl Service {
         body: &mut Body<'_>,
     ) -> Result<Response, Fault> {
         let text = query.get("digest").ok_or_else(|| invalid("the digest is missing"))?;
-        let digest = text.parse().map_err(|_| Fault::digest_invalid(text))?;
+        let digest = Fault::digest(text)?;
         let writer = self.open(id)?;
         if let Err(fault) = follows(&writer, request, body, repository, id) {
             self.pause(id, writer);

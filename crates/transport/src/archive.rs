@@ -215,6 +215,22 @@ pub(crate) fn directory_header(name: &str) -> Result<tar::Header> {
     Ok(header)
 }
 
+/// What stands before a member's bytes: its header, and its name as a member of its own where no header has room for it,
+/// as GNU tar does it.
+pub(crate) fn headers(name: &str, size: u64) -> Result<Vec<u8>> {
+    const ROOM: usize = 100;
+    let Some(short) = name.get(..ROOM).filter(|_| tar::Header::new_ustar().set_path(name).is_err()) else {
+        return Ok(header(name, size)?.as_bytes().to_vec());
+    };
+    let mut long = header("././@LongLink", name.len() as u64 + 1)?;
+    long.set_entry_type(tar::EntryType::GNULongName);
+    long.set_cksum();
+    let mut blocks = [long.as_bytes(), name.as_bytes(), &[0]].concat();
+    blocks.resize(blocks.len().next_multiple_of(512), 0);
+    blocks.extend(header(short, size)?.as_bytes());
+    Ok(blocks)
+}
+
 /// What archives made here have in common: sorted by the caller, no times, no owners.
 pub(crate) fn header(name: &str, size: u64) -> Result<tar::Header> {
     let mut header = tar::Header::new_ustar();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use hoy_oci::{Digest, Hasher};
 
-use crate::archive::{directory_header, header};
+use crate::archive::{directory_header, header, headers};
 use crate::{Error, Result};
 
 const BLOCK: u64 = 512;
@@ -68,7 +68,7 @@ impl ArchiveWriter {
             return Err(Error::Archive { path: self.path.clone(), reason: "a member broke off".to_owned() });
         }
         let start = self.position()?;
-        self.output.write_all(header(name, size)?.as_bytes()).map_err(self.failed())?;
+        self.output.write_all(&headers(name, size)?).map_err(self.failed())?;
         match self.pump(content, Some(size)) {
             Ok(_) => {
                 self.pad(size)?;

@@ -207,7 +207,7 @@ fn read_manifest(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>
     let wrong = if size != descriptor.size {
         Some(hoy_oci::Error::SizeMismatch { expected: digest, size: descriptor.size, actual: size })
     } else {
-        let actual = Digest::of(&bytes);
+        let actual = digest.again(&bytes);
         (actual != digest).then_some(hoy_oci::Error::DigestMismatch { expected: digest, actual })
     };
     wrong.map_or(Ok(bytes), |source_error| Err(Error::content(source.name())(source_error)))
@@ -292,6 +292,7 @@ impl Job<'_> {
 
     fn copy_index(&self, document: Document, mut index: Index, depth: usize) -> Result<Document> {
         let (chosen, strip) = self.chosen(&index)?;
+        self.takes_all(index.manifests.iter().chain([&document.descriptor]))?;
         let mut changed = false;
         if strip {
             let before = index.manifests.len();
@@ -349,6 +350,9 @@ impl Job<'_> {
         if !stays {
             self.may_change(&document.descriptor.digest)?;
         }
+        let moved =
+            manifest.layers.iter().filter(|layer| !changes.contains_key(&layer.digest)).chain([&manifest.config]);
+        self.takes_all(moved.chain(stays.then_some(&document.descriptor)))?;
         let mut seen = HashSet::new();
         let all = manifest.layers.iter().chain([&manifest.config]);
         let blobs: Vec<&Descriptor> = all.filter(|blob| seen.insert(blob.digest)).collect();
@@ -370,6 +374,17 @@ impl Job<'_> {
         }
         let media_type = planned.media_type.clone().unwrap_or(document.descriptor.media_type);
         self.rewritten(&media_type, serde_json::to_vec(&planned))
+    }
+
+    /// Whether the destination has a place for all of these.
+    fn takes_all<'b>(&self, mut all: impl Iterator<Item = &'b Descriptor>) -> Result<()> {
+        match all.find(|one| !self.destination.takes(&one.digest)) {
+            Some(strange) => {
+                let (name, digest) = (self.destination.name(), strange.digest);
+                Err(self.cannot(format!("{name} has no place for {digest}, as its digests are those of SHA-256")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether the manifest of this digest may get another one.

@@ -154,6 +154,10 @@ impl Destination for DaemonDestination {
         true
     }
 
+    fn takes(&self, digest: &Digest) -> bool {
+        digest.is_sha256()
+    }
+
     fn has_blob(&self, descriptor: &Descriptor) -> Result<bool> {
         self.archive.has_blob(descriptor)
     }

@@ -96,12 +96,17 @@ impl DirDestination {
             let entry = entry.map_err(Error::io("read", &self.directory))?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             let hex = name.strip_suffix(&format!(".{MANIFEST_FILE}")).unwrap_or(&name);
-            if !files.contains(&name) && Digest::from_hex(hex).is_ok() {
+            if !files.contains(&name) && is_digest(hex) {
                 std::fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether a file's name is that of a blob.
+fn is_digest(hex: &str) -> bool {
+    ["sha256", "sha512"].iter().any(|algorithm| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
 }
 
 impl Destination for DirDestination {

@@ -293,6 +293,10 @@ impl Destination for DockerArchiveDestination {
         true
     }
 
+    fn takes(&self, digest: &Digest) -> bool {
+        digest.is_sha256()
+    }
+
     fn has_blob(&self, descriptor: &Descriptor) -> Result<bool> {
         Ok(self.writer().size(&member_name(descriptor)) == Some(descriptor.size))
     }

@@ -136,6 +136,11 @@ pub trait Destination: Send + Sync {
         false
     }
 
+    /// Whether it has a place for what has this digest.
+    fn takes(&self, _digest: &Digest) -> bool {
+        true
+    }
+
     /// Whether the blob is there already.
     ///
     /// # Errors

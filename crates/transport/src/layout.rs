@@ -88,7 +88,7 @@ impl Source for LayoutSource {
 
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
         if let Some(shared) = &self.shared {
-            let path = shared.join("sha256").join(descriptor.digest.hex());
+            let path = shared.join(descriptor.digest.path());
             if path.is_file() {
                 return open_at(&path, offset).map_err(Error::io("open", &path));
             }
@@ -135,17 +135,26 @@ impl LayoutDestination {
     pub fn create(directory: PathBuf, reference: Option<&str>, shared: Option<PathBuf>) -> Result<Self> {
         let layout = ImageLayout::open_or_create(directory)?;
         let name = format!("\"oci:{}\"", layout.path().display());
-        let shared = shared.map(|shared| shared.join("sha256"));
         if let Some(shared) = &shared {
-            std::fs::create_dir_all(shared).map_err(Error::io("create", shared))?;
+            std::fs::create_dir_all(shared.join("sha256")).map_err(Error::io("create", shared))?;
             // What is not needed is not there, unless it has blobs from before.
             std::fs::remove_dir(layout.path().join("blobs/sha256")).unwrap_or_default();
         }
         Ok(Self { layout, reference: reference.map(str::to_owned), name, shared })
     }
 
-    fn blobs(&self) -> PathBuf {
-        self.shared.clone().unwrap_or_else(|| self.layout.path().join("blobs/sha256"))
+    /// The directory of blobs with digests of this algorithm.
+    fn blobs(&self, algorithm: &str) -> PathBuf {
+        self.shared.clone().unwrap_or_else(|| self.layout.path().join("blobs")).join(algorithm)
+    }
+
+    /// The same for what has this digest; it is made if there is none.
+    fn blobs_like(&self, digest: &Digest) -> Result<PathBuf> {
+        let directory = self.blobs(digest.algorithm());
+        if !digest.is_sha256() {
+            std::fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
+        }
+        Ok(directory)
     }
 
     /// Has the index list a manifest without a name, unless it does already.
@@ -159,10 +168,13 @@ impl LayoutDestination {
     }
 
     fn put(&self, document: &Document) -> Result<()> {
-        if self.shared.is_none() {
+        let digest = &document.descriptor.digest;
+        if !digest.is_sha256() {
+            hoy_layout::write_file(&self.blobs_like(digest)?.join(digest.hex()), &document.bytes)?;
+        } else if self.shared.is_none() {
             self.layout.put(document.descriptor.media_type.as_str(), &document.bytes)?;
         } else if !self.has_blob(&document.descriptor)? {
-            receive_new(&mut document.bytes.as_slice(), self.blobs())?;
+            receive_new(&mut document.bytes.as_slice(), self.blobs("sha256"))?;
         }
         Ok(())
     }
@@ -226,16 +238,16 @@ impl Destination for LayoutDestination {
     }
 
     fn has_blob(&self, descriptor: &Descriptor) -> Result<bool> {
-        let path = self.blobs().join(descriptor.digest.hex());
+        let path = self.blobs(descriptor.digest.algorithm()).join(descriptor.digest.hex());
         Ok(std::fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.len() == descriptor.size))
     }
 
     fn put_blob(&self, blob: &dyn Incoming) -> Result<bool> {
-        receive(blob, self.blobs())
+        receive(blob, self.blobs_like(&blob.descriptor().digest)?)
     }
 
     fn put_new_blob(&self, content: &mut dyn Read) -> Result<(Digest, u64)> {
-        receive_new(content, self.blobs())
+        receive_new(content, self.blobs("sha256"))
     }
 
     fn put_manifest(&self, document: &Document) -> Result<()> {
@@ -284,6 +296,10 @@ impl Destination for StoreDestination {
 
     fn wants_compressed_layers(&self) -> bool {
         true
+    }
+
+    fn takes(&self, digest: &Digest) -> bool {
+        digest.is_sha256()
     }
 
     fn has_blob(&self, descriptor: &Descriptor) -> Result<bool> {

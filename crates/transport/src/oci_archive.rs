@@ -29,7 +29,7 @@ pub struct OciArchiveDestination {
 }
 
 fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
+    format!("blobs/{}", digest.path())
 }
 
 impl OciArchiveSource {
@@ -69,7 +69,7 @@ impl Source for OciArchiveSource {
     fn root(&self) -> Result<Document> {
         let mut descriptor = self.descriptor.clone();
         let bytes = self.manifest(&descriptor)?;
-        let (actual, size) = (Digest::of(&bytes), bytes.len() as u64);
+        let (actual, size) = (descriptor.digest.again(&bytes), bytes.len() as u64);
         if actual != descriptor.digest || size != descriptor.size {
             let source = hoy_oci::Error::DigestMismatch { expected: descriptor.digest, actual };
             return Err(Error::content(self.name())(source));
