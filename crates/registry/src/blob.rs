@@ -1,11 +1,13 @@
 //! Reading a blob, over several connections if need be.
 
 use std::io::{self, Read};
+use std::sync::atomic::Ordering;
 
 use hoy_oci::Descriptor;
 use ureq::BodyReader;
-use ureq::http::{HeaderMap, Method, StatusCode, header};
+use ureq::http::{HeaderMap, Method, Response, StatusCode, header};
 
+use crate::ahead::{Ahead, Speed};
 use crate::error::Doing;
 use crate::http::{Call, Drip};
 use crate::registry::pull_scope;
@@ -19,7 +21,12 @@ pub struct BlobReader {
     registry: Registry,
     repository: String,
     descriptor: Descriptor,
-    body: Drip<BodyReader<'static>>,
+    body: Option<Drip<BodyReader<'static>>>,
+    /// Further connections, which bring the rest when one is slow.
+    ahead: Option<Ahead>,
+    speed: Speed,
+    /// Whether the registry sends parts.
+    has_parts: bool,
     offset: u64,
     attempt: u32,
     /// How many bytes came since the connection last broke.
@@ -34,9 +41,12 @@ const GOOD_BYTES: u64 = 1 << 20;
 impl BlobReader {
     pub(crate) fn open(registry: Registry, repository: &str, descriptor: &Descriptor, offset: u64) -> Result<Self> {
         let doing = || format!("read blob {} of \"{}/{repository}\"", descriptor.digest, registry.host());
-        let body = request(&registry, repository, descriptor, offset).doing(doing)?;
+        let (body, has_parts) = request(&registry, repository, descriptor, offset).doing(doing)?;
+        registry.blobs().fetch_add(1, Ordering::Relaxed);
         let (repository, descriptor) = (repository.to_owned(), descriptor.clone());
-        Ok(Self { registry, repository, descriptor, body, offset, attempt: 0, since_break: 0 })
+        let (ahead, speed) = (None, Speed::default());
+        let body = Some(body);
+        Ok(Self { registry, repository, descriptor, body, ahead, speed, has_parts, offset, attempt: 0, since_break: 0 })
     }
 
     /// Opens the rest of the blob after `failure`; gives that back when it is not worth it.
@@ -55,16 +65,49 @@ impl BlobReader {
         }
         (self.attempt, self.since_break) = (self.attempt + 1, 0);
         std::thread::sleep(self.registry.http().retry.wait(self.attempt));
-        self.body =
-            request(&self.registry, &self.repository, &self.descriptor, self.offset).map_err(io::Error::other)?;
+        let reopened = request(&self.registry, &self.repository, &self.descriptor, self.offset);
+        self.body = Some(reopened.map_err(io::Error::other)?.0);
         Ok(())
+    }
+
+    /// Reads from wherever the next bytes come.
+    fn read_once(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.ahead.is_none() && self.has_parts {
+            let left = self.descriptor.size.saturating_sub(self.offset);
+            let blobs = self.registry.blobs().load(Ordering::Relaxed);
+            let connections = self.speed.connections(left, blobs);
+            if let Some(count) = connections {
+                self.ahead = Some(Ahead::new(self.offset, self.descriptor.size, count));
+                self.body = None;
+            }
+        }
+        let Some(ahead) = &mut self.ahead else {
+            let Some(body) = &mut self.body else { return Ok(0) };
+            return self.speed.watch(|| body.read(buffer));
+        };
+        let (registry, repository, descriptor) = (&self.registry, &self.repository, &self.descriptor);
+        let read = ahead.read(buffer, || {
+            let (registry, repository, descriptor) = (registry.clone(), repository.clone(), descriptor.clone());
+            move |from, to| part(&registry, &repository, &descriptor, from, to)
+        });
+        if read.is_err() {
+            // One connection serves where several do not.
+            (self.ahead, self.has_parts) = (None, false);
+        }
+        read
+    }
+}
+
+impl Drop for BlobReader {
+    fn drop(&mut self) {
+        self.registry.blobs().fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Read for BlobReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let failure = match self.body.read(buffer) {
+            let failure = match self.read_once(buffer) {
                 Ok(0) if self.offset < self.descriptor.size && !buffer.is_empty() => {
                     io::Error::new(io::ErrorKind::UnexpectedEof, "the registry sent less than it promised")
                 }
@@ -98,14 +141,9 @@ fn request(
     repository: &str,
     descriptor: &Descriptor,
     offset: u64,
-) -> Result<Drip<BodyReader<'static>>> {
-    let scopes = [pull_scope(repository)];
-    let uri = registry.uri(&format!("{repository}/blobs/{}", descriptor.digest))?;
-    let mut call = Call::new(Method::GET, uri, &scopes);
-    if offset > 0 {
-        call = call.with_header(header::RANGE, format!("bytes={offset}-"));
-    }
-    let response = registry.http().send(registry.origin()?, call)?;
+) -> Result<(Drip<BodyReader<'static>>, bool)> {
+    let range = (offset > 0).then(|| format!("bytes={offset}-"));
+    let response = ask(registry, repository, descriptor, range)?;
     let status = response.status();
     if !status.is_success() {
         return Err(registry.http().not_found("blob", response));
@@ -113,6 +151,9 @@ fn request(
     if status == StatusCode::PARTIAL_CONTENT && !begins_at(response.headers(), offset) {
         return Err(Error::Protocol("it sends another part than was asked for"));
     }
+    let takes = response.headers().get(header::ACCEPT_RANGES).is_some_and(|value| value == "bytes");
+    // A command would be run once for each connection, and may ask for a password each time.
+    let has_parts = (takes || status == StatusCode::PARTIAL_CONTENT) && registry.http().command.is_none();
     // One byte more than promised is enough to see that there is too much.
     let limit = descriptor.size.saturating_add(1);
     let mut body = response.into_body().into_with_config().limit(limit.saturating_add(1)).reader();
@@ -120,7 +161,36 @@ fn request(
         let mut skipped = (&mut body).take(offset);
         io::copy(&mut skipped, &mut io::sink()).map_err(Error::Read)?;
     }
-    Ok(Drip::new(body, registry.http().patience, PORTION_BYTES))
+    Ok((Drip::new(body, registry.http().patience, PORTION_BYTES), has_parts))
+}
+
+fn ask(
+    registry: &Registry,
+    repository: &str,
+    descriptor: &Descriptor,
+    range: Option<String>,
+) -> Result<Response<ureq::Body>> {
+    let scopes = [pull_scope(repository)];
+    let uri = registry.uri(&format!("{repository}/blobs/{}", descriptor.digest))?;
+    let mut call = Call::new(Method::GET, uri, &scopes);
+    if let Some(range) = range {
+        call = call.with_header(header::RANGE, range);
+    }
+    registry.http().send(registry.origin()?, call)
+}
+
+/// The bytes of a blob from one position to another; whatever fails is tried again over one connection.
+fn part(registry: &Registry, repository: &str, descriptor: &Descriptor, from: u64, to: u64) -> io::Result<Vec<u8>> {
+    let failed = |reason: String| io::Error::new(io::ErrorKind::ConnectionReset, reason);
+    let response = ask(registry, repository, descriptor, Some(format!("bytes={from}-{}", to - 1)));
+    let response = response.map_err(|e| failed(e.to_string()))?;
+    if response.status() != StatusCode::PARTIAL_CONTENT || !begins_at(response.headers(), from) {
+        return Err(failed("it sends another part than was asked for".to_owned()));
+    }
+    let body = response.into_body().into_with_config().limit(to - from + 1).reader();
+    let mut bytes = Vec::with_capacity(usize::try_from(to - from).unwrap_or_default());
+    Drip::new(body, registry.http().patience, PORTION_BYTES).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == to - from { Ok(bytes) } else { Err(failed("it sends less than was asked for".to_owned())) }
 }
 
 /// Whether a part is the one that begins at `offset`, as far as the answer says (RFC 9110, section 14.4).

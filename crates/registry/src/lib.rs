@@ -3,6 +3,7 @@
 //! It never writes a blob to disk, prints, or reads terminal, home or environment: callers say which files hold
 //! credentials and certificates. Nothing a registry says is believed before its digest is checked.
 
+mod ahead;
 mod auth;
 mod auth_file;
 mod blob;

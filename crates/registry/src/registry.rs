@@ -1,6 +1,7 @@
 //! One registry: what it has and how to ask for it (distribution-spec 1.1).
 
 use std::ffi::OsString;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ struct Inner {
     api_host: String,
     origin: OnceLock<Origin>,
     probing: Mutex<()>,
+    /// How many blobs are being read.
+    blobs: AtomicUsize,
 }
 
 #[derive(Deserialize)]
@@ -111,7 +114,13 @@ impl Registry {
             token_fetch: Mutex::new(()),
         };
         let api_host = api_host.to_owned();
-        Self(Arc::new(Inner { http, api_host, origin: OnceLock::new(), probing: Mutex::new(()) }))
+        Self(Arc::new(Inner {
+            http,
+            api_host,
+            origin: OnceLock::new(),
+            probing: Mutex::new(()),
+            blobs: AtomicUsize::new(0),
+        }))
     }
 
     /// The registry that `command`, a program and its arguments, leads to: it speaks the protocol over standard input and
@@ -254,6 +263,10 @@ impl Registry {
     /// [`Error::NotFound`] and those of the request.
     pub fn blob(&self, repository: &str, descriptor: &Descriptor, offset: u64) -> Result<BlobReader> {
         BlobReader::open(self.clone(), repository, descriptor, offset)
+    }
+
+    pub(crate) fn blobs(&self) -> &AtomicUsize {
+        &self.0.blobs
     }
 
     /// The length in bytes of a blob the registry has; none when it has it not.
