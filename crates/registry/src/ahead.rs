@@ -5,7 +5,8 @@ use std::io::{self, Cursor, Read};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// What one request asks for, in bytes. As many as there are connections are held in memory.
+/// What one request asks for, in bytes. One more than there are connections are held in memory, and used again: what a
+/// thread frees is not given back while there are others.
 const PART_BYTES: u64 = 1 << 20;
 /// A blob is worth more than one connection while so much of it is to come, in bytes.
 const WORTH_BYTES: u64 = 64 << 20;
@@ -62,23 +63,27 @@ impl Ahead {
         Self { parts: VecDeque::new(), connections, next: offset, end, current: Cursor::default() }
     }
 
-    /// The next bytes; `part` fetches those from one position to another.
+    /// The next bytes; `part` fetches those from one position to another into what it is given.
     pub(crate) fn read<P>(&mut self, buffer: &mut [u8], part: impl Fn() -> P) -> io::Result<usize>
     where
-        P: FnOnce(u64, u64) -> io::Result<Vec<u8>> + Send + 'static,
+        P: FnOnce(u64, u64, &mut Vec<u8>) -> io::Result<()> + Send + 'static,
     {
         loop {
             let count = self.current.read(buffer)?;
             if count > 0 || buffer.is_empty() {
                 return Ok(count);
             }
+            let mut used = std::mem::take(&mut self.current).into_inner();
             while self.parts.len() < self.connections && self.next < self.end {
                 let (from, to) = (self.next, self.end.min(self.next + PART_BYTES));
                 let (send, receive) = channel();
-                let fetch = part();
+                let (fetch, mut bytes) = (part(), std::mem::take(&mut used));
+                bytes.clear();
+                bytes.reserve_exact(usize::try_from(PART_BYTES).unwrap_or_default());
                 std::thread::Builder::new().spawn(move || {
+                    let fetched = fetch(from, to, &mut bytes).map(|()| bytes);
                     // Nobody waits for the part of a blob that has been given up.
-                    send.send(fetch(from, to)).unwrap_or_default();
+                    send.send(fetched).unwrap_or_default();
                 })?;
                 self.next = to;
                 self.parts.push_back(receive);

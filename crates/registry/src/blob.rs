@@ -88,7 +88,7 @@ impl BlobReader {
         let (registry, repository, descriptor) = (&self.registry, &self.repository, &self.descriptor);
         let read = ahead.read(buffer, || {
             let (registry, repository, descriptor) = (registry.clone(), repository.clone(), descriptor.clone());
-            move |from, to| part(&registry, &repository, &descriptor, from, to)
+            move |from, to, bytes| part(&registry, &repository, &descriptor, (from, to), bytes)
         });
         if read.is_err() {
             // One connection serves where several do not.
@@ -179,8 +179,14 @@ fn ask(
     registry.http().send(registry.origin()?, call)
 }
 
-/// The bytes of a blob from one position to another; whatever fails is tried again over one connection.
-fn part(registry: &Registry, repository: &str, descriptor: &Descriptor, from: u64, to: u64) -> io::Result<Vec<u8>> {
+/// Puts the bytes of a blob from one position to another into `bytes`; whatever fails is tried again over one connection.
+fn part(
+    registry: &Registry,
+    repository: &str,
+    descriptor: &Descriptor,
+    (from, to): (u64, u64),
+    bytes: &mut Vec<u8>,
+) -> io::Result<()> {
     let failed = |reason: String| io::Error::new(io::ErrorKind::ConnectionReset, reason);
     let response = ask(registry, repository, descriptor, Some(format!("bytes={from}-{}", to - 1)));
     let response = response.map_err(|e| failed(e.to_string()))?;
@@ -188,9 +194,8 @@ fn part(registry: &Registry, repository: &str, descriptor: &Descriptor, from: u6
         return Err(failed("it sends another part than was asked for".to_owned()));
     }
     let body = response.into_body().into_with_config().limit(to - from + 1).reader();
-    let mut bytes = Vec::with_capacity(usize::try_from(to - from).unwrap_or_default());
-    Drip::new(body, registry.http().patience, PORTION_BYTES).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == to - from { Ok(bytes) } else { Err(failed("it sends less than was asked for".to_owned())) }
+    Drip::new(body, registry.http().patience, PORTION_BYTES).read_to_end(bytes)?;
+    if bytes.len() as u64 == to - from { Ok(()) } else { Err(failed("it sends less than was asked for".to_owned())) }
 }
 
 /// Whether a part is the one that begins at `offset`, as far as the answer says (RFC 9110, section 14.4).
