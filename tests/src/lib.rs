@@ -22,6 +22,7 @@ mod traced;
 mod user;
 mod victim;
 mod vm;
+mod web;
 
 pub use broken::{broken, cases, damaged, full_config};
 pub use bundle::{Bundle, cannot, runtime_under_test};
@@ -42,3 +43,4 @@ pub use traced::{At, Deed, Plan, Seen, traced, traced_by};
 pub use user::User;
 pub use victim::{Disturbed, Trial, Victim};
 pub use vm::{in_user_unit, need_vm};
+pub use web::{Asked, Web};

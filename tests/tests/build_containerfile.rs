@@ -279,7 +279,6 @@ fn what_is_wrong_is_told_with_its_line() {
             &["/etc/passwd", "no directory"],
         ),
         ("FROM busybox\nCOPY Containerfile Containerfile /x\n", &[], 125, &["ends in /"]),
-        ("FROM busybox\nADD https://example.invalid/x /x\n", &[], 125, &["ADD does not fetch"]),
         ("FROM busybox\nCOPY --chown=nobody-here Containerfile /x\n", &[], 125, &["nobody-here"]),
         ("FROM busybox\nRUN --mount=type=cahce,target=/x true\n", &[], 125, &["invalid value for type: cahce"]),
         ("FROM busybox\nRUN true\n", &["--isolation", "none"], 125, &["--isolation none"]),

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::PathBuf;
 
-use hoy_tests::{Registry, Run, Sandbox, busybox_layout, need};
+use hoy_tests::{Registry, Run, Sandbox, Web, busybox_layout, need};
 use serde_json::{Value, json};
 
 const SOURCE: &str = "oci:layout:busybox:latest";
@@ -317,26 +315,6 @@ fn directories_keep_signatures() {
     place.sandbox.run("hoy-copy").args(["copy", "--sign-by", "AB", SOURCE, "dir:f"]).fails(2, &["--sign-identity"]);
 }
 
-/// Serves the files below `directory` over HTTP for as long as the test runs; returns its address.
-fn web_server(directory: PathBuf) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut request = String::new();
-            BufReader::new(&stream).read_line(&mut request).unwrap();
-            let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
-            let (status, body) = match std::fs::read(directory.join(path)) {
-                Ok(body) => ("200 OK", body),
-                Err(_) => ("404 Not Found", Vec::new()),
-            };
-            let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
-            stream.write_all(&[head.as_bytes(), &body].concat()).unwrap_or_default();
-        }
-    });
-    address
-}
-
 #[test]
 fn signatures_are_read_from_a_web_server() {
     let Some(place) = Place::new() else { return };
@@ -347,11 +325,11 @@ fn signatures_are_read_from_a_web_server() {
         let keys = format!("lookaside: {base}, sigstore: {base}");
         place.write("registries.d/a.yaml", &format!("docker: {{\"{address}\": {{{keys}}}}}"));
     };
-    read_at(&web_server(place.work("sigs")));
+    read_at(&Web::files(place.work("sigs")).address);
     for checks in ["hoy-copy", "skopeo"] {
         place.pull(checks, &place.image("ours:1")).ok();
     }
-    read_at(&web_server(place.work("layout")));
+    read_at(&Web::files(place.work("layout")).address);
     place.pull("hoy-copy", &place.image("ours:1")).fails(1, &["Source image rejected", "has none"]);
     read_at(&format!("http://127.0.0.1:{}", hoy_tests::free_port()));
     place.pull("hoy-copy", &place.image("ours:1")).fails(1, &["signatures cannot be had"]);

@@ -50,6 +50,16 @@ impl Access {
     }
 }
 
+impl Access {
+    /// The options for `hoy-copy fetch`: who somebody is at a registry is nobody else's business.
+    pub(crate) fn fetching(&self) -> Vec<String> {
+        let retry = self.retry.map(|n| format!("--retry-times={n}"));
+        let verify = self.tls_verify.map(|verify| format!("--tls-verify={verify}"));
+        let directory = self.cert_dir.as_ref().map(|dir| format!("--cert-dir={dir}"));
+        [retry, verify, directory].into_iter().flatten().collect()
+    }
+}
+
 /// Another platform than this machine's.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PlatformArgs {

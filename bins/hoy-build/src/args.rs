@@ -47,7 +47,7 @@ pub(crate) enum Action {
     /// Copy files and directories into a working container
     Copy(CopyArgs),
     /// Copy likewise, unpacking archives
-    Add(CopyArgs),
+    Add(AddArgs),
     /// Change what the image will say about itself
     Config(Box<ConfigArgs>),
     /// Run a command in a working container
@@ -207,6 +207,26 @@ pub(crate) struct CopyArgs {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) history: History,
+}
+
+/// What `add` has beside what `copy` has: it fetches.
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    #[command(flatten)]
+    pub(crate) copy: CopyArgs,
+    /// The digest of a file that is fetched, or the commit of a repository
+    #[arg(long, value_name = "DIGEST|COMMIT")]
+    pub(crate) checksum: Option<String>,
+    /// Directory of certificates
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cert_dir: Option<String>,
+    /// Require a trusted certificate (default true)
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub(crate) tls_verify: Option<bool>,
+    /// How many times to repeat what may pass the next time
+    #[arg(long, value_name = "N")]
+    pub(crate) retry: Option<u32>,
 }
 
 #[derive(Debug, Args)]

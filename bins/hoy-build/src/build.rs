@@ -1,13 +1,11 @@
 //! `build`: from what was typed to what is built.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use hoy_build::{BuildOptions, FromOptions, NamedContext, Report, Secret, Squash, is_socket};
+use hoy_build::{BuildOptions, Fetcher, FromOptions, Report, Secret, Squash, is_socket};
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_containerfile::Document;
 use hoy_oci::{Platform, Reference};
@@ -15,21 +13,17 @@ use hoy_oci::{Platform, Reference};
 use crate::build_args::BuildArgs;
 use crate::checks;
 use crate::context::Context;
+use crate::input::Input;
 use crate::working::pull_policy;
 
-/// Names of Containerfiles in a context directory, the first that is there.
-const NAMES: [&str; 2] = ["Containerfile", "Dockerfile"];
-/// Where the magic of a tar archive is, and what it is.
-const TAR: (usize, &[u8]) = (257, b"ustar");
-
 pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
-    let uses_stdin = args.context == "-" || args.file.iter().any(|file| file == "-");
-    if uses_stdin {
-        // What was read once cannot be read again by the program that goes on in the namespaces.
+    if Input::comes_once(args)? {
+        // What was read or fetched once is not to be had again by the program that goes on in the namespaces.
         context.enter()?;
     }
     let store = context.store()?;
-    let input = Input::read(args, store.root())?;
+    let fetcher = Fetcher { options: args.access.fetching() };
+    let input = Input::read(args, store.root(), &context.tools, &fetcher)?;
     let document = Document::parse(&input.containerfile).map_err(|error| Error::msg(error.render(&input.name)))?;
     let ignore = input.context.as_deref().map(hoy_build::Context::ignore);
     let platform = platform(args)?;
@@ -39,7 +33,7 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
         print_line(checks::only(&findings, &input.name)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let options = options(args, &input)?;
+    let options = options(args, &input, fetcher)?;
     let plan = hoy_build::plan(&document, &options)?;
     if hoy_build::needs_mounts(&plan) {
         if args.run.isolation.as_deref() == Some("none") {
@@ -51,7 +45,7 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
     checks::beside(&findings, args, &input.name)?;
     let report = Report::new(Box::new(std::io::stderr()), args.quiet);
     let built = hoy_build::build(&store, &context.tools, &document, &plan, &options, &report);
-    drop(input.unpacked);
+    drop(input);
     let built = built.map_err(|error| {
         // As buildah, with the code of the command that failed.
         let code = error.program_code().and_then(|code| u8::try_from(code).ok());
@@ -68,112 +62,7 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is built from.
-struct Input {
-    containerfile: Vec<u8>,
-    /// Its name, for messages.
-    name: String,
-    context: Option<Arc<hoy_build::Context>>,
-    /// Where a context that came as an archive is, until the build is done.
-    unpacked: Option<Unpacked>,
-}
-
-impl Input {
-    fn read(args: &BuildArgs, root: &Path) -> Result<Self> {
-        if args.context != "-" {
-            return Self::of_directory(args, PathBuf::from(&args.context), None);
-        }
-        if args.file.iter().any(|file| file == "-") {
-            return Err(Error::msg("standard input is the context or the Containerfile, not both"));
-        }
-        let (bytes, is_archive) = peek(std::io::stdin())?;
-        if is_archive {
-            let unpacked = Unpacked::new(root)?;
-            let archive = Cursor::new(bytes).chain(std::io::stdin());
-            hoy_build::Context::unpack(archive, &unpacked.0).context(|| "unpack the context")?;
-            return Self::of_directory(args, unpacked.0.clone(), Some(unpacked));
-        }
-        let mut containerfile = bytes;
-        std::io::stdin().take(hoy_containerfile::MAX_DOCUMENT as u64 + 1).read_to_end(&mut containerfile)?;
-        Ok(Self { containerfile, name: "-".to_owned(), context: None, unpacked: None })
-    }
-
-    fn of_directory(args: &BuildArgs, directory: PathBuf, unpacked: Option<Unpacked>) -> Result<Self> {
-        if directory.to_str().is_some_and(|text| text.contains("://")) {
-            let shown = hoy_build::without_credentials(&args.context);
-            let text = format!("context \"{shown}\": only directories and archives on standard input");
-            return Err(Error::msg(text).with_hint("fetch it first, with git clone or curl"));
-        }
-        if args.file.iter().filter(|file| *file == "-").count() > 1 {
-            return Err(Error::msg("standard input can be read once: give --file - once").with_code(2));
-        }
-        let beside = args.file.first().filter(|file| *file != "-").and_then(|file| ignore_beside(file));
-        let ignore_file = args.ignorefile.clone().or(beside);
-        let doing = || format!("use the context \"{}\"", directory.display());
-        let context = hoy_build::Context::open(&directory, ignore_file.as_deref()).context(doing)?;
-        let read = |file: &String| match file.as_str() {
-            "-" => {
-                let mut bytes = Vec::new();
-                std::io::stdin().take(hoy_containerfile::MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes)?;
-                Ok(bytes)
-            }
-            // In an archive that was unpacked, no link leads anywhere else.
-            file if unpacked.is_some() => context.read(file).context(doing),
-            file if !Path::new(file).exists() && directory.join(file).exists() => context.read(file).context(doing),
-            file => std::fs::read(file).context(|| format!("read \"{file}\"")),
-        };
-        let (name, containerfile) = match args.file.as_slice() {
-            [] => default_file(&context).context(doing)?,
-            // As buildah: one document.
-            files => (files.join("+"), files.iter().map(read).collect::<Result<Vec<_>>>()?.join(&b'\n')),
-        };
-        Ok(Self { containerfile, name, context: Some(Arc::new(context)), unpacked })
-    }
-}
-
-fn default_file(context: &hoy_build::Context) -> Result<(String, Vec<u8>)> {
-    for name in NAMES {
-        match context.read(name) {
-            Err(error) if error.is_not_found() => {}
-            other => return Ok((name.to_owned(), other?)),
-        }
-    }
-    Err(Error::msg("there is no Containerfile and no Dockerfile in it").with_hint("name it with --file"))
-}
-
-/// `FILE.containerignore` or `FILE.dockerignore`, where there is one.
-fn ignore_beside(file: &str) -> Option<PathBuf> {
-    let names = ["containerignore", "dockerignore"].map(|end| PathBuf::from(format!("{file}.{end}")));
-    names.into_iter().find(|path| path.is_file())
-}
-
-/// The first bytes, and whether they begin an archive, compressed or not.
-fn peek(mut input: impl Read) -> Result<(Vec<u8>, bool)> {
-    let mut bytes = Vec::new();
-    input.by_ref().take(512).read_to_end(&mut bytes)?;
-    let is_tar = bytes.get(TAR.0..).is_some_and(|rest| rest.starts_with(TAR.1));
-    let is_archive = is_tar || hoy_build::Context::is_compressed(&bytes);
-    Ok((bytes, is_archive))
-}
-
-/// A directory of the store, gone afterwards; no prune removes it meanwhile.
-struct Unpacked(PathBuf, #[expect(dead_code, reason = "a lock is held")] std::fs::File);
-
-impl Unpacked {
-    fn new(root: &Path) -> Result<Self> {
-        let (path, lock) = hoy_build::temporary_directory(&root.join("build"))?;
-        Ok(Self(path, lock))
-    }
-}
-
-impl Drop for Unpacked {
-    fn drop(&mut self) {
-        // What stays is a temporary, which prune removes.
-        std::fs::remove_dir_all(&self.0).unwrap_or_default();
-    }
-}
-
-fn options(args: &BuildArgs, input: &Input) -> Result<BuildOptions> {
+fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher) -> Result<BuildOptions> {
     let environment = |name: &str| std::env::var(name).ok();
     let network = args.run.network.as_str();
     if !matches!(network, "none" | "host") {
@@ -207,7 +96,7 @@ fn options(args: &BuildArgs, input: &Input) -> Result<BuildOptions> {
     Ok(BuildOptions {
         file: input.name.clone(),
         context: input.context.clone(),
-        contexts: args.build_context.iter().map(|text| named_context(text)).collect::<Result<_>>()?,
+        contexts: input.contexts.clone(),
         target: args.target.clone(),
         args: build_args(args, environment)?,
         platform: platform(args)?,
@@ -228,6 +117,7 @@ fn options(args: &BuildArgs, input: &Input) -> Result<BuildOptions> {
         labels: args.label.iter().map(|text| pair(text)).collect(),
         annotations: args.annotation.iter().map(|text| pair(text)).collect(),
         omit_history: args.omit_history,
+        fetcher,
         from: FromOptions { name: None, pull, copy_options, platform: None },
         secrets: args
             .run
@@ -288,25 +178,6 @@ fn build_args(args: &BuildArgs, environment: impl Fn(&str) -> Option<String>) ->
         }
     }
     Ok(given)
-}
-
-fn named_context(text: &str) -> Result<(String, NamedContext)> {
-    let wrong = || Error::msg(format!("option --build-context: \"{text}\": its form is NAME=CONTEXT"));
-    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
-    let image = ["docker-image://", "container-image://"].iter().find_map(|start| value.strip_prefix(start));
-    if let Some(image) = image {
-        return Ok((name.to_owned(), NamedContext::Image(image.to_owned())));
-    }
-    if let Some(layout) = value.strip_prefix("oci-layout://") {
-        return Ok((name.to_owned(), NamedContext::Image(format!("oci:{layout}"))));
-    }
-    if value.contains("://") {
-        let shown = hoy_build::without_credentials(text);
-        let text = format!("option --build-context: \"{shown}\": only directories, docker-image:// and oci-layout://");
-        return Err(Error::msg(text).with_hint("fetch it first, with git clone or curl"));
-    }
-    let context = hoy_build::Context::open(Path::new(value), None).context(|| format!("use the context \"{text}\""))?;
-    Ok((name.to_owned(), NamedContext::Directory(Arc::new(context))))
 }
 
 /// `default`, `ID` or `ID=SOCKET`.

@@ -11,7 +11,7 @@ use crate::args::Confinement;
 /// What is built, from what, and what comes of it.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// The context: a directory, or - for a tar archive or a Containerfile on standard input
+    /// The context: a directory, an address, or - for a tar archive or a Containerfile on standard input
     #[arg(default_value = ".", hide_default_value = true, value_name = "CONTEXT")]
     pub(crate) context: String,
     /// The Containerfile, - for standard input, or several that become one (default: Containerfile or Dockerfile of the
@@ -30,7 +30,7 @@ pub(crate) struct BuildArgs {
     /// File of such values, one a line
     #[arg(long, value_name = "FILE")]
     pub(crate) build_arg_file: Vec<PathBuf>,
-    /// Further context for --from and FROM: a directory, or docker-image://NAME
+    /// Further context for --from and FROM: a directory, an address, docker-image://NAME or oci-layout://DIR
     #[arg(long, value_name = "NAME=CONTEXT")]
     pub(crate) build_context: Vec<String>,
     /// Leave out of the context what this file of patterns names

@@ -6,15 +6,59 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use hoy_build::{CopyOptions, FromOptions, RunOptions, Working};
+use hoy_build::{CopyOptions, Fetcher, FromOptions, Remote, RunOptions, Working};
 use hoy_cli::{Context as _, Error, Result, name_and_words, print_line};
 use hoy_layout::Store;
 use hoy_spec::Options;
 
-use crate::args::{CopyArgs, RunArgs};
+use crate::access::Access;
+use crate::args::{AddArgs, CopyArgs, RunArgs};
 use crate::context::{Context, warn};
+use crate::input::Temporary;
 
-pub(crate) fn copy(context: &Context, mut args: CopyArgs, is_add: bool) -> Result<ExitCode> {
+pub(crate) fn add(context: &Context, args: AddArgs) -> Result<ExitCode> {
+    let access =
+        Access { cert_dir: args.cert_dir, tls_verify: args.tls_verify, retry: args.retry, ..Access::default() };
+    copy(
+        context,
+        args.copy,
+        Some(&Fetching { fetcher: Fetcher { options: access.fetching() }, checksum: args.checksum }),
+    )
+}
+
+/// How `add` fetches.
+pub(crate) struct Fetching {
+    fetcher: Fetcher,
+    checksum: Option<String>,
+}
+
+impl Fetching {
+    /// Takes the addresses out of `paths` and fetches what they name, each into a directory of its own.
+    fn fetch(&self, context: &Context, root: &Path, paths: &mut Vec<PathBuf>) -> Result<Vec<(Temporary, PathBuf)>> {
+        let mut remotes = Vec::new();
+        for path in std::mem::take(paths) {
+            match path.to_str().map(Remote::parse).transpose()?.flatten() {
+                Some(remote) => remotes.push(remote),
+                None => paths.push(path),
+            }
+        }
+        if self.checksum.is_some() && (remotes.len(), paths.len()) != (1, 0) {
+            return Err(Error::msg("--checksum is for one source that is fetched"));
+        }
+        let mut fetched = Vec::new();
+        for remote in &remotes {
+            let temporary = Temporary::new(root)?;
+            let directory = temporary.path().join("fetched");
+            std::fs::create_dir(&directory)?;
+            let path = self.fetcher.source(&context.tools, remote, self.checksum.as_deref(), &directory)?;
+            fetched.push((temporary, path));
+        }
+        Ok(fetched)
+    }
+}
+
+pub(crate) fn copy(context: &Context, mut args: CopyArgs, fetching: Option<&Fetching>) -> Result<ExitCode> {
+    let is_add = fetching.is_some();
     let doing = if is_add { "add to" } else { "copy to" };
     let store = context.store()?;
     let (dir, working) =
@@ -29,6 +73,11 @@ pub(crate) fn copy(context: &Context, mut args: CopyArgs, is_add: bool) -> Resul
     let ignore = ignore.transpose()?;
     let root = context.tools.mount(dir.id().as_str())?;
     let root = File::open(&root).context(|| format!("open \"{}\"", root.display()))?;
+    let adding = || format!("{doing} \"{}\"", args.container);
+    let fetched = match fetching {
+        Some(fetching) => fetching.fetch(context, store.root(), &mut args.paths).context(adding)?,
+        None => Vec::new(),
+    };
     let origin = args.from.as_ref().map(|from| Origin::open(context, &store, from)).transpose()?;
     let options = CopyOptions {
         chown: args.chown.clone(),
@@ -37,6 +86,7 @@ pub(crate) fn copy(context: &Context, mut args: CopyArgs, is_add: bool) -> Resul
         keep_owner: args.from.is_some(),
         ignore,
         unpack: is_add,
+        fetched: fetched.iter().map(|(_, path)| path.clone()).collect(),
     };
     let workdir = &working.config.config.working_dir;
     let copied = hoy_build::copy(root.as_fd(), workdir, &args.paths, destination.as_deref(), &options)

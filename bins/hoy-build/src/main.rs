@@ -10,6 +10,7 @@ mod context;
 mod image;
 mod images;
 mod sbom;
+mod input;
 mod show;
 mod verify;
 mod working;
@@ -36,8 +37,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Action::Rm(args) => working::rm(&context, &args),
         Action::Rename(args) => working::rename(&context, &args),
         Action::Config(args) => working::config(&context, &args),
-        Action::Copy(args) => content::copy(&context, args, false),
-        Action::Add(args) => content::copy(&context, args, true),
+        Action::Copy(args) => content::copy(&context, args, None),
+        Action::Add(args) => content::add(&context, args),
         Action::Run(args) => content::run(&context, *args),
         Action::Commit(args) => image::commit(&context, args),
         Action::Pull(args) => image::pull(&context, args),

@@ -182,7 +182,8 @@ impl Access {
         Ok(None)
     }
 
-    fn tls(&self, host: &str, insecure: bool) -> Tls {
+    /// Whom to trust as `host`.
+    pub(crate) fn tls(&self, host: &str, insecure: bool) -> Tls {
         let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
         let usual = [home.join(".config/containers"), "/etc/containers".into(), "/etc/docker".into()];
         let usual = usual.into_iter().map(|dir| dir.join("certs.d").join(host));

@@ -9,6 +9,7 @@ use hoy_transport::TRANSPORTS;
 
 use crate::edit_args::{AppendArgs, AttachArgs, FlattenArgs, IndexAction, MutateArgs, PullArgs, RebaseArgs};
 use crate::encryption::EncryptionArgs;
+use crate::fetch::FetchArgs;
 use crate::login_args::{LoginArgs, LogoutArgs};
 use crate::look_args::{BlobArgs, CatalogArgs, ExportArgs, LookArgs, ReferrersArgs, ValidateArgs};
 use crate::progress::Target;
@@ -136,6 +137,8 @@ pub(crate) enum Action {
     Attach(AttachArgs),
     /// Fetch the files of an artifact
     Pull(PullArgs),
+    /// Fetch a file of a web server, and print its digest, size and time as JSON
+    Fetch(FetchArgs),
     /// Make and change indexes of images
     #[command(subcommand)]
     Index(IndexAction),

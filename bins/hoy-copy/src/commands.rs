@@ -8,8 +8,8 @@ use hoy_cli::Result;
 
 use crate::args::{Action, Command};
 use crate::{
-    artifact, copy, delete, edit, export, index, inspect, list_tags, login, look, manifest_digest, serve, sign, sync,
-    validate,
+    artifact, copy, delete, edit, export, fetch, index, inspect, list_tags, login, look, manifest_digest, serve, sign,
+    sync, validate,
 };
 
 /// Carries out a command line.
@@ -47,6 +47,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Flatten(args) => edit::flatten(global, args)?,
         Action::Attach(args) => artifact::attach(global, args)?,
         Action::Pull(args) => artifact::pull(global, args)?,
+        Action::Fetch(args) => fetch::run(global, args)?,
         Action::Index(action) => index::run(global, action)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ mod edit_args;
 mod encryption;
 mod endpoint;
 mod export;
+mod fetch;
 mod index;
 mod inspect;
 mod list_tags;

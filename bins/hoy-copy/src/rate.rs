@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use hoy_oci::{Descriptor, Digest};
 use hoy_transport::{Document, Repository, Result, Source};
 
+use crate::fetch::Size;
+
 /// So many bytes a second: a number, with K, M or G for powers of 1024.
 #[derive(Debug, Clone)]
 pub(crate) struct Rate {
@@ -20,17 +22,7 @@ impl FromStr for Rate {
     type Err = &'static str;
 
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        let wrong = "want bytes a second, as 500K, 10M or 1G";
-        let digits = text.trim_end_matches(['K', 'k', 'M', 'm', 'G', 'g']);
-        let shift = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {
-            "" => 0,
-            "K" => 10,
-            "M" => 20,
-            "G" => 30,
-            _ => return Err(wrong),
-        };
-        let number: u64 = digits.parse().map_err(|_| wrong)?;
-        let bytes_per_second = number.checked_mul(1 << shift).filter(|rate| *rate > 0).ok_or(wrong)?;
+        let Size(bytes_per_second) = text.parse().map_err(|_| "want bytes a second, as 500K, 10M or 1G")?;
         Ok(Self { bytes_per_second, due: Arc::new(Mutex::new(Instant::now())) })
     }
 }

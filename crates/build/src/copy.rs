@@ -33,6 +33,9 @@ pub struct CopyOptions {
     pub ignore: Option<String>,
     /// Local archives are unpacked.
     pub unpack: bool,
+    /// Further sources, which were fetched: nothing in them is ignored, no pattern is in their names, and archives stay
+    /// what they are.
+    pub fetched: Vec<PathBuf>,
 }
 
 /// Copies `sources` to `destination`, a path seen from `workdir` in the root file system `root`.
@@ -50,10 +53,6 @@ pub fn copy(
     destination: Option<&str>,
     options: &CopyOptions,
 ) -> Result<(Digest, &'static str)> {
-    if let Some(url) = sources.iter().filter_map(|s| s.to_str()).find(|s| is_url(s)) {
-        let text = format!("\"{url}\": add does not fetch; fetch it first, with curl or wget, and add the file");
-        return Err(Error::Refused(text));
-    }
     let source_root = match &options.context {
         None => SourceRoot::Host,
         Some(directory) => {
@@ -64,6 +63,10 @@ pub fn copy(
     for source in sources {
         found.extend(source_root.find(source)?);
     }
+    let first_fetched = found.len();
+    for source in &options.fetched {
+        found.push(SourceRoot::Host.only(source)?);
+    }
     let plan = Plan::new(root, workdir, &found, destination)?;
     let owner = owner(root, options)?;
     let kind = match found.as_slice() {
@@ -71,19 +74,7 @@ pub fn copy(
         [_] => "file",
         _ => "multi",
     };
-    Ok((carry_out(root, found, &plan, owner, options)?, kind))
-}
-
-/// Whether a source would have to be fetched.
-pub(crate) fn is_url(source: &str) -> bool {
-    ["http://", "https://", "git://", "git@"].iter().any(|start| source.starts_with(start))
-}
-
-/// A URL as it can be told.
-pub fn without_credentials(url: &str) -> String {
-    let Some((start, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (place, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    format!("{start}://{}{path}", place.rsplit('@').next().unwrap_or_default())
+    Ok((carry_out(root, found, first_fetched, &plan, owner, options)?, kind))
 }
 
 /// Where the sources go.
@@ -140,13 +131,15 @@ pub(crate) fn user_and_group(users: &Users, text: &str) -> Result<(u32, u32)> {
 fn carry_out(
     root: BorrowedFd<'_>,
     sources: Vec<Source>,
+    first_fetched: usize,
     plan: &Plan,
     owner: Owner,
     options: &CopyOptions,
 ) -> Result<Digest> {
     let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
     std::thread::scope(|scope| {
-        let sender = scope.spawn(move || send(root, sources, plan, owner, options, BufWriter::new(writer)));
+        let sender =
+            scope.spawn(move || send(root, sources, first_fetched, plan, owner, options, BufWriter::new(writer)));
         let received = unpack(reader, root, Flavour::Plain, Limits::default());
         let sent = sender.join().map_err(|_| Error::Refused("the reading thread ended".to_owned()))?;
         match (sent, received) {
@@ -178,6 +171,7 @@ fn is_broken_pipe(error: &Error) -> bool {
 fn send(
     root: BorrowedFd<'_>,
     sources: Vec<Source>,
+    first_fetched: usize,
     plan: &Plan,
     owner: Owner,
     options: &CopyOptions,
@@ -192,16 +186,19 @@ fn send(
     if plan.is_directory {
         to.directories(&plan.target)?;
     }
-    for source in sources {
+    let nothing = Ignore::default();
+    for (at, source) in sources.into_iter().enumerate() {
+        let is_fetched = at >= first_fetched;
+        let ignore = if is_fetched { &nothing } else { &ignore };
         let shown = shown(&source.path);
         let target = plan.of(&source);
         // What is named by itself is a file of its own, whatever else it is a link of.
-        let mut reader = TreeReader::new(&ignore);
+        let mut reader = TreeReader::new(ignore);
         if source.is_directory {
             reader.directory(source.fd.as_fd(), &shown, &target, &mut to)?;
         } else if ignore.excludes(&lossy(&shown)) {
             return Err(Error::NoSource(format!("{} (left out by the ignore file)", source.path.display())));
-        } else if !(options.unpack && archive(&source, &plan.target, &mut to)?) {
+        } else if is_fetched || !(options.unpack && archive(&source, &plan.target, &mut to)?) {
             // The archive's look at it moved the descriptor's position.
             hoy_sys::rustix::fs::seek(&source.fd, hoy_sys::rustix::fs::SeekFrom::Start(0))
                 .map_err(Error::io("read", &source.path))?;

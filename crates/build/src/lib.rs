@@ -18,6 +18,7 @@ mod error;
 mod from;
 mod inspect;
 mod list;
+mod remote;
 mod run;
 mod settings;
 mod sink;
@@ -37,12 +38,13 @@ pub use containerfile::{
     keep, needs_mounts, plan, prune_builds, temporary_directory,
 };
 pub use contents::{Contents, contents};
-pub use copy::{CopyOptions, copy, without_credentials};
+pub use copy::{CopyOptions, copy};
 pub use document::Format;
 pub use error::{Error, Result};
 pub use from::{FromOptions, Pull, from, pull, split_transport, store_name};
 pub use inspect::{inspect_container, inspect_image};
 pub use list::{Filter, containers};
+pub use remote::{Fetched, Fetcher, Remote, without_credentials};
 pub use run::{RunOptions, run};
 pub use settings::{Settings, apply};
 pub use tools::Tools;

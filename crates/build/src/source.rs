@@ -54,6 +54,11 @@ impl SourceRoot {
         if found.is_empty() { Err(missing()) } else { Ok(found) }
     }
 
+    /// What is called `path`, whatever characters are in it.
+    pub(crate) fn only(&self, path: &Path) -> Result<Source> {
+        self.source(path.to_owned())
+    }
+
     fn source(&self, path: PathBuf) -> Result<Source> {
         let fd = self.open(&path, OFlags::empty()).map_err(Error::io("open", &path))?;
         let stat = fstat(&fd).map_err(Error::io("look at", &path))?;

@@ -45,8 +45,20 @@ impl Tools {
     /// # Errors
     /// As [`Tools::storage`]; on a terminal it says itself what is wrong.
     pub fn copy<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        self.copy_from(args, Stdio::inherit())
+    }
+
+    /// The same of a `hoy-copy` that is told `text`, which is short, on standard input.
+    pub(crate) fn copy_told<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, text: &str) -> Result<String> {
+        let (reader, mut writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
+        writeln!(writer, "{text}").map_err(Error::io("write", "pipe"))?;
+        drop(writer);
+        self.copy_from(args, Stdio::from(reader))
+    }
+
+    fn copy_from<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, stdin: Stdio) -> Result<String> {
         let mut command = self.command("hoy-copy");
-        command.args(args).stdin(Stdio::inherit()).stdout(Stdio::piped());
+        command.args(args).stdin(stdin).stdout(Stdio::piped());
         let is_terminal = std::io::stderr().is_terminal();
         command.stderr(if is_terminal { Stdio::inherit() } else { Stdio::piped() });
         let mut child = command.spawn().map_err(no_program("hoy-copy"))?;

@@ -69,6 +69,12 @@ pub enum Error {
         /// What the registry says about it, shortened; may be empty.
         message: String,
     },
+    /// A server of files has none there, or gives it to nobody like this.
+    #[error("the server answered {0}{hint}", hint = hint(*.0))]
+    Server(u16),
+    /// What cannot be fetched from.
+    #[error("use the address \"{0}\": {1}")]
+    Address(String, &'static str),
     /// The registry sends this program somewhere it does not go.
     #[error("the registry points to \"{url}\", which is refused: {reason}")]
     Place {
@@ -109,6 +115,16 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+}
+
+/// What a person can do about an answer.
+fn hint(status: u16) -> &'static str {
+    match status {
+        401 => ": it wants a user and a password, as in https://USER:PASSWORD@HOST/PATH",
+        403 => ": it does not give this away",
+        404 | 410 => ": there is no such file",
+        _ => "",
+    }
 }
 
 impl Error {

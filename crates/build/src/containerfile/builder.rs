@@ -27,7 +27,7 @@ use crate::document::{Format, NewLayer};
 use crate::from::obtain;
 use crate::sink::LayerSink;
 use crate::source::SourceRoot;
-use crate::{Clamp, Error, FromOptions, Result, Tools};
+use crate::{Clamp, Error, Fetcher, FromOptions, Result, Tools};
 
 /// What a build is asked for.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ pub struct BuildOptions {
     pub omit_history: bool,
     /// How images are fetched.
     pub from: FromOptions,
+    /// How other files are fetched.
+    pub fetcher: Fetcher,
     /// `--secret`.
     pub secrets: Vec<Secret>,
     /// `--ssh`: ids, and sockets of agents.

@@ -15,6 +15,8 @@ use crate::{Error, Result};
 
 /// Ignore files of a context directory, the first that is there.
 const IGNORE_FILES: [&str; 2] = [".containerignore", ".dockerignore"];
+/// Where the magic of a tar archive is, and what it is.
+const TAR: (usize, &[u8]) = (257, b"ustar");
 /// Longer ones are no ignore files.
 const MAX_IGNORE_BYTES: u64 = 4 << 20;
 
@@ -33,6 +35,24 @@ impl Context {
     /// Those of opening it; [`Error::Refused`] for an ignore file with a line that is no pattern.
     pub fn open(path: &Path, ignore_file: Option<&Path>) -> Result<Self> {
         let root = OwnedFd::from(File::open(path).map_err(Error::io("open", path))?);
+        Self::of(root, path, ignore_file)
+    }
+
+    /// The directory `inner` below `path`, which no link leads out of.
+    ///
+    /// # Errors
+    /// As [`Context::open`].
+    pub fn open_inner(path: &Path, inner: &str, ignore_file: Option<&Path>) -> Result<Self> {
+        let outer = File::open(path).map_err(Error::io("open", path))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let relative = inner.trim_start_matches('/');
+        let relative = if relative.is_empty() { "." } else { relative };
+        let root = open_beneath(&outer, relative, flags, Mode::empty());
+        let root = root.map_err(|error| Error::io::<Errno>("open", inner)(error.errno))?;
+        Self::of(root, &path.join(relative), ignore_file)
+    }
+
+    fn of(root: OwnedFd, path: &Path, ignore_file: Option<&Path>) -> Result<Self> {
         let read_own = || {
             for name in IGNORE_FILES {
                 match read_beneath(&root, name) {
@@ -59,10 +79,11 @@ impl Context {
         &self.ignore
     }
 
-    /// Whether bytes begin a compressed archive that [`Context::unpack`] reads.
+    /// Whether bytes begin an archive that [`Context::unpack`] reads, compressed or not.
     #[must_use]
-    pub fn is_compressed(start: &[u8]) -> bool {
-        Compression::of(start) != Compression::None
+    pub fn is_archive(start: &[u8]) -> bool {
+        let is_tar = start.get(TAR.0..).is_some_and(|rest| rest.starts_with(TAR.1));
+        is_tar || Compression::of(start) != Compression::None
     }
 
     /// Unpacks a context that comes as an archive into the empty directory `directory`.

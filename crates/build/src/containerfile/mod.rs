@@ -11,6 +11,7 @@ mod merge;
 mod mounts;
 mod origin;
 mod prune;
+mod remote;
 mod report;
 mod run;
 mod scratch;

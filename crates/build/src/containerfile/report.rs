@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use crate::remote::without_credentials;
+
 /// Where a build tells what it does.
 pub struct Report {
     out: Mutex<Box<dyn Write + Send>>,
@@ -36,7 +38,7 @@ impl Report {
             return;
         }
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(out, "{step} {text}").unwrap_or_default();
+        writeln!(out, "{step} {}", without_credentials(text)).unwrap_or_default();
     }
 
     /// How a step ended.

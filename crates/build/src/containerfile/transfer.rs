@@ -16,9 +16,10 @@ use crate::containerfile::builder::Builder;
 use crate::containerfile::cache::Inputs;
 use crate::containerfile::layer::{Fingerprint, LayerWriter};
 use crate::containerfile::origin::Files;
+use crate::containerfile::remote::Elsewhere;
 use crate::containerfile::standing::{Node, Standing, join};
 use crate::containerfile::state::State;
-use crate::copy::{is_url, user_and_group, without_credentials};
+use crate::copy::user_and_group;
 use crate::destination::{Owner, Receiver, clean};
 use crate::document::NewLayer;
 use crate::source::{Source, SourceRoot};
@@ -29,7 +30,10 @@ use crate::{Error, Result};
 #[derive(Debug)]
 struct Asked {
     verb: &'static str,
+    /// Paths and patterns.
     sources: Vec<String>,
+    /// What is fetched.
+    remotes: Vec<Elsewhere>,
     /// Here-documents: names and contents.
     inline: Vec<(String, Vec<u8>)>,
     /// Absolute, with a `/` at its end where one was written.
@@ -63,7 +67,8 @@ pub(crate) fn transfer(
 ) -> Result<Outcome> {
     let asked = Asked::read(state, transfer, is_add)?;
     let from = transfer.from.as_ref().map(|word| word.text.as_str());
-    let files = builder.files(stage, from)?;
+    // What only fetches needs no context.
+    let files = if asked.sources.is_empty() { Files::Nothing } else { builder.files(stage, from)? };
     let content = fingerprint(builder, &asked, &files, transfer)?;
     let needs_parent = !asked.link || asked.chown.as_deref().is_some_and(|text| numbers(text).is_none());
     let mut inputs: Inputs = builder.inputs(state, asked.canonical.clone());
@@ -84,14 +89,8 @@ impl Asked {
         let verb = if is_add { "ADD" } else { "COPY" };
         let sources: Result<Vec<String>> = transfer.sources.iter().map(|word| state.text(word)).collect();
         let sources: Vec<String> = sources?.into_iter().filter(|source| !source.is_empty()).collect();
-        if let Some(url) = sources.iter().find(|source| is_add && is_url(source)) {
-            let url = without_credentials(url);
-            let text = format!("\"{url}\": ADD does not fetch: fetch it into the context first, with curl or git");
-            return Err(Error::Refused(text));
-        }
-        if transfer.checksum.is_some() || transfer.keep_git_dir == Some(true) {
-            return Err(Error::Refused("--checksum and --keep-git-dir are for what ADD fetches".to_owned()));
-        }
+        let (remotes, sources) =
+            if is_add { Elsewhere::split(state, transfer, sources)? } else { (Vec::new(), sources) };
         let inline = transfer.files.iter().map(|file| {
             let text = file.text();
             if !file.is_expanded {
@@ -105,18 +104,22 @@ impl Asked {
         let typed = state.text(&transfer.destination)?;
         let path = lossy(&clean(state.workdir(), &typed));
         let says_directory = typed.ends_with('/') || typed.ends_with("/.") || matches!(typed.as_str(), "." | "..");
+        if says_directory {
+            remotes.iter().try_for_each(Elsewhere::check_name)?;
+        }
         let slash = if says_directory && !path.is_empty() { "/" } else { "" };
         let chown = transfer.chown.as_ref().map(|word| state.text(word)).transpose()?;
         let chmod = transfer.chmod.as_ref().map(|word| state.text(word)).transpose()?;
         let excludes = transfer.excludes.iter().map(|word| state.text(word)).collect::<Result<Vec<_>>>()?;
         let unpack = is_add && transfer.unpack.unwrap_or(true);
         let canonical = format!(
-            "{verb} {sources:?} {:?} /{path}{slash} {chown:?} {chmod:?} {excludes:?} {} {unpack} {}",
+            "{verb} {sources:?} {:?} /{path}{slash} {chown:?} {chmod:?} {excludes:?} {} {unpack} {}{}",
             inline.iter().map(|(name, _)| name).collect::<Vec<_>>(),
             transfer.parents,
             transfer.from.is_some(),
+            remotes.iter().map(Elsewhere::canonical).collect::<String>(),
         );
-        if sources.len() + inline.len() > 1 && !says_directory {
+        if sources.len() + remotes.len() + inline.len() > 1 && !says_directory {
             let text =
                 format!("{verb} of more than one source needs a destination that ends in /: \"{typed}\" does not");
             return Err(Error::Refused(text));
@@ -124,6 +127,7 @@ impl Asked {
         Ok(Self {
             verb,
             sources,
+            remotes,
             inline,
             destination: format!("/{path}{slash}"),
             chown,
@@ -137,8 +141,13 @@ impl Asked {
         })
     }
 
+    /// Whether everything it copies is in files that have a name.
+    fn is_plain(&self) -> bool {
+        self.inline.is_empty() && self.remotes.is_empty()
+    }
+
     fn kind(&self) -> &'static str {
-        if self.sources.len() + self.inline.len() > 1 { "multi" } else { "file" }
+        if self.sources.len() + self.remotes.len() + self.inline.len() > 1 { "multi" } else { "file" }
     }
 }
 
@@ -152,9 +161,7 @@ fn numbers(chown: &str) -> Option<(u32, u32)> {
 fn fingerprint(builder: &Builder<'_>, asked: &Asked, files: &Files, transfer: &Transfer) -> Result<Digest> {
     let excludes: Vec<&str> = transfer.excludes.iter().map(|word| word.text.as_str()).collect();
     let name = files.name().map(|name| format!("{name} {:?} {excludes:?} {}", asked.sources, asked.parents));
-    if let Some(known) =
-        name.as_deref().and_then(|name| builder.cache.content(name)).filter(|_| asked.inline.is_empty())
-    {
+    if let Some(known) = name.as_deref().and_then(|name| builder.cache.content(name)).filter(|_| asked.is_plain()) {
         return Ok(known);
     }
     let mut all = Hasher::new();
@@ -164,26 +171,29 @@ fn fingerprint(builder: &Builder<'_>, asked: &Asked, files: &Files, transfer: &T
         send(builder, asked, files, &plan, false, &mut to)?;
         all.update(to.finish().to_string().as_bytes());
     }
+    for remote in &asked.remotes {
+        all.update(remote.content(builder)?.as_bytes());
+    }
     for (name, bytes) in &asked.inline {
         all.update(format!("{name:?} {}\n", Digest::of(bytes)).as_bytes());
     }
     let content = all.finish();
-    match name.filter(|_| asked.inline.is_empty()) {
+    match name.filter(|_| asked.is_plain()) {
         Some(name) => builder.cache.add_content(&name, &content).map(|()| content),
         None => Ok(content),
     }
 }
 
 /// Where sources go.
-struct Plan {
+pub(crate) struct Plan {
     /// Its links were followed.
-    target: Vec<u8>,
+    pub(crate) target: Vec<u8>,
     /// Sources go into it.
-    is_directory: bool,
+    pub(crate) is_directory: bool,
 }
 
 impl Plan {
-    fn of(&self, name: &[u8], is_directory: bool) -> Vec<u8> {
+    pub(crate) fn of(&self, name: &[u8], is_directory: bool) -> Vec<u8> {
         if self.is_directory && !is_directory { join(&self.target, name) } else { self.target.clone() }
     }
 }
@@ -210,6 +220,9 @@ fn write(
     let mut to = LayerWriter::new(builder.sink()?, standing, owner, state.clamp.seconds(), made_at);
     let plan = Plan { target, is_directory };
     send(builder, asked, files, &plan, asked.unpack, &mut to)?;
+    for remote in &asked.remotes {
+        remote.send(builder, &asked.excludes, &plan, &mut to)?;
+    }
     for (name, bytes) in &asked.inline {
         let mut entry = Entry::new(plan.of(name.as_bytes(), false), Kind::File, 0o644);
         entry.size = bytes.len() as u64;
