@@ -97,7 +97,7 @@ fn destinations() {
     fails(&["tree", "/up"], &["/up", "no directory"]);
     fails(&["--chown", "nobody-here", "one", "/"], &["nobody-here"]);
     fails(&["--chmod", "999", "one", "/"], &["--chmod", "999"]);
-    fails(&["https://example.org/x", "/"], &["https://example.org/x", "curl"]);
+    fails(&["http://127.0.0.1:1/x", "/", "--retry=0"], &["connect to"]);
     write(&sandbox.path("work/over/new"), "6");
     fails(&["over", "/"], &["/new", "is a directory"]);
     write(&sandbox.path("work/white/.wh.x"), "7");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hoy_tests::{Out, Sandbox, User, busybox_store};
+use hoy_tests::{Out, Sandbox, User, busybox_store, need};
 
 fn build(sandbox: &Sandbox, text: &str, args: &[&str], input: &str) -> Out {
     fs::write(sandbox.path("work/Containerfile"), text).unwrap();
@@ -110,4 +110,43 @@ fn several_containerfiles_are_one() {
     // What the base image has is defined.
     let told = builds(&sandbox, "FROM busybox\nENV A=$PATH B=$UNHEARD\n", &[]).stderr;
     assert!(told.contains("UndefinedVar") && told.contains("$UNHEARD") && !told.contains("'$PATH'"), "{told}");
+}
+
+#[test]
+fn progress_in_each_form() {
+    for user in [User::Root, User::Sub] {
+        let Some(sandbox) = busybox_store(user) else { return };
+        let text = "FROM busybox AS one\nRUN echo told-by-the-command\nENV A=b\nRUN echo \"$A\" >&2; exit 3\n";
+        fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+        let build = |args: &str| {
+            let out = sandbox.run("sh").args(["-c", &format!("exec hoy-build build {args} . 9>events")]).output();
+            assert_eq!(out.status, 3, "{user:?}: {}", out.stderr);
+            out.stderr
+        };
+        let plain = build("--progress=plain");
+        for line in
+            ["[one 2/4] RUN echo told-by-the-command", "[one 2/4] told-by-the-command", "[one 2/4] DONE", "[one 4/4] b"]
+        {
+            assert!(plain.lines().any(|told| told.starts_with(line)), "{user:?} {line}: {plain}");
+        }
+        let none = build("--progress=none");
+        assert!(!none.contains("[one") && none.lines().any(|line| line == "b"), "{user:?}: {none}");
+        build("--progress=json:9");
+        let events = fs::read_to_string(sandbox.path("work/events")).unwrap();
+        let events: Vec<serde_json::Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).count();
+        assert_eq!((of("begin"), of("end"), of("output"), of("failed")), (4, 1, 1, 1), "{user:?}: {events:#?}");
+        assert!(events.iter().any(|event| event["event"] == "end" && event["cached"] == true), "{events:#?}");
+        sandbox.run("hoy-build").args(["build", "--progress=json:1", "."]).fails(125, &["descriptor from 2 on"]);
+        sandbox.run("hoy-build").args(["build", "--progress=json:77", "."]).fails(125, &["descriptor 77"]);
+        // On a terminal: the same steps, and what the command that failed said.
+        if need(&["script"]) {
+            let run = sandbox.run("script").args(["-qec", "stty cols 100; hoy-build build .", "/dev/null"]);
+            let shown = run.env("TERM", "xterm").output();
+            for text in ["[one 2/4] RUN echo told-by-the-command CACHED", "[one 3/4] ENV A=b", "ended with code 3"] {
+                assert!(shown.stdout.contains(text), "{user:?} {text}: {}", shown.stdout);
+            }
+            assert!(!shown.stdout.contains("DONE"), "{}", shown.stdout);
+        }
+    }
 }

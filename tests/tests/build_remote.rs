@@ -219,13 +219,14 @@ fn add_fetches_into_a_working_container() {
         sandbox.ok("hoy-build", &["add", &container, &url, "/in/"]);
         let digest = sha256(&fs::read(site.path().join("tree.tar.gz")).unwrap());
         sandbox.ok("hoy-build", &["add", "--checksum", &digest, &container, &url, "/name"]);
+        sandbox.ok("hoy-build", &["copy", &container, &url, "/in/copied"]);
         let wrong = sha256(b"");
         let add = ["add", "--checksum", wrong.as_str(), container.as_str(), url.as_str(), "/bad"];
         sandbox.run("hoy-build").args(add).fails(125, &["its digest is"]);
         sandbox.ok("hoy-build", &["commit", "--timestamp", "2000000000", &container, "made"]);
         let listed = listing(&sandbox);
-        assert_eq!(listed.matches("-rw------- 0/0").count(), 2, "{user:?}: {listed}");
-        assert_eq!(listed.matches("228 2009-02-13 23:31").count(), 2, "{user:?}: {listed}");
+        assert_eq!(listed.matches("-rw------- 0/0").count(), 3, "{user:?}: {listed}");
+        assert_eq!(listed.matches("228 2009-02-13 23:31").count(), 3, "{user:?}: {listed}");
         assert!(listed.contains(" in/tree.tar.gz") && listed.contains(" name"), "{user:?}: {listed}");
     }
 }

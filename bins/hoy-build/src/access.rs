@@ -24,24 +24,16 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// The options for one side (`src` or `dest`) of `hoy-copy copy`.
+    /// The options for one side (`src` or `dest`) of `hoy-copy copy`, or for a command that has no sides.
     pub(crate) fn options(&self, side: &str) -> Vec<String> {
-        self.with_prefix(&format!("--{side}-"))
-    }
-
-    /// The options for commands of hoy-copy that reach one place.
-    pub(crate) fn plain(&self) -> Vec<String> {
-        self.with_prefix("--")
-    }
-
-    fn with_prefix(&self, prefix: &str) -> Vec<String> {
+        let side = if side.is_empty() { String::new() } else { format!("{side}-") };
         let retry = self.retry.map(|n| n.to_string());
         let verify = self.tls_verify.map(|verify| verify.to_string());
         [
-            (format!("{prefix}authfile"), &self.authfile),
-            (format!("{prefix}cert-dir"), &self.cert_dir),
-            (format!("{prefix}creds"), &self.creds),
-            (format!("{prefix}tls-verify"), &verify),
+            (format!("--{side}authfile"), &self.authfile),
+            (format!("--{side}cert-dir"), &self.cert_dir),
+            (format!("--{side}creds"), &self.creds),
+            (format!("--{side}tls-verify"), &verify),
             ("--retry-times".to_owned(), &retry),
         ]
         .into_iter()

@@ -11,6 +11,7 @@ use crate::build_args::BuildArgs;
 use crate::images::ImagesArgs;
 use crate::sbom::SbomArgs;
 use crate::verify::VerifyArgs;
+use crate::manifest::ManifestAction;
 
 /// Make images: working containers that are changed from the shell and committed
 #[derive(Debug, Parser)]
@@ -45,7 +46,7 @@ pub(crate) enum Action {
     #[command(visible_alias = "unmount")]
     Umount(SomeArgs),
     /// Copy files and directories into a working container
-    Copy(CopyArgs),
+    Copy(AddArgs),
     /// Copy likewise, unpacking archives
     Add(AddArgs),
     /// Change what the image will say about itself
@@ -96,9 +97,12 @@ pub(crate) enum Action {
     /// Wait for the end of a build and remove what it left (started by builds)
     #[command(hide = true)]
     Keep(Keep),
+    /// Make and change indexes of images
+    #[command(subcommand)]
+    Manifest(ManifestAction),
     /// Not there yet
-    #[command(hide = true, aliases = ["source", "mkcw"])]
-    Manifest(Rest),
+    #[command(hide = true, alias = "mkcw")]
+    Source(Rest),
 }
 
 /// What another program understands.
@@ -209,7 +213,7 @@ pub(crate) struct CopyArgs {
     pub(crate) history: History,
 }
 
-/// What `add` has beside what `copy` has: it fetches.
+/// What is copied, and how it is fetched where it is elsewhere.
 #[derive(Debug, Args)]
 pub(crate) struct AddArgs {
     #[command(flatten)]

@@ -1,20 +1,26 @@
 //! `build`: from what was typed to what is built.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use hoy_build::{BuildOptions, Fetcher, FromOptions, Report, Secret, Squash, is_socket};
+use hoy_build::{BuildOptions, Fetcher, FromOptions, Secret, Squash, is_socket};
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_containerfile::Document;
-use hoy_oci::{Platform, Reference};
+use hoy_oci::{Descriptor, Platform, Reference};
 
 use crate::build_args::BuildArgs;
 use crate::checks;
 use crate::context::Context;
-use crate::input::Input;
 use crate::working::pull_policy;
+
+pub(crate) mod input;
+pub(crate) mod output;
+pub(crate) mod progress;
+
+use input::Input;
+use progress::{Form, report};
 
 pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
     if Input::comes_once(args)? {
@@ -26,14 +32,14 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
     let input = Input::read(args, store.root(), &context.tools, &fetcher)?;
     let document = Document::parse(&input.containerfile).map_err(|error| Error::msg(error.render(&input.name)))?;
     let ignore = input.context.as_deref().map(hoy_build::Context::ignore);
-    let platform = platform(args)?;
-    let environment = |image: &str| hoy_build::environment_of(&store, image, &platform);
+    let first = args.platform.first().cloned().unwrap_or_else(Platform::host);
+    let environment = |image: &str| hoy_build::environment_of(&store, image, &first);
     let findings = document.check(ignore, &environment).map_err(|error| Error::msg(error.render(&input.name)))?;
     if args.check {
         print_line(checks::only(&findings, &input.name)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let options = options(args, &input, fetcher)?;
+    let mut options = options(args, &input, fetcher, first)?;
     let plan = hoy_build::plan(&document, &options)?;
     if hoy_build::needs_mounts(&plan) {
         if args.run.isolation.as_deref() == Some("none") {
@@ -43,26 +49,102 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
     }
     // After entering: the program starts anew there, and warns once.
     checks::beside(&findings, args, &input.name)?;
-    let report = Report::new(Box::new(std::io::stderr()), args.quiet);
-    let built = hoy_build::build(&store, &context.tools, &document, &plan, &options, &report);
-    drop(input);
-    let built = built.map_err(|error| {
-        // As buildah, with the code of the command that failed.
-        let code = error.program_code().and_then(|code| u8::try_from(code).ok());
-        let error = Error::from(error);
-        match code {
-            Some(code) => error.with_code(code),
-            None => error,
-        }
-    })?;
-    if let Some(file) = &args.iidfile {
-        std::fs::write(file, built.id.to_string()).context(|| format!("write \"{}\"", file.display()))?;
+    let platforms = match (args.all_platforms, args.platform.as_slice()) {
+        (true, _) => hoy_build::platforms(&store, &context.tools, &plan, &args.access.options(""))?,
+        (false, []) => vec![Platform::host()],
+        (false, platforms) => platforms.to_vec(),
+    };
+    let (report, view) = report(form(args))?;
+    let lease = store.lease()?;
+    let is_index = platforms.len() > 1 || args.all_platforms;
+    let names = std::mem::take(&mut options.names);
+    if is_index && names.is_empty() && args.manifest.is_none() {
+        return Err(Error::msg("images for several platforms need a name: give one with --tag or --manifest"));
     }
-    print_line(built.id.hex())?;
+    options.is_member = is_index;
+    if !is_index {
+        options.names.clone_from(&names);
+    }
+    let mut built = Vec::new();
+    for platform in platforms {
+        options.platform = platform;
+        let plan = hoy_build::plan(&document, &options)?;
+        can_run(&plan, &options.platform)?;
+        built.push(hoy_build::build(&store, &context.tools, &document, &plan, &options, &report).map_err(failure)?);
+    }
+    drop((input, view));
+    let images: Vec<Descriptor> = built.iter().map(|one| one.manifest.clone()).collect();
+    let list = args.manifest.iter().map(|name| local_name(name)).collect::<Result<Vec<_>>>()?;
+    let listed = match list.is_empty() {
+        true => None,
+        false => Some(hoy_build::index(&store, &images, &list, true, args.format)?),
+    };
+    let named = match is_index && !names.is_empty() {
+        true => Some(hoy_build::index(&store, &images, &names, false, args.format)?),
+        false => None,
+    };
+    let index = named.or(listed.filter(|_| is_index));
+    let (id, manifest) = match (index, built.pop()) {
+        (Some(index), _) => (index.digest, index),
+        (None, Some(only)) => (only.id, only.manifest),
+        (None, None) => return Err(Error::msg("there is no platform to build for")),
+    };
+    drop(lease);
+    let names = if names.is_empty() { list } else { names };
+    for output in &args.output {
+        output.write(&context.tools, &manifest.digest, &names, &args.access.options("dest"))?;
+    }
+    if let Some(file) = &args.iidfile {
+        std::fs::write(file, id.to_string()).context(|| format!("write \"{}\"", file.display()))?;
+    }
+    if let Some(file) = &args.metadata_file {
+        output::metadata(file, &id, &manifest, &names)?;
+    }
+    if !args.output.iter().any(output::Output::is_stdout) {
+        print_line(id.hex())?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher) -> Result<BuildOptions> {
+/// As buildah, with the code of the command that failed.
+fn failure(error: hoy_build::Error) -> Error {
+    let code = error.program_code().and_then(|code| u8::try_from(code).ok());
+    let error = Error::from(error);
+    match code {
+        Some(code) => error.with_code(code),
+        None => error,
+    }
+}
+
+/// Commands of another processor need an interpreter that the kernel knows (binfmt_misc).
+fn can_run(plan: &hoy_containerfile::Plan, platform: &Platform) -> Result<()> {
+    let host = Platform::host();
+    // What a processor runs beside its own.
+    let is_own = platform.architecture == host.architecture
+        || matches!((host.architecture.as_str(), platform.architecture.as_str()), ("amd64", "386") | ("arm64", "arm"));
+    if is_own || !hoy_build::has_commands(plan) {
+        return Ok(());
+    }
+    let name = match platform.architecture.as_str() {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        "386" => "i386",
+        "ppc64le" => "ppc64le",
+        "loong64" => "loongarch64",
+        other => other,
+    };
+    if Path::new("/proc/sys/fs/binfmt_misc").join(format!("qemu-{name}")).exists() {
+        return Ok(());
+    }
+    let text = format!("a RUN for {platform}: this machine has no interpreter for {name}");
+    Err(Error::msg(text).with_hint("install qemu-user-static and binfmt-support (on Debian), or build there"))
+}
+
+fn form(args: &BuildArgs) -> Form {
+    args.progress.chosen(args.quiet, args.on_error.is_some())
+}
+
+fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform) -> Result<BuildOptions> {
     let environment = |name: &str| std::env::var(name).ok();
     let network = args.run.network.as_str();
     if !matches!(network, "none" | "host") {
@@ -89,7 +171,7 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher) -> Result<BuildOpt
         ..hoy_spec::Options::default()
     };
     let mut copy_options = args.access.options("src");
-    copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
+    copy_options.extend(form(args).is_alone().then(|| "--quiet".to_owned()));
     let pull = pull_policy("--pull", &args.pull)?;
     let proxies = hoy_build::PREDEFINED.iter().filter(|_| args.run.http_proxy);
     let proxies = proxies.filter_map(|name| Some(((*name).to_owned(), environment(name)?)));
@@ -99,8 +181,9 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher) -> Result<BuildOpt
         contexts: input.contexts.clone(),
         target: args.target.clone(),
         args: build_args(args, environment)?,
-        platform: platform(args)?,
-        names: args.tag.iter().map(|name| local_name(name)).collect::<Result<_>>()?,
+        platform,
+        is_member: false,
+        names: names(args)?,
         format: args.format,
         timestamp: args.timestamp.clone(),
         source_date_epoch: args.source_date_epoch.clone(),
@@ -137,10 +220,6 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher) -> Result<BuildOpt
     })
 }
 
-fn platform(args: &BuildArgs) -> Result<Platform> {
-    Ok(args.platform.as_deref().map_or_else(|| Ok(Platform::host()), str::parse)?)
-}
-
 /// `NAME:ADDRESS` or `NAME=ADDRESS`, an address of IPv6 also in brackets: a line of hosts(5).
 fn host(text: &str) -> Result<String> {
     let wrong = || Error::msg(format!("option --add-host: \"{text}\": its form is NAME:ADDRESS"));
@@ -157,6 +236,12 @@ fn host(text: &str) -> Result<String> {
 fn pair(text: &str) -> (String, String) {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     (name.to_owned(), value.to_owned())
+}
+
+/// The image's names: those of `--tag`, and of outputs that are images.
+fn names(args: &BuildArgs) -> Result<Vec<String>> {
+    let all = args.tag.iter().map(String::as_str).chain(args.output.iter().filter_map(output::Output::tag));
+    all.map(local_name).collect()
 }
 
 fn local_name(name: &str) -> Result<String> {

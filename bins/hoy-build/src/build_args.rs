@@ -7,6 +7,8 @@ use hoy_build::Format;
 
 use crate::access::Access;
 use crate::args::Confinement;
+use crate::build::output::Output;
+use crate::build::progress::Form;
 
 /// What is built, from what, and what comes of it.
 #[derive(Debug, Args)]
@@ -96,9 +98,24 @@ pub(crate) struct BuildArgs {
     #[arg(short = 'D', long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
     pub(crate) disable_compression: bool,
-    /// Platform of the image (default: this machine's)
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub(crate) platform: Option<String>,
+    /// Platform of the image (default: this machine's); several make an index of images
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
+    pub(crate) platform: Vec<hoy_oci::Platform>,
+    /// An index of images for all platforms that the base images are for
+    #[arg(long, conflicts_with = "platform")]
+    pub(crate) all_platforms: bool,
+    /// Add what is built to the index of this name, which is made where it is missing
+    #[arg(long, value_name = "NAME")]
+    pub(crate) manifest: Option<String>,
+    /// Also write the image: type=local|tar|oci|docker,dest=PATH|-, type=image,name=NAME[,push=true], or a directory
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub(crate) output: Vec<Output>,
+    /// Describe what was built in this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// An option for cpp, through which a Containerfile goes whose name ends in .in
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    pub(crate) cpp_flag: Vec<String>,
     /// When to fetch images: missing, always or never
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           default_value = "missing", hide_default_value = true)]
@@ -106,6 +123,9 @@ pub(crate) struct BuildArgs {
     /// Only what failed is told
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// How it is told what is done: auto, plain, tty, json[:FD] or none (default auto)
+    #[arg(long, value_name = "FORM", default_value = "auto", hide_default_value = true)]
+    pub(crate) progress: Form,
     /// Stages that are built at once (default: as many as there are processors)
     #[arg(long, value_name = "NUMBER")]
     pub(crate) jobs: Option<usize>,

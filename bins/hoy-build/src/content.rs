@@ -12,22 +12,12 @@ use hoy_layout::Store;
 use hoy_spec::Options;
 
 use crate::access::Access;
-use crate::args::{AddArgs, CopyArgs, RunArgs};
+use crate::args::{AddArgs, RunArgs};
+use crate::build::input::Temporary;
 use crate::context::{Context, warn};
-use crate::input::Temporary;
 
-pub(crate) fn add(context: &Context, args: AddArgs) -> Result<ExitCode> {
-    let access =
-        Access { cert_dir: args.cert_dir, tls_verify: args.tls_verify, retry: args.retry, ..Access::default() };
-    copy(
-        context,
-        args.copy,
-        Some(&Fetching { fetcher: Fetcher { options: access.fetching() }, checksum: args.checksum }),
-    )
-}
-
-/// How `add` fetches.
-pub(crate) struct Fetching {
+/// How sources are fetched.
+struct Fetching {
     fetcher: Fetcher,
     checksum: Option<String>,
 }
@@ -57,8 +47,11 @@ impl Fetching {
     }
 }
 
-pub(crate) fn copy(context: &Context, mut args: CopyArgs, fetching: Option<&Fetching>) -> Result<ExitCode> {
-    let is_add = fetching.is_some();
+pub(crate) fn copy(context: &Context, args: AddArgs, is_add: bool) -> Result<ExitCode> {
+    let access =
+        Access { cert_dir: args.cert_dir, tls_verify: args.tls_verify, retry: args.retry, ..Access::default() };
+    let fetching = Fetching { fetcher: Fetcher { options: access.fetching() }, checksum: args.checksum };
+    let mut args = args.copy;
     let doing = if is_add { "add to" } else { "copy to" };
     let store = context.store()?;
     let (dir, working) =
@@ -74,9 +67,10 @@ pub(crate) fn copy(context: &Context, mut args: CopyArgs, fetching: Option<&Fetc
     let root = context.tools.mount(dir.id().as_str())?;
     let root = File::open(&root).context(|| format!("open \"{}\"", root.display()))?;
     let adding = || format!("{doing} \"{}\"", args.container);
-    let fetched = match fetching {
-        Some(fetching) => fetching.fetch(context, store.root(), &mut args.paths).context(adding)?,
-        None => Vec::new(),
+    // Below the root of another container every name is a path.
+    let fetched = match args.from {
+        None => fetching.fetch(context, store.root(), &mut args.paths).context(adding)?,
+        Some(_) => Vec::new(),
     };
     let origin = args.from.as_ref().map(|from| Origin::open(context, &store, from)).transpose()?;
     let options = CopyOptions {

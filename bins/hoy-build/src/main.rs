@@ -10,7 +10,7 @@ mod context;
 mod image;
 mod images;
 mod sbom;
-mod input;
+mod manifest;
 mod show;
 mod verify;
 mod working;
@@ -37,8 +37,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Action::Rm(args) => working::rm(&context, &args),
         Action::Rename(args) => working::rename(&context, &args),
         Action::Config(args) => working::config(&context, &args),
-        Action::Copy(args) => content::copy(&context, args, None),
-        Action::Add(args) => content::add(&context, args),
+        Action::Copy(args) => content::copy(&context, args, false),
+        Action::Add(args) => content::copy(&context, args, true),
         Action::Run(args) => content::run(&context, *args),
         Action::Commit(args) => image::commit(&context, args),
         Action::Pull(args) => image::pull(&context, args),
@@ -57,7 +57,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Action::Login(rest) => context.become_other("hoy-copy", "login", &rest.args),
         Action::Build(args) => build::build(&context, &args),
         Action::Keep(args) => images::keep(&context, &args),
-        Action::Manifest(_) => Err(Error::msg("manifest, source and mkcw are not there yet")),
+        Action::Manifest(action) => manifest::run(&context, action),
+        Action::Source(_) => Err(Error::msg("source and mkcw are not there yet")),
         Action::Logout(rest) => context.become_other("hoy-copy", "logout", &rest.args),
     }
 }

@@ -63,7 +63,7 @@ pub(crate) fn sbom(context: &Context, args: &SbomArgs) -> Result<ExitCode> {
         Some(_) => args.image.clone(),
         None => format!("store:{}", local_name(&args.image)?),
     };
-    let mut options = args.access.plain();
+    let mut options = args.access.options("");
     options.extend(args.platform.iter().map(|platform| format!("--platform={platform}")));
     let scratch = tempfile::tempfile().context(|| "make a temporary file")?;
     let found = contents(&context.tools, &place, &options, scratch).context(doing)?;

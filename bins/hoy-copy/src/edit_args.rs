@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use hoy_oci::{Digest, Platform};
 
 use crate::look_args::Reach;
@@ -149,6 +149,8 @@ pub(crate) enum IndexAction {
     /// Add images to an index
     #[command(alias = "append")]
     Add(IndexAddArgs),
+    /// Say more of an index, or of one image in it
+    Annotate(IndexAnnotateArgs),
     /// Take images out of an index
     #[command(alias = "delete")]
     Remove(IndexRemoveArgs),
@@ -168,9 +170,11 @@ pub(crate) struct IndexListArgs {
 pub(crate) struct IndexCreateArgs {
     /// Where the new index goes
     pub(crate) destination: String,
-    /// Its images
-    #[arg(required = true)]
+    /// Its images; an index of none is one that grows
     pub(crate) images: Vec<String>,
+    /// What to take of an image that is an index itself: all, or the one for this machine (default: an error)
+    #[arg(long, value_name = "all|system")]
+    pub(crate) multi_arch: Option<Members>,
     /// Set an annotation of the index
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) annotation: Vec<String>,
@@ -185,6 +189,50 @@ pub(crate) struct IndexAddArgs {
     /// An image to add; may be repeated
     #[arg(short, long, value_name = "IMAGE", required = true)]
     pub(crate) manifest: Vec<String>,
+    /// What to take of an image that is an index itself: all, or the one for this machine (default: an error)
+    #[arg(long, value_name = "all|system")]
+    pub(crate) multi_arch: Option<Members>,
+    /// Where the new index goes (default: the same name)
+    #[arg(short, long, value_name = "IMAGE")]
+    pub(crate) tag: Option<String>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// What of an index becomes part of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Members {
+    /// All its images.
+    All,
+    /// The one for this machine, or for the platform of `--override-arch` and its like.
+    System,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndexAnnotateArgs {
+    /// The index to start from
+    pub(crate) image: String,
+    /// The image that is meant, and not the index as a whole
+    #[arg(long)]
+    pub(crate) digest: Option<Digest>,
+    /// Set an annotation; an empty value takes it away
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// The image's processor
+    #[arg(long, value_name = "ARCH", requires = "digest")]
+    pub(crate) arch: Option<String>,
+    /// The image's operating system
+    #[arg(long, value_name = "OS", requires = "digest")]
+    pub(crate) os: Option<String>,
+    /// The variant of the image's processor
+    #[arg(long, value_name = "VARIANT", requires = "digest")]
+    pub(crate) variant: Option<String>,
+    /// The version of the image's operating system
+    #[arg(long, value_name = "VERSION", requires = "digest")]
+    pub(crate) os_version: Option<String>,
+    /// What the image needs of its operating system; may be repeated
+    #[arg(long, value_name = "FEATURE", requires = "digest", value_delimiter = ',')]
+    pub(crate) os_features: Vec<String>,
     /// Where the new index goes (default: the same name)
     #[arg(short, long, value_name = "IMAGE")]
     pub(crate) tag: Option<String>,

@@ -6,14 +6,18 @@ use hoy_transport::{Document, Edited, Source, read_small};
 
 use crate::args::Global;
 use crate::edit::{Target, pairs};
-use crate::edit_args::{IndexAction, IndexAddArgs, IndexCreateArgs, IndexFilterArgs, IndexListArgs, IndexRemoveArgs};
-use crate::look::open;
+use crate::edit_args::{
+    IndexAction, IndexAddArgs, IndexAnnotateArgs, IndexCreateArgs, IndexFilterArgs, IndexListArgs, IndexRemoveArgs,
+    Members,
+};
+use crate::look::{one_image, open};
 
 pub(crate) fn run(global: &Global, action: IndexAction) -> Result<()> {
     match action {
         IndexAction::List(args) => list(global, args),
         IndexAction::Create(args) => create(global, args),
         IndexAction::Add(args) => add(global, args),
+        IndexAction::Annotate(args) => annotate(global, args),
         IndexAction::Remove(args) => remove(global, args),
         IndexAction::Filter(args) => filter(global, args),
     }
@@ -29,7 +33,11 @@ fn list(global: &Global, args: IndexListArgs) -> Result<()> {
 fn create(global: &Global, args: IndexCreateArgs) -> Result<()> {
     let target = Target::new(global, Some(&args.destination), &args.destination, args.reach)?;
     let images: Vec<_> = args.images.iter().map(|image| target.open(global, image)).collect::<Result<_>>()?;
-    let mut index = Index::new(images.iter().map(|image| member(&**image)).collect::<Result<_>>()?);
+    let mut found = Vec::new();
+    for image in &images {
+        found.extend(members(global, &**image, args.multi_arch)?);
+    }
+    let mut index = Index::new(found);
     let annotations = pairs(&args.annotation)?;
     index.annotations = annotations.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     write(global, &target, index, MediaType::from(MediaType::INDEX), images.iter().map(|image| &**image).collect())
@@ -42,9 +50,10 @@ fn add(global: &Global, args: IndexAddArgs) -> Result<()> {
     let (mut index, media_type) = read(&*source)?;
     let images: Vec<_> = args.manifest.iter().map(|image| target.open(global, image)).collect::<Result<_>>()?;
     for image in &images {
-        let new = member(&**image)?;
-        index.manifests.retain(|have| have.digest != new.digest);
-        index.manifests.push(new);
+        for new in members(global, &**image, args.multi_arch)? {
+            index.manifests.retain(|have| have.digest != new.digest);
+            index.manifests.push(new);
+        }
     }
     let bases = std::iter::once(&*source).chain(images.iter().map(|image| &**image)).collect();
     write(global, &target, index, media_type, bases)
@@ -88,6 +97,49 @@ fn read(source: &dyn Source) -> Result<(Index, MediaType)> {
         Parsed::Index(index) => Ok((index, root.descriptor.media_type)),
         Parsed::Manifest(_) => Err(Error::msg(format!("{} is one image, no index", source.name()))),
     }
+}
+
+/// What an image gives an index: itself, or of an index what is wanted of it.
+fn members(global: &Global, source: &dyn Source, wanted: Option<Members>) -> Result<Vec<Descriptor>> {
+    let root = source.root()?;
+    match (Parsed::parse(&root.descriptor.media_type, &root.bytes)?, wanted) {
+        (Parsed::Index(index), Some(Members::All)) => Ok(index.manifests),
+        (Parsed::Index(index), Some(Members::System)) => {
+            let chosen = one_image(global, source, None)?.descriptor;
+            Ok(index.manifests.into_iter().filter(|have| have.digest == chosen.digest).take(1).collect())
+        }
+        _ => Ok(vec![member(source)?]),
+    }
+}
+
+fn annotate(global: &Global, args: IndexAnnotateArgs) -> Result<()> {
+    let tag = args.tag.as_deref().unwrap_or(&args.image);
+    let target = Target::new(global, Some(tag), &args.image, args.reach)?;
+    let source = target.open(global, &args.image)?;
+    let (mut index, media_type) = read(&*source)?;
+    let annotations = match &args.digest {
+        None => &mut index.annotations,
+        Some(digest) => {
+            let none = || Error::msg(format!("{} has no image {digest}", source.name()));
+            let member = index.manifests.iter_mut().find(|have| have.digest == *digest).ok_or_else(none)?;
+            let platform = member.platform.get_or_insert_with(Platform::host);
+            platform.architecture = args.arch.unwrap_or_else(|| std::mem::take(&mut platform.architecture));
+            platform.os = args.os.unwrap_or_else(|| std::mem::take(&mut platform.os));
+            platform.variant = args.variant.or(platform.variant.take());
+            platform.other.extend(args.os_version.map(|version| ("os.version".to_owned(), version.into())));
+            if !args.os_features.is_empty() {
+                platform.other.insert("os.features".to_owned(), args.os_features.into());
+            }
+            &mut member.annotations
+        }
+    };
+    for (name, value) in pairs(&args.annotation)? {
+        match value {
+            "" => drop(annotations.remove(name)),
+            value => drop(annotations.insert(name.to_owned(), value.to_owned())),
+        }
+    }
+    write(global, &target, index, media_type, vec![&*source])
 }
 
 /// An image as a member of an index: what its configuration says is its platform.

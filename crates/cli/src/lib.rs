@@ -7,6 +7,7 @@ pub mod human;
 mod output;
 mod progress;
 mod start;
+mod steps;
 pub mod table;
 mod template;
 
@@ -14,4 +15,5 @@ pub use error::{Context, Error, Result, warn_of_damage, warn_of_damage_once};
 pub use output::{Stdout, print_line};
 pub use progress::Progress;
 pub use start::{main, name_and_words, parse, parse_args, parse_or_exit_with};
+pub use steps::Steps;
 pub use template::Template;

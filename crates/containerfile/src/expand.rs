@@ -34,6 +34,18 @@ impl Rules {
     }
 }
 
+/// What words refer to.
+pub trait Variables {
+    /// The value of a variable that is set.
+    fn value(&self, name: &str) -> Option<&str>;
+}
+
+impl Variables for BTreeMap<String, String> {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.get(name).map(String::as_str)
+    }
+}
+
 /// What a word became.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expanded {
@@ -51,7 +63,7 @@ pub struct Expanded {
 ///
 /// # Errors
 /// A quote or brace left open, an operator that does not exist, `${v?message}`, or a limit of this crate.
-pub fn expand(word: &str, variables: &BTreeMap<String, String>, rules: Rules) -> Result<Expanded, Error> {
+pub fn expand(word: &str, variables: &dyn Variables, rules: Rules) -> Result<Expanded, Error> {
     let mut lexer = Lexer {
         chars: word.chars().collect(),
         at: 0,
@@ -107,7 +119,7 @@ struct Lexer<'a> {
     chars: Vec<char>,
     at: usize,
     rules: Rules,
-    variables: &'a BTreeMap<String, String>,
+    variables: &'a dyn Variables,
     depth: usize,
     used: BTreeSet<String>,
     undefined: BTreeSet<String>,
@@ -225,7 +237,7 @@ impl Lexer<'_> {
     }
 
     fn value(&mut self, name: &str) -> Option<String> {
-        let value = self.variables.get(name).cloned();
+        let value = self.variables.value(name).map(str::to_owned);
         let known = if value.is_some() { &mut self.used } else { &mut self.undefined };
         known.insert(name.to_owned());
         value

@@ -29,7 +29,7 @@ pub use check::{Finding, Findings};
 pub use directive::Directive;
 pub use document::{Document, statements};
 pub use error::{Diagnostic, Error};
-pub use expand::{Expanded, Rules, expand};
+pub use expand::{Expanded, Rules, Variables, expand};
 pub use heredoc::Heredoc;
 pub use ignore::{Glob, Ignore};
 pub use instruction::{CommandLine, Device, From, Healthcheck, Instruction, Kind, Network, Run, Transfer};

@@ -99,7 +99,7 @@ pub fn build(
     for name in &options.names {
         enter(layout, Some(name), &manifest)?;
     }
-    if options.names.is_empty() {
+    if options.names.is_empty() && !options.is_member {
         enter(layout, None, &manifest)?;
     }
     let removed = builder.containers.clear();

@@ -46,6 +46,8 @@ pub struct BuildOptions {
     pub platform: Platform,
     /// Full names of the image.
     pub names: Vec<String>,
+    /// It is one image of several that get an index: it is not entered into the store's own.
+    pub is_member: bool,
     /// In whose words its documents are.
     pub format: Format,
     /// `--timestamp`.
@@ -292,12 +294,9 @@ impl<'a> Builder<'a> {
 
     /// What stands where in the root file system that a stage has come to.
     pub(crate) fn standing(&self, state: &State) -> Result<Arc<Standing>> {
-        let mut so_far = State { layers: Vec::new(), ..state.clone() };
-        let diff_ids = std::mem::take(&mut so_far.working.config.rootfs.diff_ids);
         let (mut standing, mut is_known) = (Arc::new(Standing::default()), true);
-        for (layer, diff_id) in state.layers.iter().zip(&diff_ids) {
-            so_far.working.config.rootfs.diff_ids.push(*diff_id);
-            let chain = so_far.chain();
+        for (at, layer) in state.layers.iter().enumerate() {
+            let chain = state.chain_up_to(at + 1);
             let known = self.standings.lock().unwrap_or_else(PoisonError::into_inner).get(&chain).cloned();
             standing = match known {
                 Some(known) => known,
@@ -311,7 +310,7 @@ impl<'a> Builder<'a> {
         }
         if !is_known {
             let mut all = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
-            all.insert(so_far.chain(), Arc::clone(&standing));
+            all.insert(state.chain(), Arc::clone(&standing));
         }
         Ok(standing)
     }

@@ -53,9 +53,8 @@ impl Asked {
         state: &State,
         word: &hoy_containerfile::Word,
     ) -> Result<Self> {
-        let variables = state.variables();
         let rules = hoy_containerfile::Rules::words(state.escape);
-        let expand = |text: &str| hoy_containerfile::expand(text, &variables, rules).map(|expanded| expanded.text);
+        let expand = |text: &str| hoy_containerfile::expand(text, state, rules).map(|expanded| expanded.text);
         let mount = hoy_containerfile::Mount::parse(&word.text, expand);
         let mount = mount.map_err(|(error, _)| Error::Language { error, span: word.span })?;
         let wrong = |text: &str| Err(Error::Refused(format!("--mount={}: {text}", word.text)));

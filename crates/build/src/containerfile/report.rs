@@ -1,60 +1,76 @@
-//! What a person sees of a build: on standard error, a line for each step and each line of output.
+//! What is told of a build, to whoever shows it.
 
-use std::io::Write;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::remote::without_credentials;
 
-/// Where a build tells what it does.
-pub struct Report {
-    out: Mutex<Box<dyn Write + Send>>,
-    is_quiet: bool,
+/// Something that happened. A step is called as in `[stage 2/5]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A step begins; the one of the same stage before it is over.
+    Begin {
+        /// Its name.
+        step: &'a str,
+        /// The instruction.
+        text: &'a str,
+    },
+    /// A line of a step's output, or about it.
+    Output {
+        /// Its name.
+        step: &'a str,
+        /// The line.
+        text: &'a str,
+    },
+    /// A step that makes layers is done.
+    End {
+        /// Its name.
+        step: &'a str,
+        /// Its result was known.
+        is_cached: bool,
+        /// How long it took.
+        took: Duration,
+        /// How long its layer is, where it has one.
+        layer_bytes: Option<u64>,
+    },
+    /// A command failed, and these are its last lines.
+    Failed(&'a [String]),
+    /// Something that a person should know even if nothing else is told.
+    Warning(&'a str),
 }
+
+/// Who is told, from any thread.
+pub struct Report(Box<dyn Fn(Event<'_>) + Send + Sync>);
 
 impl std::fmt::Debug for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Report").field("is_quiet", &self.is_quiet).finish_non_exhaustive()
+        f.debug_struct("Report").finish_non_exhaustive()
     }
 }
 
 impl Report {
-    /// Tells `out`; where it is quiet, only what failed.
-    pub fn new(out: Box<dyn Write + Send>, is_quiet: bool) -> Self {
-        Self { out: Mutex::new(out), is_quiet }
+    /// Tells `hear`. What it hears has no users and passwords of addresses in it.
+    pub fn new(hear: Box<dyn Fn(Event<'_>) + Send + Sync>) -> Self {
+        Self(hear)
     }
 
-    /// Something that a person should know even if nothing else is told.
     pub(crate) fn warn(&self, text: &str) {
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody is left to tell when it is closed.
-        writeln!(out, "hoy-build: {text}").unwrap_or_default();
+        (self.0)(Event::Warning(text));
     }
 
-    /// A line of a step.
+    pub(crate) fn begin(&self, step: &str, text: &str) {
+        (self.0)(Event::Begin { step, text: &without_credentials(text) });
+    }
+
     pub(crate) fn line(&self, step: &str, text: &str) {
-        if self.is_quiet {
-            return;
-        }
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(out, "{step} {}", without_credentials(text)).unwrap_or_default();
+        (self.0)(Event::Output { step, text });
     }
 
-    /// How a step ended.
-    pub(crate) fn done(&self, step: &str, found: bool, took: Duration, layer: Option<u64>) {
-        let size = layer.map(|bytes| format!(", layer of {bytes} bytes")).unwrap_or_default();
-        match found {
-            true => self.line(step, "CACHED"),
-            false => self.line(step, &format!("DONE {:.2}s{size}", took.as_secs_f64())),
-        }
+    pub(crate) fn done(&self, step: &str, is_cached: bool, took: Duration, layer_bytes: Option<u64>) {
+        (self.0)(Event::End { step, is_cached, took, layer_bytes });
     }
 
-    /// The last lines of a command that failed, where they were not told before.
     pub(crate) fn failed(&self, lines: &[String]) {
-        if self.is_quiet {
-            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.iter().for_each(|line| writeln!(out, "{line}").unwrap_or_default());
-        }
+        (self.0)(Event::Failed(lines));
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn run(
         run.mounts.iter().map(|word| Asked::read(builder, stage, state, word)).collect::<Result<_>>()?;
     let mut env = state.working.config.config.env.clone();
     let is_set = |env: &[String], name: &str| env.iter().any(|entry| entry.split('=').next() == Some(name));
-    for (name, value) in &state.args {
+    for (name, value) in state.args() {
         if !is_set(&env, name) {
             env.push(format!("{name}={value}"));
         }

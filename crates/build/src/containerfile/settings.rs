@@ -17,13 +17,13 @@ pub(crate) fn apply(state: &mut State, instruction: &Instruction) -> Result<bool
             let pairs: Result<Vec<_>> =
                 pairs.iter().map(|(name, value)| Ok((state.text(name)?, state.text(value)?))).collect();
             for (name, value) in pairs? {
-                set_env(&mut state.working.config.config.env, &name, &value);
+                state.set_env(&name, &value);
             }
         }
         Kind::Label(pairs) => {
             let pairs: Result<Vec<_>> =
                 pairs.iter().map(|(name, value)| Ok((state.text(name)?, state.text(value)?))).collect();
-            state.working.config.config.labels.extend(pairs?);
+            pairs?.into_iter().for_each(|(name, value)| state.set_label(name, value));
         }
         Kind::Maintainer(word) => state.working.config.author = Some(word.text.clone()),
         Kind::Expose(words) => {
@@ -66,15 +66,6 @@ pub(crate) fn apply(state: &mut State, instruction: &Instruction) -> Result<bool
     // As written: a variable in it may stand for what nobody is to read.
     state.remember(&instruction.statement.text);
     Ok(true)
-}
-
-/// Sets a variable, in its old place where it has one.
-fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
-    let entry = format!("{name}={value}");
-    match env.iter_mut().find(|known| known.split('=').next() == Some(name)) {
-        Some(known) => *known = entry,
-        None => env.push(entry),
-    }
 }
 
 /// `80`, `80/udp`, `8000-8010`, and `8080:80`, of which the image keeps the last part.

@@ -26,7 +26,7 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
     let file = builder.options.file.as_str();
     let (from, line) = builder.base_line(index);
     let count = stage.instructions.len() + 1;
-    builder.report.line(&format!("[{label} 1/{count}]"), &line);
+    builder.report.begin(&format!("[{label} 1/{count}]"), &line);
     let mut state = base(builder, index).map_err(|error| builder.locate(text, file, &from, error))?;
     state.escape = builder.document.escape;
     let mut number = 1;
@@ -96,7 +96,7 @@ fn base(builder: &Builder<'_>, index: usize) -> Result<State> {
 fn one(builder: &Builder<'_>, index: usize, step: &str, state: &mut State, instruction: &Instruction) -> Result<()> {
     builder.interrupt.check()?;
     let begun = Instant::now();
-    builder.report.line(step, &instruction.statement.text);
+    builder.report.begin(step, &instruction.statement.text);
     let outcome = match &instruction.kind {
         Kind::Arg(args) => return declare(builder, state, args),
         Kind::Workdir(word) => workdir(builder, state, word)?,
@@ -131,9 +131,11 @@ fn declare(builder: &Builder<'_>, state: &mut State, args: &[(Word, Option<Word>
             (None, None) => builder.plan.globals.get(&name).cloned(),
         };
         match value {
-            Some(value) => drop(state.args.insert(name, value)),
+            Some(value) => state.set_arg(name, value),
             None if PREDEFINED.contains(&name.as_str()) => {
-                state.args.extend(builder.options.proxies.get(&name).map(|value| (name.clone(), value.clone())));
+                if let Some(value) = builder.options.proxies.get(&name) {
+                    state.set_arg(name, value.clone());
+                }
             }
             None => {}
         }

@@ -1,8 +1,9 @@
 //! What is built from: a Containerfile, its context, and further contexts, each a directory or brought here first.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use hoy_build::{Fetched, Fetcher, NamedContext, Remote, Tools, without_credentials};
@@ -131,6 +132,10 @@ fn read(args: &BuildArgs, place: &Place) -> Result<Opened> {
         file if !Path::new(file).exists() && place.directory.join(file).exists() => context.read(file).context(doing),
         file => std::fs::read(file).context(|| format!("read \"{file}\"")),
     };
+    let read = |file: &String| match file.ends_with(".in") {
+        true => preprocessed(file, &read(file)?, place, &args.cpp_flag),
+        false => read(file),
+    };
     let (name, containerfile) = match args.file.as_slice() {
         [] => default_file(&context).context(doing)?,
         // As buildah: one document.
@@ -226,4 +231,31 @@ fn named_context(
         }
     };
     Ok((name.to_owned(), NamedContext::Directory(Arc::new(place.open(None).context(doing)?))))
+}
+
+/// The Containerfile `file` after cpp(1): as buildah runs it, so that `#include`, `#define` and `#ifdef` mean something.
+fn preprocessed(file: &str, text: &[u8], place: &Place, flags: &[String]) -> Result<Vec<u8>> {
+    let doing = || format!("preprocess \"{file}\"");
+    if place.is_foreign {
+        // It could include any file of this machine.
+        return Err(Error::msg("its context comes from elsewhere: no preprocessor runs on that")).context(doing);
+    }
+    let own = Path::new(file).parent().filter(|_| Path::new(file).exists()).unwrap_or(&place.directory);
+    let own = if own.as_os_str().is_empty() { Path::new(".") } else { own };
+    let mut command = Command::new("cpp");
+    command.args(["-E", "-iquote"]).arg(own).args(["-traditional", "-undef"]);
+    command.args(std::env::var("CPPFLAGS").unwrap_or_default().split_whitespace());
+    command.args(flags).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| Error::from(error).with_hint("install cpp")).context(doing)?;
+    let stdin = child.stdin.take();
+    let output = std::thread::scope(|scope| {
+        // It may end before it has read everything, and then says itself why.
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(text)).transpose().unwrap_or_default());
+        child.wait_with_output()
+    });
+    let output = output.context(doing)?;
+    if !output.status.success() {
+        return Err(Error::msg(String::from_utf8_lossy(&output.stderr).trim())).context(doing);
+    }
+    Ok(output.stdout)
 }

@@ -1,0 +1,186 @@
+//! `build --output` and `--metadata-file`: what else becomes of an image.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::str::FromStr;
+
+use hoy_build::Tools;
+use hoy_cli::{Context as _, Error, Result};
+use hoy_oci::{Descriptor, Digest};
+use serde_json::json;
+
+/// `type=TYPE,dest=PATH,…`, or a path alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Output {
+    kind: Kind,
+    /// A path, `-`, or of an image its name; for [`Kind::Image`] it may be left out.
+    place: Option<String>,
+    /// The image's name in an archive.
+    name: Option<String>,
+    push: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Local,
+    Tar,
+    Oci,
+    Docker,
+    Image,
+}
+
+impl FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        if !text.contains('=') {
+            let kind = if text == "-" { Kind::Tar } else { Kind::Local };
+            return Ok(Self { kind, place: Some(text.to_owned()), name: None, push: false });
+        }
+        let (mut kind, mut place, mut name, mut push) = (None, None, None, false);
+        for pair in text.split(',') {
+            match pair.split_once('=') {
+                Some(("type", "local")) => kind = Some(Kind::Local),
+                Some(("type", "tar")) => kind = Some(Kind::Tar),
+                Some(("type", "oci")) => kind = Some(Kind::Oci),
+                Some(("type", "docker")) => kind = Some(Kind::Docker),
+                Some(("type", "image")) => kind = Some(Kind::Image),
+                Some(("type", "registry")) => (kind, push) = (Some(Kind::Image), true),
+                Some(("type", other)) => return Err(format!("there is no type {other}")),
+                Some(("dest", path)) => place = Some(path.to_owned()),
+                Some(("name", text)) => name = Some(text.to_owned()),
+                Some(("push", value @ ("true" | "false"))) => push = value == "true",
+                _ => return Err(format!("\"{pair}\" is not understood: want type, dest, name or push")),
+            }
+        }
+        let kind = kind.ok_or("it has no type: local, tar, oci, docker or image")?;
+        match (kind, &place, &name) {
+            (Kind::Image, None, _) => {}
+            (Kind::Image, Some(_), _) => return Err("an image has a name, and no dest".to_owned()),
+            (Kind::Local, Some(path), _) if path == "-" => return Err("a directory cannot go to -".to_owned()),
+            (_, None, _) => return Err("it has no dest".to_owned()),
+            (Kind::Local | Kind::Tar, _, Some(_)) => return Err("files have no name".to_owned()),
+            _ if push => return Err("only an image is pushed".to_owned()),
+            _ => {}
+        }
+        Ok(Self { kind, place, name, push })
+    }
+}
+
+impl Output {
+    /// Whether it takes standard output, so that nothing else is printed there.
+    pub(crate) fn is_stdout(&self) -> bool {
+        self.place.as_deref() == Some("-")
+    }
+
+    /// The name that an image gets in the store beside those of `--tag`.
+    pub(crate) fn tag(&self) -> Option<&str> {
+        self.name.as_deref().filter(|_| self.kind == Kind::Image)
+    }
+
+    /// Writes the image `manifest`, which has these names.
+    pub(crate) fn write(&self, tools: &Tools, manifest: &Digest, names: &[String], access: &[String]) -> Result<()> {
+        let image = format!("store:{}", manifest.hex());
+        let place = self.place.clone().unwrap_or_default();
+        let name = self.name.as_ref().or(names.first()).map(|name| format!(":{name}")).unwrap_or_default();
+        let copy = |options: &[String], destination: String| {
+            let mut args = vec!["copy".to_owned(), "--quiet".to_owned(), "--all".to_owned()];
+            args.extend(options.iter().cloned());
+            args.extend([image.clone(), destination]);
+            args
+        };
+        match self.kind {
+            Kind::Local => unpack(tools, &image, &PathBuf::from(&place)),
+            Kind::Tar => run(tools, vec!["export".to_owned(), image, place]),
+            Kind::Oci if Path::new(&place).is_dir() => run(tools, copy(&[], format!("oci:{place}{name}"))),
+            Kind::Oci => run(tools, copy(&[], format!("oci-archive:{place}{name}"))),
+            Kind::Docker => {
+                let args = copy(&[], format!("docker-archive:{place}{name}"));
+                // Such an archive has one image of a list.
+                run(tools, args.into_iter().filter(|arg| arg != "--all").collect())
+            }
+            Kind::Image if self.push => match self.name.as_ref().or(names.first()) {
+                Some(name) => run(tools, copy(access, format!("docker://{name}"))),
+                None => Err(Error::msg("an image that is pushed needs a name")),
+            },
+            Kind::Image => Ok(()),
+        }
+        .context(|| {
+            format!("write the output \"{}\"", self.place.as_deref().or(self.name.as_deref()).unwrap_or("image"))
+        })
+    }
+}
+
+/// Runs `hoy-copy`, whose standard output is this program's.
+fn run(tools: &Tools, args: Vec<String>) -> Result<()> {
+    let is_stdout = args.last().is_some_and(|last| last == "-" || last.contains("-archive:-"));
+    if !is_stdout {
+        return Ok(tools.copy(args).map(drop)?);
+    }
+    let status = tools.command("hoy-copy").args(args).stdin(Stdio::null()).status().context(|| "run \"hoy-copy\"")?;
+    if status.success() { Ok(()) } else { Err(Error::msg(format!("hoy-copy failed: {status}"))) }
+}
+
+/// Writes the image's files into a directory, over what is there.
+fn unpack(tools: &Tools, image: &str, directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).context(|| format!("create \"{}\"", directory.display()))?;
+    let mut command = tools.command("hoy-copy");
+    command.args(["export", image, "-"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().context(|| "run \"hoy-copy\"")?;
+    let tar = child.stdout.take().ok_or_else(|| Error::msg("hoy-copy has no output"))?;
+    let unpacked = hoy_build::Context::unpack(tar, directory);
+    let status = child.wait().context(|| "wait for \"hoy-copy\"")?;
+    unpacked?;
+    if status.success() { Ok(()) } else { Err(Error::msg(format!("hoy-copy failed: {status}"))) }
+}
+
+/// What docker and buildah tell of an image in a file.
+pub(crate) fn metadata(file: &Path, id: &Digest, manifest: &Descriptor, names: &[String]) -> Result<()> {
+    let mut described = json!({
+        "containerimage.config.digest": id.to_string(),
+        "containerimage.digest": manifest.digest.to_string(),
+        "containerimage.descriptor": {
+            "mediaType": manifest.media_type.as_str(), "digest": manifest.digest.to_string(), "size": manifest.size,
+        },
+    });
+    if let (false, Some(object)) = (names.is_empty(), described.as_object_mut()) {
+        object.insert("image.name".to_owned(), names.join(",").into());
+    }
+    let text = format!("{}\n", serde_json::to_string_pretty(&described)?);
+    std::fs::write(file, text).context(|| format!("write \"{}\"", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs() {
+        let read = |text: &str| text.parse::<Output>();
+        let of = |kind, place: &str| Output { kind, place: Some(place.to_owned()), name: None, push: false };
+        for (text, want) in [
+            ("out", of(Kind::Local, "out")),
+            ("-", of(Kind::Tar, "-")),
+            ("type=tar,dest=-", of(Kind::Tar, "-")),
+            ("type=local,dest=d", of(Kind::Local, "d")),
+            ("type=oci,dest=a.tar,name=x", Output { name: Some("x".to_owned()), ..of(Kind::Oci, "a.tar") }),
+            (
+                "type=registry,name=r/x",
+                Output { kind: Kind::Image, place: None, name: Some("r/x".to_owned()), push: true },
+            ),
+        ] {
+            assert_eq!(read(text), Ok(want), "{text}");
+        }
+        for (text, word) in [
+            ("type=cacheonly", "no type cacheonly"),
+            ("dest=x", "no type:"),
+            ("type=tar", "no dest"),
+            ("type=local,dest=-", "cannot go"),
+            ("type=tar,dest=x,push=true", "only an image"),
+            ("type=oci,dest=x,tar=false", "not understood"),
+            ("type=local,dest=d,name=x", "no name"),
+        ] {
+            assert!(read(text).is_err_and(|error| error.contains(word)), "{text}: {:?}", read(text));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! How a build is told: to a person on a terminal, in lines, or to a program.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hoy_build::{Event, Report};
+use hoy_cli::{Context as _, Error, Result, Steps};
+use serde_json::{Value, json};
+
+/// `auto`, `plain`, `tty`, `none` or `json[:FD]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Auto,
+    Plain,
+    Tty,
+    None,
+    Json(i32),
+}
+
+impl FromStr for Form {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        let fd = |text: &str| text.parse().ok().filter(|fd| *fd >= 2).map(Self::Json);
+        match text {
+            "auto" => Some(Self::Auto),
+            "plain" => Some(Self::Plain),
+            "tty" => Some(Self::Tty),
+            "none" | "quiet" => Some(Self::None),
+            "json" | "rawjson" => Some(Self::Json(2)),
+            text => text.strip_prefix("json:").and_then(fd),
+        }
+        // Standard output has the result.
+        .ok_or("want auto, plain, tty, none, json, or json:FD with a descriptor from 2 on")
+    }
+}
+
+impl Form {
+    /// What is meant here: a shell in a step that failed needs the terminal for itself.
+    pub(crate) fn chosen(self, is_quiet: bool, may_have_shell: bool) -> Self {
+        let is_terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        match self {
+            _ if is_quiet => Self::None,
+            Self::Auto if is_terminal && !may_have_shell => Self::Tty,
+            Self::Auto => Self::Plain,
+            other => other,
+        }
+    }
+
+    /// Whether a child must not write to the terminal too.
+    pub(crate) fn is_alone(self) -> bool {
+        !matches!(self, Self::Plain)
+    }
+}
+
+/// Tells in the form that was asked for; what is returned puts the terminal in order when it is dropped.
+pub(crate) fn report(form: Form) -> Result<(Report, Option<View>)> {
+    Ok(match form {
+        Form::Json(fd) => (json(fd)?, None),
+        Form::Tty => {
+            let view = View(Arc::new(Steps::default()));
+            let steps = Arc::clone(&view.0);
+            (Report::new(Box::new(move |event| show(&steps, event))), Some(view))
+        }
+        form => (Report::new(Box::new(move |event| plain(event, form == Form::None))), None),
+    })
+}
+
+/// The view on a terminal.
+pub(crate) struct View(Arc<Steps>);
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The stage in a step's name: one thing at a time is done there.
+fn lane(step: &str) -> &str {
+    step.split(' ').next().unwrap_or(step)
+}
+
+fn show(steps: &Steps, event: Event<'_>) {
+    match event {
+        Event::Begin { step, text } => steps.begin(lane(step), &format!("{step} {text}")),
+        Event::Output { step, text } => steps.output(lane(step), text),
+        Event::End { step, is_cached: true, .. } => steps.end(lane(step), "CACHED"),
+        Event::End { step, took, layer_bytes, .. } => {
+            let size = layer_bytes.map(|bytes| format!(", {bytes} bytes")).unwrap_or_default();
+            steps.end(lane(step), &format!("{:.2}s{size}", took.as_secs_f64()));
+        }
+        Event::Failed(lines) => lines.iter().for_each(|line| steps.say(&visible(line))),
+        Event::Warning(text) => steps.say(&format!("hoy-build: {text}")),
+        _ => {}
+    }
+}
+
+/// A line that does nothing to the terminal.
+fn visible(line: &str) -> String {
+    line.chars().filter(|c| *c == '\t' || !c.is_control()).collect()
+}
+
+fn plain(event: Event<'_>, is_quiet: bool) {
+    let line = match event {
+        Event::Warning(text) => format!("hoy-build: {text}"),
+        // Where lines are told they were told before.
+        Event::Failed(lines) if is_quiet => lines.join("\n"),
+        _ if is_quiet => return,
+        Event::Begin { step, text } | Event::Output { step, text } => format!("{step} {text}"),
+        Event::End { step, is_cached: true, .. } => format!("{step} CACHED"),
+        Event::End { step, took, layer_bytes, .. } => {
+            let size = layer_bytes.map(|bytes| format!(", layer of {bytes} bytes")).unwrap_or_default();
+            format!("{step} DONE {:.2}s{size}", took.as_secs_f64())
+        }
+        _ => return,
+    };
+    // Nobody is left to tell when standard error is closed.
+    writeln!(std::io::stderr(), "{line}").unwrap_or_default();
+}
+
+fn json(fd: i32) -> Result<Report> {
+    let out: Box<dyn Write + Send> = if fd == 2 {
+        Box::new(std::io::stderr())
+    } else {
+        let opened = hoy_sys::process::inherited_fd(fd).map_err(Error::from);
+        Box::new(File::from(opened.context(|| format!("use descriptor {fd} of --progress"))?))
+    };
+    let out = Mutex::new(Some(out));
+    Ok(Report::new(Box::new(move |event| {
+        let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+        // A build does not end because its watcher has.
+        *out = out.take().and_then(|mut out| writeln!(out, "{}", object(event)).is_ok().then_some(out));
+    })))
+}
+
+fn object(event: Event<'_>) -> Value {
+    match event {
+        Event::Begin { step, text } => json!({"event": "begin", "step": step, "text": text}),
+        Event::Output { step, text } => json!({"event": "output", "step": step, "text": text}),
+        Event::End { step, is_cached, took, layer_bytes } => {
+            let seconds = took.as_secs_f64();
+            json!({"event": "end", "step": step, "cached": is_cached, "seconds": seconds, "layer": layer_bytes})
+        }
+        Event::Failed(lines) => json!({"event": "failed", "text": lines.join("\n")}),
+        Event::Warning(text) => json!({"event": "warning", "text": text}),
+        _ => Value::Null,
+    }
+}
