@@ -60,7 +60,7 @@ demo: all ## make, run, change, move an image: no registry, no network
 
 bench: all ## time and memory beside Debian's tools
 	@sh tests/set-up
-	HOY_BIN_DIR=$(RELEASE) $(CARGO) bench --locked -p hoy-tests --bench peers --bench copies --bench layers --bench runtime
+	HOY_BIN_DIR=$(RELEASE) $(CARGO) bench --locked -p hoy-tests --bench peers --bench builds --bench copies --bench layers --bench runtime
 
 install: ## install under PREFIX; builds and downloads nothing
 	@for p in $(PROGRAMS); do [ -x $(RELEASE)/$$p ] || { echo "$(RELEASE)/$$p is missing: run \"make\" first" >&2; exit 1; }; done

@@ -190,6 +190,14 @@ fn passwords_stay_in_their_address() {
     // In no file of the store: the image, its history, the cache.
     let found = Run::new("grep").args(["-rl", SECRET]).arg(sandbox.path("root")).output();
     assert_eq!(found.stdout, "");
+    let refused =
+        format!("FROM scratch\nADD http://user:{SECRET}@127.0.0.1:1/x https://user:{SECRET}@127.0.0.1:1/x.git /\n");
+    let out = build(&sandbox, &refused, &["--retry=0"]);
+    assert!(out.status == 125 && out.stderr.contains("2 | ADD") && !out.stderr.contains(SECRET), "{}", out.stderr);
+    for context in [format!("{with}/none"), format!("https://user:{SECRET}@127.0.0.1:1/x.git#a")] {
+        let out = sandbox.run("hoy-build").args(["build", "--retry=0", &context]).output();
+        assert!(out.status == 125 && !out.stderr.contains(SECRET), "{}", out.stderr);
+    }
     let out = build(&sandbox, &text.replace(&with, &web.address), &[]);
     assert!(out.status == 125 && out.stderr.contains("401: it wants a user"), "{}", out.stderr);
 }
@@ -481,4 +489,23 @@ fn contexts_come_from_elsewhere() {
         let left: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().starts_with(".tmp-")).collect();
         assert!(left.is_empty(), "{left:?}");
     }
+}
+
+#[test]
+fn a_layout_is_a_context() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let made = build(&sandbox, "FROM scratch\nCOPY Containerfile /x\n", &[]);
+    assert_eq!(made.status, 0, "{}", made.stderr);
+    sandbox.ok("hoy-copy", &["copy", "-q", "store:busybox", "oci:lay:other"]);
+    sandbox.ok("hoy-copy", &["copy", "-q", "store:made", "oci:lay:v1"]);
+    let digest = sandbox.ok("hoy-copy", &["digest", "oci:lay:v1"]);
+    for place in ["lay:v1".to_owned(), format!("lay@{digest}")] {
+        let context = format!("there=oci-layout://{}/{place}", sandbox.path("work").display());
+        let out = build(&sandbox, "FROM there\nCOPY --from=there x /y\n", &["--build-context", &context]);
+        assert_eq!(out.status, 0, "{place}: {}", out.stderr);
+        assert!(listing(&sandbox).contains(" y"), "{place}");
+    }
+    let none = format!("there=oci-layout://lay@{}", sha256(b""));
+    let out = build(&sandbox, "FROM there\n", &["--build-context", &none]);
+    assert!(out.status == 125 && out.stderr.contains("has no image"), "{}", out.stderr);
 }

@@ -318,3 +318,38 @@ fn skopeo_is_replaced_by_a_link() {
     let ours = place.sandbox.ok("sh", &["-c", &script("./skopeo")]);
     assert_eq!(ours, place.sandbox.ok("sh", &["-c", &script("skopeo")]));
 }
+
+#[test]
+fn a_file_is_fetched() {
+    let sandbox = hoy_tests::Sandbox::new();
+    std::fs::create_dir(sandbox.path("work/site")).unwrap();
+    std::fs::write(sandbox.path("work/site/a"), "content\n").unwrap();
+    let web = hoy_tests::Web::files(sandbox.path("work/site"));
+    let url = format!("{}/a", web.address);
+    let facts: Value = serde_json::from_str(&sandbox.ok("hoy-copy", &["fetch", &url, "here"])).unwrap();
+    assert_eq!((&facts["size"], &facts["modified"]), (&8.into(), &1_234_567_890.into()));
+    let digest = facts["digest"].as_str().unwrap();
+    assert_eq!(std::fs::read_to_string(sandbox.path("work/here")).unwrap(), "content\n");
+    assert_eq!(sandbox.ok("hoy-copy", &["fetch", "--checksum", digest, &url, "-"]), "content");
+    let told = sandbox.run("hoy-copy").args(["fetch", "-", "told"]).stdin(format!("{url}\n")).output();
+    assert_eq!(told.status, 0, "{}", told.stderr);
+    // Whole or not at all; a link at its place is replaced and not followed.
+    std::os::unix::fs::symlink("here", sandbox.path("work/link")).unwrap();
+    sandbox.ok("hoy-copy", &["fetch", &url, "link"]);
+    assert!(sandbox.path("work/link").symlink_metadata().unwrap().is_file());
+    for (args, said) in [
+        (
+            &["--checksum", "sha256:0000000000000000000000000000000000000000000000000000000000000000"][..],
+            "its digest is",
+        ),
+        (&["--max-size", "7"], "longer than 7 bytes"),
+    ] {
+        sandbox.run("hoy-copy").arg("fetch").args(args).args([&url, "none"]).fails(1, &[said]);
+    }
+    sandbox.run("hoy-copy").args(["fetch", &format!("{url}x"), "none"]).fails(1, &["404", "no such file"]);
+    sandbox.run("hoy-copy").args(["fetch", "ftp://127.0.0.1/x", "none"]).fails(1, &["no http or https"]);
+    sandbox.run("hoy-copy").args(["fetch", "--max-size", "0", &url, "none"]).fails(2, &["want bytes"]);
+    let mut left: Vec<_> = std::fs::read_dir(sandbox.path("work")).unwrap().flatten().map(|e| e.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["here", "link", "site", "told"]);
+}

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hoy_build::{Fetched, Fetcher, NamedContext, Remote, Tools, without_credentials};
 use hoy_cli::{Context as _, Error, Result};
+use hoy_oci::Digest;
 
 use crate::build_args::BuildArgs;
 
@@ -216,7 +217,8 @@ fn named_context(
         return Ok((name.to_owned(), NamedContext::Image(image.to_owned())));
     }
     if let Some(layout) = value.strip_prefix("oci-layout://") {
-        return Ok((name.to_owned(), NamedContext::Image(format!("oci:{layout}"))));
+        let image = in_layout(layout).context(|| format!("use the context \"{shown}\""))?;
+        return Ok((name.to_owned(), NamedContext::Image(image)));
     }
     let doing = || format!("use the context \"{shown}\"");
     let place = match remote(value).context(doing)? {
@@ -231,6 +233,16 @@ fn named_context(
         }
     };
     Ok((name.to_owned(), NamedContext::Directory(Arc::new(place.open(None).context(doing)?))))
+}
+
+/// `DIR[:NAME]` or `DIR@DIGEST`, in the words of `hoy-copy`, which counts what has no name.
+fn in_layout(text: &str) -> Result<String> {
+    let Some((directory, digest)) = text.rsplit_once("@sha256:") else { return Ok(format!("oci:{text}")) };
+    let wanted = Digest::from_hex(digest)?;
+    let layout = hoy_layout::ImageLayout::open(Path::new(directory))?;
+    let at = layout.index()?.manifests.iter().position(|member| member.digest == wanted);
+    let at = at.ok_or_else(|| Error::msg(format!("the layout \"{directory}\" has no image {wanted}")))?;
+    Ok(format!("oci:{directory}:@{at}"))
 }
 
 /// The Containerfile `file` after cpp(1): as buildah runs it, so that `#include`, `#define` and `#ifdef` mean something.

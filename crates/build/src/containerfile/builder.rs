@@ -353,7 +353,9 @@ impl<'a> Builder<'a> {
             Error::Command { code, .. } => Some(i32::from(*code)),
             _ => None,
         };
-        Error::Located { code, text: place.render(file, &crate::error::chain(&error)) }
+        // The line may have an address with a password in it.
+        let text = crate::without_credentials(&place.render(file, &crate::error::chain(&error)));
+        Error::Located { code, text }
     }
 }
 

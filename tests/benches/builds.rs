@@ -1,0 +1,103 @@
+//! COPY beside buildah, and beside what the work takes at the least: reading, framing and hashing the files. Two branches of
+//! stages beside the longer of them.
+//!
+//! `HOY_LONG=1` makes the contexts of the size that the goals speak of: 600 MB and 50,000 files.
+
+use std::fs;
+use std::path::Path;
+
+use hoy_tests::{Run, Sandbox, has, is_long};
+
+use measure::{Command, beside, heading, timed};
+
+mod measure;
+
+const ROUNDS: usize = 3;
+const BUILDAH: &str = "buildah --root p --runroot r bud -q --pull-never";
+
+/// A context of so many files of so many bytes each, no two of them alike, and half of their bytes random.
+fn context(directory: &Path, count: usize, bytes: usize) {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for number in 0..count {
+        let below = directory.join("files").join(format!("{}", number / 256));
+        fs::create_dir_all(&below).expect("make a directory");
+        let random = (0..bytes / 16).flat_map(|_| next().to_le_bytes());
+        let content: Vec<u8> = random.chain(std::iter::repeat_n(b'x', bytes - bytes / 16 * 8)).collect();
+        fs::write(below.join(format!("{number}")), content).expect("write a file");
+    }
+    fs::write(directory.join("Containerfile"), "FROM scratch\nCOPY files /files\n").expect("write a file");
+}
+
+fn copies(what: &str, ours: &Sandbox, theirs: &Sandbox) {
+    let directory = ours.path("work/context").display().to_string();
+    let fresh = |script: String| -> Command<'_> {
+        Box::new(move || {
+            ours.run("hoy-storage").args(["reset", "--force"]).output();
+            timed(ours, &script)
+        })
+    };
+    let plain = fresh(format!("hoy-build build -q -D --no-cache {directory}"));
+    let packed = fresh(format!("hoy-build build -q --no-cache {directory}"));
+    let tar: Command = {
+        let script = format!("tar -cf - -C {directory} files | sha256sum");
+        Box::new(move || timed(theirs, &script))
+    };
+    let buildah: Command = {
+        let script = format!("{BUILDAH} --no-cache -t it {directory}");
+        Box::new(move || {
+            theirs.run("sh").args(["-c", "buildah --root p --runroot r rmi -a -f"]).output();
+            timed(theirs, &script)
+        })
+    };
+    let peers = [("tar, sha256sum", &tar), ("buildah", &buildah)];
+    beside(&format!("COPY of {what}, `-D`"), &plain, &peers, (1, ROUNDS), &ours.path("work"));
+    beside(&format!("COPY of {what}, gzip"), &packed, &[("buildah", &buildah)], (1, ROUNDS), &ours.path("work"));
+    let cached = format!("hoy-build build -q {directory}");
+    ours.run("sh").args(["-c", &cached]).ok();
+    let ours_cached: Command = Box::new(|| timed(ours, &cached));
+    let theirs_cached = format!("{BUILDAH} --layers -t it {directory}");
+    theirs.run("sh").args(["-c", &theirs_cached]).ok();
+    let theirs_cached: Command = Box::new(|| timed(theirs, &theirs_cached));
+    let peers = [("buildah", &theirs_cached)];
+    beside(&format!("the same, cached, {what}"), &ours_cached, &peers, (1, ROUNDS), &ours.path("work"));
+}
+
+/// Two stages that wait, one longer than the other, and one that takes from both: beside the longer one alone.
+fn branches(ours: &Sandbox) {
+    let directory = ours.path("work/branches");
+    fs::create_dir_all(&directory).expect("make a directory");
+    let text = "FROM busybox AS long\nRUN sleep 1; echo > /long\nRUN sleep 1\nFROM busybox AS short\nRUN sleep 1; echo > /short\n\
+                FROM scratch\nCOPY --from=long /long /\nCOPY --from=short /short /\n";
+    fs::write(directory.join("Containerfile"), text).expect("write a file");
+    let all = format!("hoy-build build -q --no-cache --jobs 2 {}", directory.display());
+    let one = format!("hoy-build build -q --no-cache --target long {}", directory.display());
+    let both: Command = Box::new(|| timed(ours, &all));
+    let longer: Command = Box::new(|| timed(ours, &one));
+    beside("two branches", &both, &[("the longer branch", &longer)], (1, ROUNDS), &ours.path("work"));
+}
+
+fn main() {
+    if let Some(missing) = ["buildah", "tar", "busybox", "umoci"].iter().find(|peer| !has(peer)) {
+        println!("skipped: {missing} is not installed");
+        return;
+    }
+    heading(ROUNDS, &["hoy", "buildah"]);
+    let (mebibytes, files) = if is_long() { (600, 50_000) } else { (150, 12_500) };
+    for (what, count, bytes) in
+        [(format!("{mebibytes} MiB"), mebibytes, 1 << 20), (format!("{files} files"), files, 2048)]
+    {
+        let (ours, theirs) = (Sandbox::new(), Sandbox::new());
+        context(&ours.path("work/context"), count, bytes);
+        Run::new("chmod").args(["-R", "a+rX"]).arg(ours.path("work/context")).ok();
+        copies(&what, &ours, &theirs);
+    }
+    if let Some(ours) = hoy_tests::busybox_store(hoy_tests::User::Root) {
+        branches(&ours);
+    }
+}
