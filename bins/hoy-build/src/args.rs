@@ -9,9 +9,9 @@ use hoy_build::{Filter, Format, Settings};
 use crate::access::{Access, PlatformArgs};
 use crate::build_args::BuildArgs;
 use crate::images::ImagesArgs;
+use crate::manifest::ManifestAction;
 use crate::sbom::SbomArgs;
 use crate::verify::VerifyArgs;
-use crate::manifest::ManifestAction;
 
 /// Make images: working containers that are changed from the shell and committed
 #[derive(Debug, Parser)]

@@ -5,60 +5,22 @@ mod args;
 mod build;
 mod build_args;
 mod checks;
+mod commands;
 mod content;
 mod context;
 mod image;
 mod images;
-mod sbom;
 mod manifest;
+mod sbom;
 mod show;
 mod verify;
 mod working;
 
 use std::process::ExitCode;
 
-use args::{Action, Command};
-use context::Context;
-use hoy_cli::{Error, Result};
-
 /// The exit code of every failure, as in buildah: `run` gives its command's own code.
 const FAILED: u8 = 125;
 
 fn main() -> ExitCode {
-    hoy_cli::main("hoy-build", || hoy_cli::Context::code(run(hoy_cli::parse_or_exit_with(FAILED)), FAILED))
-}
-
-fn run(command: Command) -> Result<ExitCode> {
-    let context = Context::new(&command.global)?;
-    match command.action {
-        Action::From(args) => working::from(&context, args),
-        Action::Mount(args) => working::mount(&context, &args),
-        Action::Umount(args) => working::umount(&context, &args),
-        Action::Rm(args) => working::rm(&context, &args),
-        Action::Rename(args) => working::rename(&context, &args),
-        Action::Config(args) => working::config(&context, &args),
-        Action::Copy(args) => content::copy(&context, args, false),
-        Action::Add(args) => content::copy(&context, args, true),
-        Action::Run(args) => content::run(&context, *args),
-        Action::Commit(args) => image::commit(&context, args),
-        Action::Pull(args) => image::pull(&context, args),
-        Action::Prune(args) => images::prune(&context, &args),
-        Action::Push(args) => image::push(&context, args),
-        Action::Containers(args) => show::containers(&context, &args),
-        Action::Inspect(args) => show::inspect(&context, &args),
-        Action::Info(args) => show::info(&context, &args),
-        Action::Version(args) => show::version(&args),
-        Action::Images(args) => images::images(&context, &args),
-        Action::Sbom(args) => sbom::sbom(&context, &args),
-        Action::Verify(args) => verify::verify(&context, &args),
-        Action::Tag(rest) => context.become_other("hoy-storage", "tag", &rest.args),
-        Action::Rmi(rest) => context.become_other("hoy-storage", "rmi", &rest.args),
-        Action::Unshare(rest) => context.become_other("hoy-storage", "unshare", &rest.args),
-        Action::Login(rest) => context.become_other("hoy-copy", "login", &rest.args),
-        Action::Build(args) => build::build(&context, &args),
-        Action::Keep(args) => images::keep(&context, &args),
-        Action::Manifest(action) => manifest::run(&context, action),
-        Action::Source(_) => Err(Error::msg("source and mkcw are not there yet")),
-        Action::Logout(rest) => context.become_other("hoy-copy", "logout", &rest.args),
-    }
+    hoy_cli::main("hoy-build", || hoy_cli::Context::code(commands::run(hoy_cli::parse_or_exit_with(FAILED)), FAILED))
 }
