@@ -242,3 +242,14 @@ fn a_history_is_no_key() {
     let out = builds(&sandbox, "FROM busybox\nRUN echo good > /file\n", &["-t", "built"]);
     assert!(!out.stderr.contains("CACHED"), "{}", out.stderr);
 }
+
+/// Names of layers go with their layers.
+#[test]
+fn names_go_with_their_layers() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let names = || fs::read_dir(sandbox.path("root/build/names")).unwrap().count();
+    builds(&sandbox, "FROM busybox\nCOPY Containerfile /x/\n", &[]);
+    assert!(names() > 0);
+    sandbox.ok("hoy-build", &["prune", "--all"]);
+    assert_eq!(names(), 0);
+}

@@ -65,6 +65,44 @@ fn shared() -> Option<(tempfile::TempDir, Sandbox)> {
     Some((shared, base))
 }
 
+/// Owners of every kind of file, given, taken, moved, and given again in a layer above.
+const OWNERS: &str = "FROM busybox\n\
+    RUN mkdir -p /srv/own/dir && cd /srv/own && echo x > file && echo y > root && ln -s file link && mkfifo pipe && \\\n\
+        chmod 2755 dir && chown -R 33:34 . && chmod 4755 file && chown -h 7:8 link && mv link moved && chown 0:0 root && \\\n\
+        ln file linked && echo z > lost && chmod 6755 lost && chown 0:9 lost && chown 3:3 moved && chown 3:3 no/thing; \\\n\
+        echo $? > code\n\
+    RUN cd /srv/own && chown -h 0:0 moved && chown 12:34 pipe && chmod 700 file && chown 0:34 dir && chown 5:5 /etc /bin/busybox\n\
+    RUN ! chown 1:1 /proc/self/fd/99 && ! chown 1:1 '' && touch /last\n";
+
+#[test]
+fn owners_are_alike_for_root_and_ordinary_users() {
+    let Some(base) = busybox_store(User::Root) else { return };
+    let image = format!("oci:{}:busybox:latest", base.path("layout").display());
+    let digest = |user: User| {
+        let sandbox = Sandbox::for_user(user);
+        sandbox.ok("hoy-copy", &["copy", "-q", &image, "store:busybox"]);
+        fs::write(sandbox.path("work/Containerfile"), OWNERS).unwrap();
+        sandbox.ok("hoy-build", &["build", "-q", "-t", "built", "."]);
+        // The same by hand, in a working container and in two goes.
+        let container = sandbox.ok("hoy-build", &["from", "-q", "busybox"]);
+        for script in
+            ["ln -s /bin /link; mkfifo /pipe; chown -h 1:2 /link /pipe; chown 3:4 /etc/passwd", "chown 5:6 /pipe"]
+        {
+            sandbox.ok("hoy-build", &["run", &container, "--", "sh", "-c", script]);
+        }
+        sandbox.ok("hoy-build", &["commit", "-q", "--timestamp", "0", &container, "by-hand"]);
+        ["built", "by-hand"]
+            .map(|name| sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", &format!("store:{name}")]))
+    };
+    let of_root = digest(User::Root);
+    for user in [User::Sub, User::One] {
+        if !user.available() {
+            return;
+        }
+        assert_eq!(digest(user), of_root, "{user:?}");
+    }
+}
+
 /// What is typed in a container: the image's digest is the last line.
 const INSIDE: &str = "export PATH=/hoy:/bin HOME=/tmp; hoy-copy copy -q oci:/layout:busybox:latest store:busybox && \
     hoy-build build -q -t built /context >/dev/null && hoy-copy inspect --format '{{.Digest}}' store:built";
@@ -98,6 +136,14 @@ fn packages_are_installed_alike_everywhere() {
             sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", "store:built"]),
         ));
     }
+    let sandbox = Sandbox::new();
+    let image = format!("oci:{}:busybox:latest", base.path("layout").display());
+    sandbox.ok("hoy-copy", &["copy", "-q", &image, "store:busybox"]);
+    let built =
+        sandbox.run("hoy-build").args(["build", "--isolation", "chroot", "-t", "built"]).arg(context.path()).output();
+    assert_eq!(built.status, 0, "chroot: {}", built.stderr);
+    assert!(built.stderr.contains("isolation chroot"), "it is named: {}", built.stderr);
+    digests.push(("chroot".to_owned(), sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", "store:built"])));
     let volumes = volumes(context.path(), &base);
     let mounts: Vec<&str> = volumes.iter().flat_map(|volume| ["-v", volume.as_str()]).collect();
     let arguments = [&["run", "--rm"], &mounts[..], &["busybox", "sh", "-c", INSIDE]].concat();
@@ -109,13 +155,17 @@ fn packages_are_installed_alike_everywhere() {
         assert_eq!(out.status, 0, "hoy run as {user:?}: {}", out.stderr);
         digests.push((format!("hoy run as {user:?}"), last_line(&out.stdout)));
     }
-    digests.extend(in_podman(&base, &mounts).map(|digest| ("podman run".to_owned(), digest)));
+    let in_podman = in_podman(&base, &mounts).into_iter().flatten();
+    digests.extend(
+        in_podman.zip(["podman run", "chroot in podman run"]).map(|(digest, where_)| (where_.to_owned(), digest)),
+    );
     let first = digests[0].1.clone();
     assert!(first.starts_with("sha256:") && digests.iter().all(|(_, digest)| *digest == first), "{digests:#?}");
 }
 
-/// The digest of what is built in `podman run`; none where podman is not there.
-fn in_podman(base: &Sandbox, mounts: &[&str]) -> Option<String> {
+/// The digests of what is built in `podman run`, in a user namespace and in a changed root directory; none where podman
+/// is not there.
+fn in_podman(base: &Sandbox, mounts: &[&str]) -> Option<[String; 2]> {
     if !need(&["podman", "skopeo"]) {
         return None;
     }
@@ -142,11 +192,17 @@ fn in_podman(base: &Sandbox, mounts: &[&str]) -> Option<String> {
     let limits = ["--network", "none", "--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"];
     // A host name that is asked for is given or refused.
     let named = "c=$(hoy-build from busybox); hoy-build run --hostname mine $c hostname 2>&1 | head -n 1";
-    let script = format!("{INSIDE} && {{ {named}; }}");
+    let chroot = "hoy-build build -q --isolation chroot --no-cache -t rooted /context >/dev/null && \
+        hoy-copy inspect --format '{{.Digest}}' store:rooted && \
+        hoy-build run --isolation chroot $(hoy-build from busybox) sh -c 'echo $0 >/dev/stdout; exit 7' in; echo $?";
+    let script = format!("{INSIDE} && {{ {chroot}; }} && {{ {named}; }}");
     let out = podman(&[&["run", "--rm"], &limits[..], mounts, &["b", "sh", "-c", &script]].concat()).output();
     podman(&["rm", "-a", "-f", "-t", "0"]).output();
     assert_eq!(out.status, 0, "podman run: {}", out.stderr);
     let (digest, name) = out.stdout.trim_end().rsplit_once('\n').expect("a digest and a host name");
     assert!(name == "mine" || name.contains("--hostname") && name.contains("filter"), "{name}");
-    Some(last_line(digest))
+    let mut lines = digest.lines().rev();
+    assert_eq!((lines.next(), lines.next()), (Some("7"), Some("in")), "{}", out.stderr);
+    let [rooted, usual] = [lines.next(), lines.next()].map(|line| line.unwrap_or_default().to_owned());
+    Some([usual, rooted])
 }

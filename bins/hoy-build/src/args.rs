@@ -100,6 +100,9 @@ pub(crate) enum Action {
     /// Make and change indexes of images
     #[command(subcommand)]
     Manifest(ManifestAction),
+    /// Run a command in a changed root directory, spoken to as an OCI runtime
+    #[command(hide = true)]
+    InRoot(InRoot),
     /// Not there yet
     #[command(hide = true, alias = "mkcw")]
     Source(Rest),
@@ -319,8 +322,8 @@ pub(crate) struct RunArgs {
     pub(crate) uts: Option<String>,
     #[command(flatten)]
     pub(crate) may: Confinement,
-    /// oci or rootless, which are one here
-    #[arg(long, value_name = "TYPE", value_parser = ["oci", "rootless"], env = "BUILDAH_ISOLATION", hide_env = true,
+    /// oci or rootless, which are one here, or chroot, where nothing else can be had
+    #[arg(long, value_name = "TYPE", value_parser = ["oci", "rootless", "chroot"], env = "BUILDAH_ISOLATION", hide_env = true,
           hide_possible_values = true)]
     pub(crate) isolation: Option<String>,
     #[command(flatten)]
@@ -469,6 +472,41 @@ pub(crate) struct FormatArgs {
 pub(crate) struct Keep {
     /// The build's own directory
     pub(crate) scratch: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InRoot {
+    /// Where it is known what runs
+    #[arg(long)]
+    pub(crate) root: PathBuf,
+    /// Where failures are told
+    #[arg(long)]
+    pub(crate) log: Option<PathBuf>,
+    /// In which form
+    #[arg(long, value_parser = ["json"])]
+    pub(crate) log_format: Option<String>,
+    #[command(subcommand)]
+    pub(crate) action: InRootAction,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum InRootAction {
+    /// Become the command
+    Run {
+        /// Where its configuration is
+        #[arg(long)]
+        bundle: PathBuf,
+        /// What it is called
+        id: String,
+    },
+    /// Kill what is left of it
+    Delete {
+        /// It need not be there
+        #[arg(long)]
+        force: bool,
+        /// What it is called
+        id: String,
+    },
 }
 
 #[derive(Debug, Args)]

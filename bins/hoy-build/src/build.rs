@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use hoy_build::{BuildOptions, Fetcher, FromOptions, Secret, Squash, is_socket};
+use hoy_build::{BuildOptions, Fetcher, FromOptions, Isolation, Secret, Squash, is_socket};
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_containerfile::Document;
 use hoy_oci::{Descriptor, Platform, Reference};
@@ -13,6 +13,7 @@ use hoy_oci::{Descriptor, Platform, Reference};
 use crate::build_args::BuildArgs;
 use crate::checks;
 use crate::context::Context;
+use crate::isolation::refuse_for_chroot;
 use crate::working::pull_policy;
 
 pub(crate) mod input;
@@ -23,9 +24,14 @@ use input::Input;
 use progress::{Form, report};
 
 pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
-    if Input::comes_once(args)? {
+    let mut isolation = Isolation::Oci;
+    let comes_once = Input::comes_once(args)?;
+    if comes_once {
+        isolation = context.isolation(args.run.isolation.as_deref())?;
         // What was read or fetched once is not to be had again by the program that goes on in the namespaces.
-        context.enter()?;
+        if isolation == Isolation::Oci {
+            context.enter()?;
+        }
     }
     let store = context.store()?;
     let fetcher = Fetcher { options: args.access.fetching() };
@@ -45,7 +51,18 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
         if args.run.isolation.as_deref() == Some("none") {
             return Err(Error::msg("--isolation none: there is a RUN or a --from in what the target needs"));
         }
-        context.enter()?;
+        if !comes_once {
+            isolation = context.isolation(args.run.isolation.as_deref())?;
+        }
+        if isolation == Isolation::Oci {
+            context.enter()?;
+        }
+    }
+    if isolation == Isolation::Chroot {
+        refuse_for_chroot(&options.create)?;
+        let (program, action) = Isolation::IN_ROOT;
+        (options.runtime, options.runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
+        options.isolation = isolation;
     }
     // After entering: the program starts anew there, and warns once.
     checks::beside(&findings, args, &input.name)?;
@@ -215,6 +232,7 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
         hosts: args.run.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
         allows_insecure: args.run.allow.iter().any(|name| name == "security.insecure"),
         shell_on_error: args.on_error.as_deref() == Some("shell"),
+        isolation: Isolation::Oci,
         jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         proxies: proxies.collect(),
     })

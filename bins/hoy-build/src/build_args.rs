@@ -190,8 +190,8 @@ pub(crate) struct RunOptions {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true",
           value_name = "BOOL", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
     pub(crate) http_proxy: bool,
-    /// oci or rootless, which are one here, or none: a RUN is an error then
-    #[arg(long, value_name = "TYPE", value_parser = ["oci", "rootless", "none"], env = "BUILDAH_ISOLATION",
+    /// oci or rootless, which are one here; chroot, where nothing else can be had; none: a RUN is an error then
+    #[arg(long, value_name = "TYPE", value_parser = ["oci", "rootless", "chroot", "none"], env = "BUILDAH_ISOLATION",
           hide_env = true, hide_possible_values = true)]
     pub(crate) isolation: Option<String>,
     #[command(flatten)]

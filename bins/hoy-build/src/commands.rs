@@ -6,7 +6,7 @@ use hoy_cli::{Error, Result};
 
 use crate::args::{Action, Command};
 use crate::context::Context;
-use crate::{build, content, image, images, manifest, sbom, show, verify, working};
+use crate::{build, content, image, images, isolation, manifest, sbom, show, verify, working};
 
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     let context = Context::new(&command.global)?;
@@ -36,6 +36,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Unshare(rest) => context.become_other("hoy-storage", "unshare", &rest.args),
         Action::Login(rest) => context.become_other("hoy-copy", "login", &rest.args),
         Action::Build(args) => build::build(&context, &args),
+        Action::InRoot(args) => isolation::in_root(&args),
         Action::Keep(args) => images::keep(&context, &args),
         Action::Manifest(action) => manifest::run(&context, action),
         Action::Source(_) => Err(Error::msg("source and mkcw are not there yet")),

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use hoy_build::{CopyOptions, Fetcher, FromOptions, Remote, RunOptions, Working};
+use hoy_build::{CopyOptions, Fetcher, FromOptions, Isolation, Remote, RunOptions, Working};
 use hoy_cli::{Context as _, Error, Result, name_and_words, print_line};
 use hoy_layout::Store;
 use hoy_spec::Options;
@@ -15,6 +15,7 @@ use crate::access::Access;
 use crate::args::{AddArgs, RunArgs};
 use crate::build::input::Temporary;
 use crate::context::{Context, warn};
+use crate::isolation::refuse_for_chroot;
 
 /// How sources are fetched.
 struct Fetching {
@@ -153,7 +154,10 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         let text = format!("option --network: \"{network}\": only host and none are there");
         return Err(Error::msg(text).with_hint("use --network host to reach the network"));
     }
-    context.enter_namespaces(dir.id())?;
+    let isolation = context.isolation(args.isolation.as_deref())?;
+    if isolation == Isolation::Oci {
+        context.enter_namespaces(dir.id())?;
+    }
     let create = Options {
         env: args.env.clone(),
         user: args.user.clone(),
@@ -171,14 +175,13 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         uts: args.uts.clone(),
         ..Options::default()
     };
-    let flags = args.may.runtime_flags();
-    let options = RunOptions {
-        create,
-        runtime: args.may.runtime.clone(),
-        runtime_flags: flags,
-        mounts: Vec::new(),
-        bundles: None,
-    };
+    let (mut runtime, mut runtime_flags) = (args.may.runtime.clone(), args.may.runtime_flags());
+    if isolation == Isolation::Chroot {
+        refuse_for_chroot(&create)?;
+        let (program, action) = Isolation::IN_ROOT;
+        (runtime, runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
+    }
+    let options = RunOptions { create, runtime, runtime_flags, mounts: Vec::new(), bundles: None, isolation };
     let code = hoy_build::run(&store, &context.tools, &dir, &working, &command, &options, warn).context(doing)?;
     if args.history.add_history && code == 0 {
         let step = format!("/bin/sh -c {}", command.join(" "));

@@ -10,6 +10,7 @@ mod content;
 mod context;
 mod image;
 mod images;
+mod isolation;
 mod manifest;
 mod sbom;
 mod show;

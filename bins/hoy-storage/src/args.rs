@@ -93,6 +93,9 @@ pub(crate) struct Create {
     /// The container need not survive a power cut
     #[arg(long)]
     pub(crate) volatile: bool,
+    /// The root file system is a plain directory and no mount
+    #[arg(long)]
+    pub(crate) plain: bool,
     /// Put FILE into the container's directory as NAME.json before anybody sees the container
     #[arg(long, value_name = "NAME=FILE")]
     pub(crate) record: Vec<String>,

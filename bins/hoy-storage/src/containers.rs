@@ -30,12 +30,13 @@ pub(crate) fn create(place: &Place, args: args::Create) -> Result<ExitCode> {
         bundle: args.bundle,
         name: args.name,
         volatile: args.volatile,
+        plain: args.plain,
         ids: args.ids.into(),
         now: Some(Timestamp::from(SystemTime::now())),
         warn: |text| say(format_args!("warning: {text}")),
     };
     let container = hoy_storage::create(&place.store()?, place.xattrs, &options).map_err(explain)?;
-    if let Some(reason) = hoy_storage::why_copied(&container) {
+    if let Some(reason) = hoy_storage::why_copied(&container).filter(|_| !args.plain) {
         say(format_args!("warning: no overlay can be mounted here ({reason}): the root file system is a copy"));
     }
     print_line(container.id)?;

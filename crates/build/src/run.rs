@@ -17,6 +17,9 @@ use hoy_sys::rustix::fs::{Mode, OFlags, StatVfsMountFlags, statvfs};
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::system::sethostname;
 
+use crate::in_root::Left;
+use crate::paper::Paper;
+use crate::placed::Placed;
 use crate::supervise::{self, start_failure};
 use crate::tools::no_program;
 use crate::{Error, Result, Tools, Working};
@@ -25,6 +28,21 @@ use crate::{Error, Result, Tools, Working};
 const STUBS: &str = "stubs.json";
 /// Files of the host that a process in the host's network needs.
 const NETWORK_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
+/// What keeps a command apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// An OCI runtime.
+    #[default]
+    Oci,
+    /// Its root directory alone, where nothing else can be had.
+    Chroot,
+}
+
+impl Isolation {
+    /// The program that is spoken to as an OCI runtime, and the options that come first, where it is none that was chosen.
+    pub const IN_ROOT: (&str, &str) = ("hoy-build", "in-root");
+}
 
 /// How a command is run.
 #[derive(Debug, Clone)]
@@ -39,6 +57,8 @@ pub struct RunOptions {
     pub mounts: Vec<Mount>,
     /// Where bundle and runtime's state are made, if not in the store's volatile state.
     pub bundles: Option<PathBuf>,
+    /// What keeps it apart; with [`Isolation::Chroot`] `runtime` is that of [`Isolation::IN_ROOT`].
+    pub isolation: Isolation,
 }
 
 impl RunOptions {
@@ -66,14 +86,25 @@ pub fn run(
     let rootfs = tools.mount(dir.id().as_str())?;
     let started = start(store, tools, (dir, &rootfs), working, command, options, |_, _| Ok(()), warn)?;
     let signals = catch_signals().map_err(Error::io("catch", "signals"))?;
+    let left = started.watch(options, store)?;
     let code = supervise::wait(started.child, &signals)?;
-    Ok(started.bundle.code(code))
+    left.map_or(Ok(()), Left::wait)?;
+    started.bundle.finish(code, dir)
 }
 
 /// A command that runs.
 pub(crate) struct Started {
     pub(crate) child: Child,
     pub(crate) bundle: Bundle,
+}
+
+impl Started {
+    /// Ends its other processes with it, which only a container does by itself.
+    pub(crate) fn watch(&self, options: &RunOptions, store: &Store) -> Result<Option<Left>> {
+        let is_bare = options.isolation == Isolation::Chroot;
+        let watch = || Left::watch(&self.child, options.state_root(store), self.bundle.id.to_string());
+        is_bare.then(watch).transpose()
+    }
 }
 
 /// Starts `command` in a container mounted at `rootfs`; `set_up` may change how the runtime is started, and hears under which id.
@@ -91,7 +122,11 @@ pub(crate) fn start(
     let root = File::open(rootfs).map_err(Error::io("open", rootfs))?;
     let config = config(root.as_fd(), dir, working, command, options, &warn)?;
     remember_stubs(root.as_fd(), dir, &config.mounts)?;
-    let bundle = Bundle::new(options.bundles.as_deref().unwrap_or(store.runroot()), rootfs, config)?;
+    let mut bundle = Bundle::new(options, store, rootfs, config, dir)?;
+    if options.isolation == Isolation::Chroot {
+        let mounts = extra_mounts(options);
+        bundle.placed = Some(Placed::put(root.as_fd(), &mounts)?);
+    }
     let mut runtime = tools.command(&options.runtime);
     runtime.args(&options.runtime_flags).arg("--root").arg(options.state_root(store));
     runtime.arg("--log").arg(bundle.log()).args(["--log-format", "json"]);
@@ -111,11 +146,7 @@ fn config(
 ) -> Result<Config> {
     let mut image = working.config.config.clone();
     (image.entrypoint, image.cmd) = (None, None);
-    let mut mounts: Vec<Mount> = match options.create.network.as_deref() {
-        Some("host") => NETWORK_FILES.iter().filter(|file| Path::new(file).exists()).map(|file| bind(file)).collect(),
-        _ => Vec::new(),
-    };
-    mounts.extend(options.mounts.iter().cloned());
+    let mounts = extra_mounts(options);
     if let Some(option) = options.create.id_options().into_iter().next() {
         let reason = "a working container has the ids it was made with".to_owned();
         return Err(hoy_spec::Error::Option { option: "--userns", value: option, reason }.into());
@@ -132,7 +163,7 @@ fn config(
         mounts: &mounts,
     })?;
     made.warnings.iter().for_each(|warning| warn(warning));
-    if !may_name_hosts() {
+    if options.isolation == Isolation::Oci && !may_name_hosts() {
         if let Some(name) = &options.create.hostname {
             let reason = "a filter on this process lets nobody set a host name".to_owned();
             return Err(hoy_spec::Error::Option { option: "--hostname", value: name.clone(), reason }.into());
@@ -153,6 +184,15 @@ pub(crate) fn may_name_hosts() -> bool {
     // The namespace is that of the thread alone, and ends with it.
     let attempt = || unshare(flags::NEWUTS).is_ok_and(|()| sethostname(b"attempt").is_ok());
     *MAY.get_or_init(|| std::thread::spawn(attempt).join().unwrap_or(false))
+}
+
+/// What is mounted beside what every container has.
+fn extra_mounts(options: &RunOptions) -> Vec<Mount> {
+    let has_network = options.isolation == Isolation::Chroot || options.create.network.as_deref() == Some("host");
+    let files = NETWORK_FILES.iter().filter(|file| has_network && Path::new(file).exists()).map(|file| bind(file));
+    // What is asked for comes last, and stays.
+    let is_asked = |mount: &Mount| options.mounts.iter().any(|asked| asked.destination == mount.destination);
+    files.filter(|mount| !is_asked(mount)).chain(options.mounts.iter().cloned()).collect()
 }
 
 fn bind(file: &str) -> Mount {
@@ -177,22 +217,35 @@ fn remember_stubs(root: BorrowedFd<'_>, dir: &ContainerDir, mounts: &[Mount]) ->
             _ => {}
         }
     }
-    if stubs.len() != before { Ok(dir.write_json(STUBS, &stubs)?) } else { Ok(()) }
+    match stubs.len() == before {
+        true => Ok(()),
+        false if dir.container()?.volatile.is_some() => Ok(dir.write_volatile_json(STUBS, &stubs)?),
+        false => Ok(dir.write_json(STUBS, &stubs)?),
+    }
 }
 
 /// A bundle for one run, gone afterwards; several commands may run in one container.
 pub(crate) struct Bundle {
     pub(crate) id: ContainerId,
     path: PathBuf,
+    paper: Option<Paper>,
+    placed: Option<Placed>,
 }
 
 impl Bundle {
-    fn new(directory: &Path, rootfs: &Path, mut config: Config) -> Result<Self> {
+    fn new(
+        options: &RunOptions,
+        store: &Store,
+        rootfs: &Path,
+        mut config: Config,
+        container: &ContainerDir,
+    ) -> Result<Self> {
         let id = ContainerId::random()?;
-        let path = directory.join(id.as_str());
+        let path = options.bundles.as_deref().unwrap_or(store.runroot()).join(id.as_str());
         DirBuilder::new().mode(0o700).create(&path).map_err(Error::io("create", &path))?;
-        let bundle = Self { id, path };
         config.root.path = rootfs.display().to_string();
+        let mut bundle = Self { id, path, paper: None, placed: None };
+        bundle.paper = Paper::of(&mut config, &bundle.path, container, options.isolation == Isolation::Chroot)?;
         let bytes = serde_json::to_vec(&config).map_err(|source| Error::Json("config.json", source))?;
         write_volatile_file(&bundle.path.join("config.json"), &bytes)?;
         Ok(bundle)
@@ -203,10 +256,14 @@ impl Bundle {
     }
 
     /// What the code that the runtime ended with means: its command's, or that it could not start that.
-    pub(crate) fn code(&self, code: u8) -> u8 {
+    pub(crate) fn finish(mut self, code: u8, container: &ContainerDir) -> Result<u8> {
+        drop(self.placed.take());
+        if let Some(paper) = self.paper.take() {
+            paper.finish(container)?;
+        }
         // Only these can be the runtime's own.
         let failure = || std::fs::read_to_string(self.log()).ok().and_then(|log| start_failure(&log));
-        if matches!(code, 1 | 125..=127 | 255) { failure().unwrap_or(code) } else { code }
+        Ok(if matches!(code, 1 | 125..=127 | 255) { failure().unwrap_or(code) } else { code })
     }
 }
 

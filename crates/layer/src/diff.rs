@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use hoy_oci::IdMaps;
 use hoy_sys::rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, getxattr, lgetxattr, major, minor, openat, readlinkat, statat,
+    AtFlags, FileType, Mode, OFlags, Stat, StatxFlags, getxattr, lgetxattr, major, minor, openat, readlinkat, statat,
+    statx,
 };
 use hoy_sys::rustix::io::Errno;
 
@@ -44,15 +45,21 @@ pub struct DiffOptions {
     pub owners: Owners,
     /// What the layers below say of files and the file system could not take.
     pub unrepresented: BTreeMap<Vec<u8>, Unrepresented>,
+    /// User and group of links, pipes and the like in this tree that have them on paper only.
+    pub on_paper: BTreeMap<Birth, (u32, u32)>,
 }
+
+/// What stays the same of a file while it is there, and of no other: its inode's number, and seconds and nanoseconds of
+/// the time it was made at, where the file system knows that.
+pub type Birth = (u64, i64, u32);
 
 impl DiffOptions {
     fn now(&self) -> Look<'_> {
-        Look { owners: &self.owners, unrepresented: Some(&self.unrepresented) }
+        Look { owners: &self.owners, unrepresented: Some(&self.unrepresented), on_paper: Some(&self.on_paper) }
     }
 
     fn below(&self) -> Look<'_> {
-        Look { owners: self.owners.below(), unrepresented: Some(&self.unrepresented) }
+        Look { owners: self.owners.below(), unrepresented: Some(&self.unrepresented), on_paper: None }
     }
 }
 
@@ -61,6 +68,7 @@ impl DiffOptions {
 struct Look<'a> {
     owners: &'a Owners,
     unrepresented: Option<&'a BTreeMap<Vec<u8>, Unrepresented>>,
+    on_paper: Option<&'a BTreeMap<Birth, (u32, u32)>>,
 }
 
 /// How owners of a tree are those of an image.
@@ -486,6 +494,13 @@ fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], as_image: Look<'_>) ->
     if let Some(lost) = as_image.unrepresented.and_then(|all| all.get(path)) {
         lost.restore(&mut entry);
     }
+    if let Some(all) = as_image.on_paper.filter(|all| !all.is_empty() && !matches!(kind, Kind::File | Kind::Directory))
+    {
+        let born = statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME).map_err(io)?.stx_btime;
+        if let Some(ids) = all.get(&(stat.st_ino, born.tv_sec, born.tv_nsec)) {
+            (entry.uid, entry.gid) = *ids;
+        }
+    }
     Ok(Found { entry, inode: (stat.st_dev, stat.st_ino), has_other_names: stat.st_nlink > 1 })
 }
 
@@ -505,8 +520,9 @@ fn read_xattrs(parent: BorrowedFd<'_>, name: &[u8], entry: &mut Entry) -> std::r
             if (entry.uid, entry.gid) == (0, 0) {
                 (entry.uid, entry.gid) = (stat.uid, stat.gid);
             }
+            // Setuid bits that were given for real were given later.
             if entry.mode & 0o777 == stat.mode & 0o777 {
-                entry.mode = stat.mode;
+                entry.mode |= stat.mode;
             }
             if let Some((is_block, device)) = stat.device {
                 entry.kind = if is_block { Kind::Block(device) } else { Kind::Character(device) };
@@ -521,7 +537,8 @@ fn read_xattrs(parent: BorrowedFd<'_>, name: &[u8], entry: &mut Entry) -> std::r
 /// # Errors
 /// [`Error::Io`].
 pub fn directory_entry(directory: BorrowedFd<'_>) -> Result<Entry> {
-    look(directory, b".", b"", Look { owners: &Owners::Same, unrepresented: None }).map(|found| found.entry)
+    look(directory, b".", b"", Look { owners: &Owners::Same, unrepresented: None, on_paper: None })
+        .map(|found| found.entry)
 }
 
 /// Makes a directory like `entry`: owner, attributes, mode, time.

@@ -23,7 +23,7 @@ mod writer;
 pub use archive::Archive;
 pub use compress::Compressor;
 pub use decompress::{Compression, Decompressor};
-pub use diff::{Change, ChangeKind, Diff, DiffOptions, Lower, Owners, directory_entry, set_directory};
+pub use diff::{Birth, Change, ChangeKind, Diff, DiffOptions, Lower, Owners, directory_entry, set_directory};
 pub use entry::{Device, Entry, Kind, Time};
 pub use error::{Error, Result};
 pub use metadata::Unrepresented;

@@ -30,6 +30,7 @@ fn options(is_complete: bool, clamp: Option<i64>) -> DiffOptions {
         stubs: BTreeSet::new(),
         owners: Owners::Same,
         unrepresented: Default::default(),
+        on_paper: Default::default(),
     }
 }
 

@@ -303,6 +303,9 @@ pub struct Seccomp {
     /// Flags of seccomp(2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
+    /// The socket that the descriptor for `SCMP_ACT_NOTIFY` is sent to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener_path: Option<String>,
     /// Rules; no two of the default profile match one call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub syscalls: Vec<SyscallRule>,

@@ -42,6 +42,7 @@ pub(crate) fn default_profile(capabilities: &[String], host: &Host) -> Seccomp {
         default_errno_ret: Some(ENOSYS),
         architectures: architectures(host.architecture),
         flags: Vec::new(),
+        listener_path: None,
         syscalls,
     }
 }
@@ -176,7 +177,7 @@ pub(crate) fn read_profile(path: &Path, capabilities: &[String], host: &Host) ->
     }
     let own = if profile.architectures.is_empty() { architectures(host.architecture) } else { profile.architectures };
     let Profile { default_action, default_errno_ret, flags, .. } = profile;
-    Ok(Seccomp { default_action, default_errno_ret, architectures: own, flags, syscalls })
+    Ok(Seccomp { default_action, default_errno_ret, architectures: own, flags, listener_path: None, syscalls })
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! What a container changed since its image.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use hoy_layer::{Change, Diff, DiffOptions, OverlayXattrs, Owners};
+use hoy_layer::{Birth, Change, Diff, DiffOptions, OverlayXattrs, Owners};
 use hoy_layout::{Container, ContainerDir, Store};
 use hoy_sys::rustix::process::geteuid;
 
@@ -60,6 +60,7 @@ impl Changes {
             clamp,
             stubs: stubs(dir)?,
             unrepresented: cache.unrepresented(&container.layers),
+            on_paper: on_paper(dir)?,
         };
         Ok(Self { upper, cache_lower: cache.lower(&container.layers)?, base, options, id: container.id.to_string() })
     }
@@ -111,6 +112,7 @@ pub fn export(
         clamp,
         stubs: stubs(dir)?,
         unrepresented,
+        on_paper: on_paper(dir)?,
     };
     let written = whole(&path, options).and_then(|changes| changes.write(output));
     // What was written is told first.
@@ -141,6 +143,12 @@ fn ordinary_owner() -> Owners {
         Standing::Ordinary => Owners::RootIs(geteuid().as_raw(), hoy_sys::rustix::process::getegid().as_raw()),
         _ => Owners::Same,
     }
+}
+
+/// Whose links and pipes are, where that could only be written down.
+fn on_paper(dir: &ContainerDir) -> Result<BTreeMap<Birth, (u32, u32)>> {
+    let all = dir.owned_inodes()?.into_iter();
+    Ok(all.map(|one| ((one.inode, one.born.0, one.born.1), (one.uid, one.gid))).collect())
 }
 
 fn stubs(dir: &ContainerDir) -> Result<BTreeSet<Vec<u8>>> {

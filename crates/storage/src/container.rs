@@ -25,6 +25,9 @@ pub(crate) const CREATING: &str = "creating.json";
 /// The field of a container's record that says why its root file system is a copy.
 const COPIED: &str = "copied";
 
+/// Why it is one where overlays could be mounted.
+const AS_ASKED_FOR: &str = "as asked for";
+
 /// The field that says why the files of a container belong to its own ids on disk.
 const SHIFTED: &str = "shifted";
 
@@ -49,6 +52,8 @@ pub struct CreateOptions {
     pub name: Option<String>,
     /// It need not survive a power cut.
     pub volatile: bool,
+    /// Its root file system is a plain directory and no mount.
+    pub plain: bool,
     /// The ids of its user namespace.
     pub ids: IdOptions,
     /// JSON files of other programs that are in its directory from the moment it is visible: their names there, and
@@ -71,6 +76,9 @@ pub fn create(store: &Store, xattrs: OverlayXattrs, options: &CreateOptions) -> 
     let _lease = store.lease()?;
     let cache = Cache::new(store, xattrs)?;
     let wanted = userns::wanted(store, &options.ids)?;
+    if options.plain {
+        return create_as(store, &cache, options, &wanted, Way::Copied(AS_ASKED_FOR.to_owned()));
+    }
     if let Some(errno) = why_impossible(store.root()) {
         return create_as(store, &cache, options, &wanted, Way::Copied(words(&errno)));
     }

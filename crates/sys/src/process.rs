@@ -11,6 +11,8 @@ use crate::{Error, Result, check};
 
 /// Namespace and clone flags, as in clone(2).
 pub mod flags {
+    /// A root and a working directory of one's own.
+    pub const FS: u64 = 0x0000_0200;
     /// A new mount namespace.
     pub const NEWNS: u64 = 0x0002_0000;
     /// A new cgroup namespace.
@@ -182,17 +184,17 @@ pub fn namespace_kind(fd: BorrowedFd<'_>) -> Result<u64> {
     check("ioctl NS_GET_NSTYPE", ret.into()).map(|kind| kind as u64)
 }
 
-/// Gives this process namespaces of its own: unshare(2).
+/// Gives this process namespaces of its own, or this thread a root and a working directory: unshare(2).
 ///
 /// # Errors
-/// `EINVAL` for flags that are no namespaces; otherwise those of unshare(2).
+/// `EINVAL` for flags that are nothing of that; otherwise those of unshare(2).
 pub fn unshare(kinds: u64) -> Result<()> {
-    use flags::{NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWTIME, NEWUSER, NEWUTS};
-    if kinds & !(NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET | NEWTIME) != 0 {
+    use flags::{FS, NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWTIME, NEWUSER, NEWUTS};
+    if kinds & !(FS | NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET | NEWTIME) != 0 {
         return Err(Error::new("unshare", Errno::INVAL));
     }
     let kinds = libc::c_int::try_from(kinds).map_err(|_| Error::new("unshare", Errno::INVAL))?;
-    // SAFETY: the flags are namespaces only, checked above: the descriptor table and memory stay shared as they were.
+    // SAFETY: the flags are namespaces and directories only, checked above: the descriptor table and memory stay shared as they were.
     let ret = unsafe { libc::unshare(kinds) };
     check("unshare", ret.into()).map(drop)
 }

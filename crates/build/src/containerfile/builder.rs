@@ -15,6 +15,7 @@ use crate::containerfile::cache::{Cache, Inputs};
 use crate::containerfile::context::Context;
 use crate::containerfile::interrupt::Interrupt;
 use crate::containerfile::keeper::Keeper;
+use crate::containerfile::names::Names;
 use crate::containerfile::origin::{Containers, Files};
 use crate::containerfile::report::Report;
 use crate::containerfile::run::needs_memory;
@@ -25,6 +26,7 @@ use crate::containerfile::state::State;
 use crate::containerfile::transfer::Outcome;
 use crate::document::{Format, NewLayer};
 use crate::from::obtain;
+use crate::run::Isolation;
 use crate::sink::LayerSink;
 use crate::source::SourceRoot;
 use crate::{Clamp, Error, Fetcher, FromOptions, Result, Tools};
@@ -92,6 +94,8 @@ pub struct BuildOptions {
     pub allows_insecure: bool,
     /// When a command fails, there is a shell where it did.
     pub shell_on_error: bool,
+    /// What keeps commands apart.
+    pub isolation: Isolation,
     /// How many stages are built at once.
     pub jobs: usize,
     /// Predefined proxy variables of the caller, for RUN.
@@ -161,9 +165,9 @@ impl<'a> Builder<'a> {
             document,
             plan,
             cache,
-            containers: Containers::new(tools, scratch.record()?),
+            containers: Containers::new(tools, scratch.record()?, options.isolation),
             watch: Watch::new(&options.secrets)?.map(Arc::new),
-            memory: memory(plan, &scratch)?,
+            memory: memory(plan, &scratch, options.isolation)?,
             interrupt: Interrupt::catch()?,
             scratch,
             done: Mutex::default(),
@@ -303,7 +307,7 @@ impl<'a> Builder<'a> {
                 None => {
                     is_known = false;
                     let mut next = Arc::unwrap_or_clone(standing);
-                    next.add_layer(self.store.layout(), layer)?;
+                    next.add_layer(Names::of(self.store.layout(), layer, &self.cache.names(&layer.digest))?);
                     Arc::new(next)
                 }
             };
@@ -360,7 +364,7 @@ impl<'a> Builder<'a> {
 }
 
 /// Mounts memory for secrets where nobody else sees it, if a RUN has any: it is gone with this process, however that ends.
-fn memory(plan: &Plan, scratch: &Scratch) -> Result<Option<PathBuf>> {
+fn memory(plan: &Plan, scratch: &Scratch, isolation: Isolation) -> Result<Option<PathBuf>> {
     let needed = plan.needed();
     let stages = needed.iter().filter_map(|index| plan.stages.get(*index));
     let has_secret = stages.flat_map(|stage| &stage.instructions).any(|instruction| match &instruction.kind {
@@ -369,6 +373,9 @@ fn memory(plan: &Plan, scratch: &Scratch) -> Result<Option<PathBuf>> {
     });
     if !has_secret {
         return Ok(None);
+    }
+    if isolation == Isolation::Chroot {
+        return scratch.shared_memory().map(Some);
     }
     let path = scratch.memory()?;
     let failed = || Error::io::<hoy_sys::rustix::io::Errno>("mount memory at", path.clone());

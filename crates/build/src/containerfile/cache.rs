@@ -19,6 +19,8 @@ pub(crate) type Inputs = BTreeMap<&'static str, String>;
 
 /// Records of this form alone are believed.
 const VERSION: u32 = 1;
+/// The directory of names of layers, each in a file named by the layer's digest.
+pub(crate) const NAMES: &str = "names";
 /// Beyond so many records none is looked for to explain a miss.
 const MAX_EXPLAINED: usize = 10_000;
 
@@ -45,7 +47,7 @@ pub(crate) struct Cache {
 impl Cache {
     pub(crate) fn new(store: &Store, is_ignored: bool, ttl: Option<(Duration, SystemTime)>) -> Result<Self> {
         let directory = store.root().join("build");
-        for path in [directory.clone(), directory.join("cache"), directory.join("content")] {
+        for path in [directory.clone(), directory.join("cache"), directory.join("content"), directory.join(NAMES)] {
             make_directory(&path, 0o700)?;
         }
         Ok(Self { directory, is_ignored, ttl })
@@ -122,6 +124,11 @@ impl Cache {
 
     pub(crate) fn add_content(&self, name: &str, content: &Digest) -> Result<()> {
         Ok(write_volatile_file(&self.content_file(name), content.to_string().as_bytes())?)
+    }
+
+    /// Where the names of a layer are kept.
+    pub(crate) fn names(&self, layer: &Digest) -> PathBuf {
+        self.directory.join(NAMES).join(layer.hex())
     }
 
     fn content_file(&self, name: &str) -> PathBuf {

@@ -43,6 +43,7 @@ pub(crate) fn merge(builder: &Builder<'_>, state: &mut State) -> Result<()> {
         }
     }
     state.push(layer, "/bin/sh");
+    state.base = (kept_layers, kept_history);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod keeper;
 mod layer;
 mod merge;
 mod mounts;
+mod names;
 mod origin;
 mod platforms;
 mod prune;

@@ -19,6 +19,7 @@ use crate::containerfile::layer::Fingerprint;
 use crate::containerfile::origin::Files;
 use crate::containerfile::state::State;
 use crate::destination::{Destination, Owner, Receiver, clean};
+use crate::run::Isolation;
 use crate::source::SourceRoot;
 use crate::tree::{TreeReader, lossy};
 use crate::{Error, Result};
@@ -130,7 +131,7 @@ impl Mounts {
     fn bind(&mut self, builder: &Builder<'_>, one: &Asked) -> Result<()> {
         let access = if one.mount.is_read_only { "ro" } else { "rw" };
         let source = match one.files.as_ref().unwrap_or(&Files::Nothing) {
-            Files::Image { manifest, .. } => {
+            Files::Image { manifest, .. } if builder.options.isolation == Isolation::Oci => {
                 // Who may write gets a root of its own, so that nobody moves what another one looks for.
                 let root = match one.mount.is_read_only {
                     true => builder.containers.root_of(manifest)?,
@@ -140,7 +141,9 @@ impl Mounts {
             }
             files => {
                 let directory = builder.scratch.directory()?;
-                builder.with_files(files, |root, ignore| copy_to(root, ignore, &one.mount.source, &directory))?
+                builder.with_files(files, |root, ignore| {
+                    copy_to(root, ignore, &one.mount.source, &directory, files.keeps_owner())
+                })?
             }
         };
         self.add(&source, &one.target, &[access])
@@ -163,7 +166,10 @@ impl Mounts {
         let name = Digest::of(format!("{id:?} {uid} {gid} {origin} {:?}", mount.source).as_bytes()).hex();
         let all = builder.store.root().join("build/mounts");
         make_directory(&all, 0o700)?;
-        let (directory, lock) = match mount.sharing.unwrap_or(Sharing::Shared) {
+        // What is moved into a root file system nobody else can have meanwhile.
+        let moves = builder.options.isolation == Isolation::Chroot;
+        let sharing = mount.sharing.unwrap_or(Sharing::Shared);
+        let (directory, lock) = match if moves && sharing == Sharing::Shared { Sharing::Locked } else { sharing } {
             Sharing::Shared => {
                 let directory = all.join(&name);
                 make_directory(&directory, 0o700)?;
@@ -197,7 +203,7 @@ impl Mounts {
             let fresh = builder.scratch.directory()?;
             let filled = match &one.files {
                 Some(files) => {
-                    builder.with_files(files, |root, ignore| copy_to(root, ignore, &mount.source, &fresh))?
+                    builder.with_files(files, |root, ignore| copy_to(root, ignore, &mount.source, &fresh, false))?
                 }
                 None => fresh,
             };
@@ -228,6 +234,12 @@ impl Mounts {
                 return Ok(());
             }
         }
+        if builder.options.isolation == Isolation::Chroot {
+            let text = format!(
+                "the secret \"{id}\" cannot be a file with --isolation chroot, for it would be on disk: use env="
+            );
+            return Err(Error::Refused(text));
+        }
         let target = if one.target.is_empty() { format!("{SECRETS}/{id}") } else { one.target.clone() };
         let path = builder.memory()?.join(hoy_layout::ContainerId::random()?.as_str());
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
@@ -250,6 +262,10 @@ impl Mounts {
         if mount.uid.or(mount.gid).is_some_and(|id| id != 0) || mount.mode.is_some_and(|mode| mode != 0o600) {
             let text = "the agent's socket is the caller's own: it cannot have another owner or mode in a container";
             return Err(Error::Refused(text.to_owned()));
+        }
+        if builder.options.isolation == Isolation::Chroot {
+            let text = "the socket of an agent cannot be mounted with --isolation chroot".to_owned();
+            return Err(Error::Refused(text));
         }
         let target = match one.target.as_str() {
             "" => format!("/run/buildkit/ssh_agent.{number}"),
@@ -289,11 +305,11 @@ fn copy(root: &SourceRoot, ignore: &Ignore, source: &str, to: &mut impl Receiver
     Ok(found.is_directory)
 }
 
-/// Copies the file or directory `source` below `directory`; all of it belongs to user 0.
-fn copy_to(root: &SourceRoot, ignore: &Ignore, source: &str, directory: &Path) -> Result<PathBuf> {
+/// Copies the file or directory `source` below `directory`; all of it belongs to user 0, unless it keeps its owners.
+fn copy_to(root: &SourceRoot, ignore: &Ignore, source: &str, directory: &Path, keeps_owner: bool) -> Result<PathBuf> {
     let target = File::open(directory).map_err(Error::io("open", directory))?;
     let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
-    let owner = Owner { ids: Some((0, 0)), ..Owner::default() };
+    let owner = Owner { ids: (!keeps_owner).then_some((0, 0)), ..Owner::default() };
     let is_directory = std::thread::scope(|scope| {
         let received = scope.spawn(|| unpack(reader, target.as_fd(), Flavour::Plain, Limits::default()).map(drop));
         let mut to = Destination::new(target.as_fd(), std::io::BufWriter::new(writer), owner, Default::default());

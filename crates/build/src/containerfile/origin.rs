@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hoy_layout::ContainerId;
 use hoy_oci::Digest;
 
 use crate::containerfile::context::Context;
+use crate::run::Isolation;
+use crate::tools::answer;
 use crate::{Error, Result, Tools};
 
 /// Files to be copied or mounted.
@@ -46,32 +49,40 @@ pub(crate) struct Containers<'a> {
     tools: &'a Tools,
     /// The file that tells `prune` whose they are.
     record: PathBuf,
+    isolation: Isolation,
     /// Roots of images that files are taken from, by manifest.
     mounted: Mutex<BTreeMap<Digest, PathBuf>>,
     ids: Mutex<Vec<String>>,
+    /// Processes that remove containers.
+    removals: Mutex<Vec<Child>>,
 }
 
 /// The record's name, which is that of a file with `.json` behind it in a container's directory.
 pub(crate) const STEP_RECORD: &str = "build-step";
 
 impl<'a> Containers<'a> {
-    pub(crate) fn new(tools: &'a Tools, record: PathBuf) -> Self {
-        Self { tools, record, mounted: Mutex::default(), ids: Mutex::default() }
+    pub(crate) fn new(tools: &'a Tools, record: PathBuf, isolation: Isolation) -> Self {
+        Self { tools, record, isolation, mounted: Mutex::default(), ids: Mutex::default(), removals: Mutex::default() }
     }
 
     /// A new container with the files of an image, or with none.
     pub(crate) fn create(&self, manifest: Option<&Digest>) -> Result<ContainerId> {
         let image = manifest.map_or_else(|| "scratch".to_owned(), ToString::to_string);
         let record = format!("{STEP_RECORD}={}", self.record.display());
-        let id = self.tools.storage(["create", "--volatile", "--record", &record, &image])?;
+        let mut args = vec!["create", "--volatile", "--record", &record];
+        args.extend((self.isolation == Isolation::Chroot).then_some("--plain"));
+        args.push(&image);
+        let id = self.tools.storage(args)?;
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
         Ok(id.parse()?)
     }
 
-    /// Removes a container before the build ends.
+    /// Removes a container while the build goes on.
     pub(crate) fn remove(&self, id: &ContainerId) -> Result<()> {
+        let removal = self.tools.storage_stream(["rm", "--force", id.as_str()])?;
+        self.removals.lock().unwrap_or_else(PoisonError::into_inner).push(removal);
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known != id.as_str());
-        self.tools.storage(["rm", "--force", id.as_str()]).map(drop)
+        Ok(())
     }
 
     /// Where the files of an image can be read.
@@ -87,6 +98,10 @@ impl<'a> Containers<'a> {
 
     /// Removes all of them.
     pub(crate) fn clear(&self) -> Result<()> {
+        for removal in std::mem::take(&mut *self.removals.lock().unwrap_or_else(PoisonError::into_inner)) {
+            let output = removal.wait_with_output().map_err(Error::io("wait for", "hoy-storage"))?;
+            answer("hoy-storage", output)?;
+        }
         let ids = std::mem::take(&mut *self.ids.lock().unwrap_or_else(PoisonError::into_inner));
         if ids.is_empty() {
             return Ok(());

@@ -8,7 +8,7 @@ use hoy_sys::rustix::fs::{FlockOperation, flock};
 use hoy_sys::rustix::mount::{UnmountFlags, unmount};
 use serde::Deserialize;
 
-use crate::containerfile::cache::is_of_use;
+use crate::containerfile::cache::{NAMES, is_of_use};
 use crate::containerfile::keeper::end_running;
 use crate::containerfile::origin::STEP_RECORD;
 use crate::containerfile::scratch::MEMORY;
@@ -40,6 +40,12 @@ pub fn prune_builds(store: &Store, tools: &Tools, all: bool) -> Result<usize> {
     }
     for path in entries(&root.join("cache"))? {
         if all || !is_of_use(store.layout(), &path)? {
+            count += remove(&path)?;
+        }
+    }
+    for path in entries(&root.join(NAMES))? {
+        let layer = path.file_name().and_then(|name| format!("sha256:{}", name.to_string_lossy()).parse().ok());
+        if all || !layer.map_or(Ok(false), |layer| Ok::<_, Error>(store.layout().blob_size(&layer)?.is_some()))? {
             count += remove(&path)?;
         }
     }

@@ -19,7 +19,8 @@ use crate::containerfile::state::State;
 use crate::containerfile::transfer::Outcome;
 use crate::containerfile::{Leak, Watch};
 use crate::document::{Format, NewLayer};
-use crate::run::{RunOptions, may_name_hosts, start};
+use crate::in_root::Left;
+use crate::run::{Isolation, RunOptions, may_name_hosts, start};
 use crate::tools::answer;
 use crate::{Error, Result, Working};
 
@@ -67,6 +68,11 @@ pub(crate) fn run(
     }
     if !run.devices.is_empty() {
         return Err(Error::Refused("RUN --device is not supported: use --device of the build".to_owned()));
+    }
+    if builder.options.isolation == Isolation::Chroot && (run.network == Network::None || run.is_insecure) {
+        let text = "with --isolation chroot a command has this container's network and rights: neither --network=none nor \
+                    --security=insecure can be had";
+        return Err(Error::Refused(text.to_owned()));
     }
     let command = Command::read(state, run, &instruction.statement.heredocs)?;
     let asked: Vec<Asked> =
@@ -213,6 +219,7 @@ impl Place<'_> {
             runtime_flags: builder.options.runtime_flags.clone(),
             mounts: self.mounts.mounts.clone(),
             bundles: builder.memory.clone(),
+            isolation: builder.options.isolation,
         }
     }
 }
@@ -288,17 +295,21 @@ fn attend(
     // Just made, it is mounted in its own bundle.
     let rootfs = place.dir.path().join("rootfs");
     let container = (&place.dir, rootfs.as_path());
-    let mut started = start(builder.store, builder.tools, container, &place.working, words, options, set_up, warn)?;
-    let kill = running(builder, options, &started.bundle.id).kill(builder.tools);
-    let running = started.bundle.id.as_str();
+    let started = start(builder.store, builder.tools, container, &place.working, words, options, set_up, warn)?;
+    let left = started.watch(options, builder.store)?;
+    let id = started.bundle.id.clone();
+    let kill = running(builder, options, &id).kill(builder.tools);
+    let running = id.as_str();
     builder.interrupt.add(running, kill);
     meanwhile();
-    let status = started.child.wait().map_err(Error::io("wait for", "the OCI runtime"));
+    let crate::run::Started { mut child, bundle } = started;
+    let status = child.wait().map_err(Error::io("wait for", "the OCI runtime"));
+    left.map_or(Ok(()), Left::wait)?;
     builder.interrupt.remove(running);
     Running::forget(builder.scratch.path(), running);
     let code = status?.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(125);
     builder.interrupt.check()?;
-    Ok(started.bundle.code(code))
+    bundle.finish(code, &place.dir)
 }
 
 /// Passes a command's lines on; returns the last ones.

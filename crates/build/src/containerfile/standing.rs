@@ -1,13 +1,11 @@
 //! What stands where in a root file system, read from its layers alone: nothing is unpacked or mounted to know it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{BufReader, Read};
 
-use hoy_layer::{Archive, Decompressor, Entry, Kind};
-use hoy_layout::ImageLayout;
-use hoy_oci::Descriptor;
+use hoy_layer::{Entry, Kind};
 use hoy_spec::Users;
 
+use crate::containerfile::names::{Named, Names};
 use crate::{Error, Result};
 
 /// How names begin that mean a deletion (image-spec layer.md "Whiteouts"), and the name that empties a directory.
@@ -15,8 +13,6 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// As many links in one path as the kernel follows.
 const MAX_LINKS: usize = 40;
-/// Longer user databases are no user databases.
-const MAX_DATABASE_BYTES: u64 = 1 << 20;
 
 /// One name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +20,16 @@ pub(crate) enum Node {
     Directory,
     Link(Vec<u8>),
     Other,
+}
+
+impl Node {
+    pub(crate) fn of(entry: Entry) -> Self {
+        match entry.kind {
+            Kind::Directory => Self::Directory,
+            Kind::Symlink => Self::Link(entry.link),
+            _ => Self::Other,
+        }
+    }
 }
 
 /// What one layer has done so far.
@@ -45,26 +51,18 @@ pub(crate) struct Standing {
 
 impl Standing {
     /// Lays one more layer on top.
-    pub(crate) fn add_layer(&mut self, layout: &ImageLayout, layer: &Descriptor) -> Result<()> {
-        let blob = layout.open_blob(layer)?;
-        let reading = || Error::io("read", layout.blob_path(&layer.digest));
-        let tar = Decompressor::detect(blob).map_err(reading())?;
-        let mut archive = Archive::new(BufReader::with_capacity(256 << 10, tar));
+    pub(crate) fn add_layer(&mut self, names: Names) {
         let mut own = Own::default();
-        while let Some(entry) = archive.next_entry()? {
-            let path = clean(&entry.path);
-            if entry.kind == Kind::File && matches!(path.as_slice(), b"etc/passwd" | b"etc/group") {
-                let mut bytes = Vec::new();
-                archive.data().take(MAX_DATABASE_BYTES).read_to_end(&mut bytes).map_err(reading())?;
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                if path.ends_with(b"passwd") { self.passwd = text } else { self.group = text }
+        for (path, node) in names.0 {
+            match node {
+                Named::Node(node) => self.add(path, node, &mut own),
+                Named::Database(text) if path.ends_with(b"passwd") => self.passwd = text,
+                Named::Database(text) => self.group = text,
             }
-            self.add(path, &entry, &mut own);
         }
-        Ok(())
     }
 
-    fn add(&mut self, path: Vec<u8>, entry: &Entry, own: &mut Own) {
+    fn add(&mut self, path: Vec<u8>, node: Node, own: &mut Own) {
         let (parent, name) = split(&path);
         if name == OPAQUE {
             return self.remove_below(parent, own);
@@ -88,11 +86,6 @@ impl Standing {
         for above in ends.filter_map(|end| path.get(..end)) {
             self.nodes.entry(above.to_vec()).or_insert(Node::Directory);
         }
-        let node = match entry.kind {
-            Kind::Directory => Node::Directory,
-            Kind::Symlink => Node::Link(entry.link.clone()),
-            _ => Node::Other,
-        };
         if node != Node::Directory && self.nodes.get(&path) == Some(&Node::Directory) {
             self.remove_below(&path, &mut Own::default());
         }
@@ -182,7 +175,7 @@ mod tests {
         for (path, kind, link) in entries {
             let mut entry = Entry::new(path.as_bytes(), *kind, 0o755);
             entry.link = link.as_bytes().to_vec();
-            standing.add(clean(path.as_bytes()), &entry, &mut own);
+            standing.add(clean(path.as_bytes()), Node::of(entry), &mut own);
         }
     }
 

@@ -1,0 +1,328 @@
+//! Owners on paper: where a user namespace has one id, what a command says with chown(2) is written down instead.
+//!
+//! Files and directories carry it in the attribute that unpacked files have too; of links and pipes, which can have no
+//! attributes, it stands in a record of the container. Either way it is in the layer that is made of them.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{PipeReader, PipeWriter};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use hoy_layer::{OVERRIDE_STAT, OverrideStat};
+use hoy_layout::{ContainerDir, OwnedInode};
+use hoy_spec::Config;
+use hoy_sys::net::recv_fds;
+use hoy_sys::process::{flags, unshare};
+use hoy_sys::rustix::buffer::spare_capacity;
+use hoy_sys::rustix::event::{PollFd, PollFlags, poll};
+use hoy_sys::rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid, XattrFlags, chownat, fstat, getxattr,
+    open, openat, openat2, readlinkat, removexattr, setxattr, statat, statx,
+};
+use hoy_sys::rustix::io::Errno;
+use hoy_sys::rustix::process::{chroot, fchdir};
+use hoy_sys::seccomp::{Chown, Chowned, Notification, Opening, answer, give, is_waiting, proceed, receive};
+use hoy_sys::user::set_file_ids;
+
+use crate::devices::Place;
+use crate::{Error, Result};
+
+/// The calls that are told, by one of them: the filter of a user namespace with one id answers them all alike.
+const CHOWN: &str = "fchownat";
+/// O_CLOEXEC: open(2).
+const CLOSE_ON_EXEC: i32 = OFlags::CLOEXEC.bits().cast_signed();
+/// PATH_MAX: open(2).
+const MAX_PATH_BYTES: usize = 4096;
+/// What a read of another process's memory cannot be expected to cross.
+const PAGE_BYTES: u64 = 4096;
+
+type Call<T> = std::result::Result<T, Errno>;
+
+/// Somebody who writes down what one command says.
+#[derive(Debug)]
+pub(crate) struct Paper {
+    thread: JoinHandle<Call<Vec<OwnedInode>>>,
+    /// Closed to end it.
+    stop: PipeWriter,
+}
+
+impl Paper {
+    /// Has `config` tell of every chown(2) if it would do it on paper only, and somebody listen in `directory`.
+    ///
+    /// With `opens` it is told of opened paths too, and gives what cannot be mounted: see [`crate::devices`].
+    pub(crate) fn of(
+        config: &mut Config,
+        directory: &Path,
+        container: &ContainerDir,
+        opens: bool,
+    ) -> Result<Option<Self>> {
+        let seccomp = match &mut config.linux.seccomp {
+            Some(seccomp) => seccomp,
+            None if opens => config.linux.seccomp.insert(hoy_spec::Seccomp::default()),
+            None => return Ok(None),
+        };
+        let on_paper = |names: &[String]| names.iter().any(|name| name == CHOWN);
+        let rule = seccomp.syscalls.iter_mut().find(|rule| on_paper(&rule.names) && rule.errno_ret == Some(0));
+        if rule.is_none() && !opens {
+            return Ok(None);
+        }
+        if let Some(rule) = rule {
+            "SCMP_ACT_NOTIFY".clone_into(&mut rule.action);
+            rule.errno_ret = None;
+        }
+        let failed = || Error::io::<Errno>("listen in", directory);
+        let (stopped, stop) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
+        let place = File::open(directory).map_err(Error::io("open", directory))?;
+        // A path through a descriptor is short enough for a socket wherever the directory is: unix(7).
+        let path = format!("/proc/{}/fd/{}/owners", std::process::id(), place.as_raw_fd());
+        let listener = UnixListener::bind(&path).map_err(Error::io("listen in", directory))?;
+        let path_only = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let writer = Writer {
+            processes: open("/proc", path_only, Mode::empty()).map_err(failed())?,
+            descriptors: open("/proc/self/fd", path_only, Mode::empty()).map_err(failed())?,
+            devices: open("/dev", path_only, Mode::empty()).map_err(failed())?,
+            trees: [container.upper(), PathBuf::from(&config.root.path)]
+                .iter()
+                .filter_map(|tree| open(tree, path_only, Mode::empty()).ok())
+                .collect(),
+            links: container.owned_inodes()?,
+        };
+        seccomp.listener_path = Some(path);
+        let thread = std::thread::spawn(move || {
+            let _place = place;
+            writer.attend(&listener, &stopped)
+        });
+        Ok(Some(Self { thread, stop }))
+    }
+
+    /// Writes what was said into the record of the container; the command has ended.
+    pub(crate) fn finish(self, container: &ContainerDir) -> Result<()> {
+        drop(self.stop);
+        let ended = self.thread.join().map_err(|_| Error::Refused("the thread that knows owners ended".to_owned()))?;
+        let links = ended.map_err(Error::io("write down owners of", container.path()))?;
+        if links.is_empty() { Ok(()) } else { Ok(container.set_owned_inodes(&links)?) }
+    }
+}
+
+/// What is needed to write owners down.
+struct Writer {
+    /// /proc of this process, and the names in it of this process's own descriptors.
+    processes: OwnedFd,
+    descriptors: OwnedFd,
+    devices: OwnedFd,
+    /// Where what the command sees as its root is written, the first that has a file.
+    trees: Vec<OwnedFd>,
+    links: Vec<OwnedInode>,
+}
+
+impl Writer {
+    fn attend(mut self, listener: &UnixListener, stopped: &PipeReader) -> Call<Vec<OwnedInode>> {
+        // The root directory changes with each caller's.
+        unshare(flags::FS).map_err(|error| error.errno)?;
+        if !wait(listener, stopped)? {
+            return Ok(self.links);
+        }
+        let (stream, _) = listener.accept().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let mut state = vec![0; 64 << 10];
+        let (_, fds) = recv_fds(&stream, &mut state).map_err(|error| error.errno)?;
+        let Some(calls) = fds.into_iter().next() else { return Ok(self.links) };
+        while wait(&calls, stopped)? {
+            let call = match receive(calls.as_fd()) {
+                Ok(call) => call,
+                // Whoever called was killed.
+                Err(error) if matches!(error.errno, Errno::NOENT | Errno::INTR) => continue,
+                Err(error) => return Err(error.errno),
+            };
+            let answered = match (call.chown(), call.opening()) {
+                (Some(chown), _) => {
+                    let result = self.chown(&calls, &call, chown);
+                    answer(calls.as_fd(), call.id, result)
+                }
+                (None, Some(opening)) => match self.open(&calls, &call, opening) {
+                    Some(file) => give(calls.as_fd(), call.id, file.as_fd(), opening.flags & CLOSE_ON_EXEC != 0),
+                    None => proceed(calls.as_fd(), call.id),
+                },
+                // A program of another processor: on paper, and not even written down.
+                (None, None) => answer(calls.as_fd(), call.id, Ok(())),
+            };
+            match answered {
+                Err(error) if error.errno != Errno::NOENT => return Err(error.errno),
+                _ => {}
+            }
+        }
+        Ok(self.links)
+    }
+
+    fn chown(&mut self, calls: &OwnedFd, call: &Notification, chown: Chown) -> Call<()> {
+        let target = self.find(call, chown.what)?;
+        if !is_waiting(calls.as_fd(), call.id) {
+            return Err(Errno::NOENT);
+        }
+        // As the kernel does for who may: privileges of the file go, and a file of a lower layer is copied up.
+        let root = |id: Option<u32>| id.map(|_| 0);
+        let (user, group) = (root(chown.uid).map(Uid::from_raw), root(chown.gid).map(Gid::from_raw));
+        match chownat(&target, "", user, group, AtFlags::EMPTY_PATH) {
+            // Somebody else's, in a directory of the host.
+            Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => return Ok(()),
+            other => other?,
+        }
+        if chown.uid.is_none() && chown.gid.is_none() {
+            return Ok(());
+        }
+        let stat = fstat(&target)?;
+        // Under this name all calls reach it that know no O_PATH descriptors.
+        fchdir(&self.descriptors)?;
+        let name = target.as_raw_fd().to_string();
+        match FileType::from_raw_mode(stat.st_mode) {
+            kind @ (FileType::RegularFile | FileType::Directory) => {
+                match record(&name, &chown, stat.st_mode & 0o7777, kind == FileType::Directory) {
+                    // A file system without such attributes is none that a layer is made of.
+                    Err(Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS) => Ok(()),
+                    other => other,
+                }
+            }
+            _ => self.remember(&target, &name, &chown),
+        }
+    }
+
+    /// What is given for a path in place of what is there; none for most.
+    fn open(&self, calls: &OwnedFd, call: &Notification, opening: Opening) -> Option<OwnedFd> {
+        let process = statat(&self.processes, call.pid.to_string(), AtFlags::empty()).ok()?;
+        // Only what its own user may look at of a process is read.
+        set_file_ids(process.st_uid, process.st_gid);
+        let path = self.path(call, opening.address);
+        set_file_ids(0, 0);
+        let place = crate::devices::place(&path.ok()?, call.pid)?;
+        if !is_waiting(calls.as_fd(), call.id) {
+            return None;
+        }
+        let flags = OFlags::from_bits_retain(opening.flags.cast_unsigned());
+        let flags = (flags & (OFlags::ACCMODE | OFlags::APPEND | OFlags::NONBLOCK)) | OFlags::CLOEXEC | OFlags::NOCTTY;
+        set_file_ids(process.st_uid, process.st_gid);
+        let file = match place {
+            Place::Process(name) => openat(&self.processes, name, flags, Mode::empty()),
+            Place::Device(name) => openat(&self.devices, name, flags, Mode::empty()),
+        };
+        set_file_ids(0, 0);
+        file.ok()
+    }
+
+    /// Opens what a call names, as its caller would find it, and links that only the kernel makes are not followed.
+    fn find(&self, call: &Notification, what: Chowned) -> Call<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let of_process = |name: &str| openat(&self.processes, format!("{}/{name}", call.pid), flags, Mode::empty());
+        let descriptor = |fd: i32| match of_process(&format!("fd/{fd}")) {
+            Err(Errno::NOENT) => Err(Errno::BADF),
+            other => other,
+        };
+        let (dir, address, follows, may_be_empty) = match what {
+            Chowned::Open(fd) => return descriptor(fd),
+            Chowned::Named { dir, address, follows, may_be_empty } => (dir, address, follows, may_be_empty),
+        };
+        let path = self.path(call, address)?;
+        let start = |dir: Option<i32>| dir.map_or_else(|| of_process("cwd"), descriptor);
+        if path.is_empty() {
+            return if may_be_empty { start(dir) } else { Err(Errno::NOENT) };
+        }
+        fchdir(of_process("root")?)?;
+        chroot(".")?;
+        if !path.starts_with(b"/") {
+            fchdir(start(dir)?)?;
+        }
+        let flags = if follows { flags } else { flags | OFlags::NOFOLLOW };
+        openat2(CWD, OsStr::from_bytes(&path), flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+    }
+
+    /// A path in the memory of the caller.
+    fn path(&self, call: &Notification, address: u64) -> Call<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let memory = File::from(openat(&self.processes, format!("{}/mem", call.pid), flags, Mode::empty())?);
+        let mut path = Vec::new();
+        while path.len() < MAX_PATH_BYTES {
+            let at = address.checked_add(path.len() as u64).ok_or(Errno::FAULT)?;
+            let mut page = vec![0; usize::try_from(PAGE_BYTES - at % PAGE_BYTES).unwrap_or(1)];
+            let count = memory.read_at(&mut page, at).map_err(|_| Errno::FAULT)?;
+            let read = page.get(..count).filter(|read| !read.is_empty()).ok_or(Errno::FAULT)?;
+            match read.iter().position(|byte| *byte == 0) {
+                Some(end) => {
+                    path.extend(read.iter().take(end));
+                    return if path.len() < MAX_PATH_BYTES { Ok(path) } else { Err(Errno::NAMETOOLONG) };
+                }
+                None => path.extend(read),
+            }
+        }
+        Err(Errno::NAMETOOLONG)
+    }
+
+    /// Keeps whose a link or pipe is, by what stays the same while it is renamed and its times are set.
+    fn remember(&mut self, target: &OwnedFd, name: &str, chown: &Chown) -> Call<()> {
+        let mount = |file: &OwnedFd| statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|got| got.stx_mnt_id);
+        let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        if mount(target)? != mount(&root)? {
+            return Ok(());
+        }
+        let path = readlinkat(CWD, name, Vec::new())?.into_bytes();
+        let path = OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(&path));
+        let flags = StatxFlags::INO | StatxFlags::BTIME;
+        let found = self.trees.iter().find_map(|tree| statx(tree, path, AtFlags::SYMLINK_NOFOLLOW, flags).ok());
+        let Some(found) = found else { return Ok(()) };
+        let born = (found.stx_btime.tv_sec, found.stx_btime.tv_nsec);
+        let mut now = OwnedInode { inode: found.stx_ino, born, uid: 0, gid: 0 };
+        if let Some(at) = self.links.iter().position(|old| now.is_of(old)) {
+            let old = self.links.swap_remove(at);
+            (now.uid, now.gid) = (old.uid, old.gid);
+        }
+        (now.uid, now.gid) = (chown.uid.unwrap_or(now.uid), chown.gid.unwrap_or(now.gid));
+        self.links.push(now);
+        Ok(())
+    }
+}
+
+/// Whether the first descriptor has something; false at the end of either.
+fn wait(first: impl AsFd, stopped: &PipeReader) -> Call<bool> {
+    loop {
+        let mut fds = [PollFd::new(&first, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
+        let [first, stopped] = fds.map(|fd| fd.revents());
+        if first.contains(PollFlags::IN) {
+            return Ok(true);
+        }
+        if !first.is_empty() || !stopped.is_empty() {
+            return Ok(false);
+        }
+    }
+}
+
+/// Writes down whose a file or directory is: it belongs to root as far as the kernel knows, and its mode is `mode`.
+fn record(name: &str, chown: &Chown, mode: u32, is_directory: bool) -> Call<()> {
+    let mut value = Vec::with_capacity(256);
+    let old = match getxattr(name, OVERRIDE_STAT, spare_capacity(&mut value)) {
+        Ok(_) => OverrideStat::parse(&value),
+        Err(Errno::NODATA) => None,
+        Err(errno) => return Err(errno),
+    };
+    // What a layer says of a directory's setgid bit was not given to it; a file would lose it with its owner.
+    let kept = old.filter(|old| is_directory && old.mode & 0o777 == mode & 0o777).map_or(mode, |old| old.mode);
+    let (uid, gid) = old.map_or((0, 0), |old| (old.uid, old.gid));
+    let now = OverrideStat {
+        uid: chown.uid.unwrap_or(uid),
+        gid: chown.gid.unwrap_or(gid),
+        mode: kept,
+        device: old.and_then(|old| old.device),
+    };
+    if (now.uid, now.gid, now.device) == (0, 0, None) && kept == mode {
+        return match removexattr(name, OVERRIDE_STAT) {
+            Err(Errno::NODATA) => Ok(()),
+            other => other,
+        };
+    }
+    setxattr(name, OVERRIDE_STAT, now.to_value().as_bytes(), XattrFlags::empty())
+}
