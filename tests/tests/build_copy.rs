@@ -29,13 +29,15 @@ fn files_arrive_as_they_are(user: User) {
     let sandbox = Sandbox::for_user(user);
     let tree = sandbox.path("work/tree");
     let script = "mkdir -p tree/sub && cd tree && echo a > a && chmod 4751 a && ln a sub/hard && ln -s ../a sub/soft &&
-        setfattr -n user.mark -v yes a && mkfifo fifo && touch -d @1000000000.123456789 a fifo && chmod 750 sub";
+        setfattr -n user.mark -v yes a && mkfifo fifo &&
+        for c in x y; do setfattr -n user.$(printf \"$c%.0s\" $(seq 200)) -v $c a; done &&
+        touch -d @1000000000.123456789 a fifo && chmod 750 sub";
     sandbox.run("sh").args(["-c", script]).ok();
     let (container, root) = scratch(&sandbox);
     let digest = build(&sandbox, &["copy", &container, "tree", "/t"]);
     assert_eq!(digest.len(), 64);
     assert_eq!(build(&sandbox, &["copy", &container, "tree", "/t"]), digest, "what is copied is what is named");
-    let show = "cd \"$0\" && find . -printf '%P %y %m %n %T@ %l\n' | sort; getfattr -h --only-values -n user.mark a";
+    let show = "cd \"$0\" && find . -printf '%P %y %m %n %T@ %l\n' | sort; getfattr -h -d a";
     let inside = |dir: &Path| sandbox.run("sh").args(["-c", show]).arg(dir).ok();
     let (want, got) = (inside(&tree), inside(&root.join("t")));
     let without_root = |text: &str| text.lines().filter(|line| !line.starts_with(" d")).collect::<Vec<_>>().join("\n");

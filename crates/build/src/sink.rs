@@ -67,7 +67,7 @@ impl LayerSink {
         };
         let (digest, size) = writer.finish()?;
         let descriptor = Descriptor::new(document::layer_type(compressed), digest, size);
-        Ok(NewLayer { descriptor, diff_id: self.diff_id.finish() })
+        Ok(NewLayer { descriptor, diff_id: if compressed { self.diff_id.finish() } else { digest } })
     }
 }
 
@@ -83,8 +83,11 @@ impl Write for LayerSink {
             Output::Gzip(compressor) => compressor.write(bytes)?,
         };
         let written = bytes.get(..count).unwrap_or_default();
-        self.is_empty &= written.iter().all(|&byte| byte == 0);
-        self.diff_id.update(written);
+        self.is_empty = self.is_empty && written.iter().all(|&byte| byte == 0);
+        // What is not compressed is hashed by whoever stores it.
+        if matches!(self.output, Output::Gzip(_)) {
+            self.diff_id.update(written);
+        }
         Ok(count)
     }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use hoy_containerfile::Ignore;
 use hoy_layer::{Archive, Decompressor, Device, Entry, Kind, OVERRIDE_STAT, OverrideStat, Time};
 use hoy_sys::rustix::fs::{
-    FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, major, minor, openat, readlinkat,
+    AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, major, minor, openat, readlinkat, statat,
 };
 use hoy_sys::rustix::io::Errno;
 
@@ -18,6 +18,8 @@ use crate::{Error, Result};
 
 /// The longest value of an extended attribute: xattr(7).
 const MAX_XATTR_BYTES: usize = 64 << 10;
+/// Names of attributes that most files have no more of, in bytes.
+const FEW_XATTR_BYTES: usize = 256;
 /// Deeper trees than any path can name.
 const MAX_DEPTH: usize = 2048;
 
@@ -67,16 +69,16 @@ impl<'a> TreeReader<'a> {
             if excluded && !by_caller.unwrap_or(self.ignore).has_exceptions() {
                 continue;
             }
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = openat(source, name.as_slice(), flags, Mode::empty()).map_err(Error::io("open", lossy(&shown)))?;
-            let stat = fstat(&fd).map_err(Error::io("look at", lossy(&shown)))?;
+            let stat = statat(source, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
+            let stat = stat.map_err(Error::io("look at", lossy(&shown)))?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {
                     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                     let opened = openat(source, name.as_slice(), flags, Mode::empty());
                     let opened = opened.map_err(Error::io("open", lossy(&shown)))?;
                     if !excluded {
-                        to.add(entry_of(&opened, &target, Kind::Directory, &shown)?, &mut std::io::empty())?;
+                        let stat = fstat(&opened).map_err(Error::io("look at", lossy(&shown)))?;
+                        to.add(entry_of(&opened, &stat, &target, Kind::Directory, &shown)?, &mut std::io::empty())?;
                     }
                     self.below(opened.as_fd(), &shown, &inner, &target, to)?;
                 }
@@ -86,7 +88,7 @@ impl<'a> TreeReader<'a> {
                     let opened = openat(source, name.as_slice(), flags, Mode::empty());
                     self.file(opened.map_err(Error::io("open", lossy(&shown)))?, &shown, &target, to)?;
                 }
-                kind => special(&fd, kind, &stat, &shown, &target, to)?,
+                kind => special((source, &name), kind, &stat, &shown, &target, to)?,
             }
         }
         Ok(())
@@ -98,7 +100,7 @@ impl<'a> TreeReader<'a> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::Refused(format!("\"{}\" changed while it was copied", lossy(shown))));
         }
-        let mut entry = entry_of(&source, target, Kind::File, shown)?;
+        let mut entry = entry_of(&source, &stat, target, Kind::File, shown)?;
         if stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
                 entry.kind = Kind::HardLink;
@@ -114,7 +116,7 @@ impl<'a> TreeReader<'a> {
 }
 
 fn special(
-    fd: &OwnedFd,
+    (directory, name): (BorrowedFd<'_>, &[u8]),
     kind: FileType,
     stat: &Stat,
     shown: &[u8],
@@ -125,7 +127,7 @@ fn special(
     let mut entry = stated(stat, target, Kind::Fifo);
     entry.kind = match kind {
         FileType::Symlink => {
-            let link = readlinkat(fd, "", Vec::new()).map_err(Error::io("read link", lossy(shown)))?;
+            let link = readlinkat(directory, name, Vec::new()).map_err(Error::io("read link", lossy(shown)))?;
             entry.link = link.into_bytes();
             Kind::Symlink
         }
@@ -150,17 +152,24 @@ pub(crate) fn mtime(stat: &Stat) -> Time {
     Time { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default() }
 }
 
-/// The entry of an open file or directory, with the attributes that belong to an image.
-pub(crate) fn entry_of(fd: &OwnedFd, target: &[u8], kind: Kind, shown: &[u8]) -> Result<Entry> {
-    let stat = fstat(fd).map_err(Error::io("look at", lossy(shown)))?;
-    let mut entry = stated(&stat, target, kind);
+/// The entry of an open file or directory, of which `stat` tells, with the attributes that belong to an image.
+pub(crate) fn entry_of(fd: &OwnedFd, stat: &Stat, target: &[u8], kind: Kind, shown: &[u8]) -> Result<Entry> {
+    let mut entry = stated(stat, target, kind);
     let io = || Error::io::<Errno>("read attributes of", lossy(shown));
-    let mut list = vec![0; MAX_XATTR_BYTES];
-    let length = match flistxattr(fd, list.as_mut_slice()) {
-        Err(Errno::OPNOTSUPP) => 0,
-        other => other.map_err(io())?,
+    // Most have none, or few.
+    let mut few = [0; FEW_XATTR_BYTES];
+    let list = match flistxattr(fd, few.as_mut_slice()) {
+        Ok(length) => few.get(..length).unwrap_or_default().to_vec(),
+        Err(Errno::OPNOTSUPP) => Vec::new(),
+        Err(Errno::RANGE) => {
+            let mut list = vec![0; MAX_XATTR_BYTES];
+            let length = flistxattr(fd, list.as_mut_slice()).map_err(io())?;
+            list.truncate(length);
+            list
+        }
+        Err(errno) => return Err(io()(errno)),
     };
-    for name in list.get(..length).unwrap_or_default().split(|&c| c == 0) {
+    for name in list.split(|&c| c == 0) {
         let is_ours = name.starts_with(b"user.") || name == b"security.capability";
         if !is_ours || name.starts_with(b"user.overlay.") {
             continue;

@@ -1,7 +1,7 @@
 //! Copied files as a layer, written straight into the store, and their fingerprint, of which no time is a part.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{BufWriter, Read};
 
 use hoy_layer::{Entry, Kind, TarWriter, Time};
 use hoy_oci::{Digest, Hasher};
@@ -9,13 +9,16 @@ use hoy_oci::{Digest, Hasher};
 use crate::Error;
 use crate::Result;
 use crate::containerfile::standing::{Node, Standing, join, split};
-use crate::destination::{Heard, Owner, Receiver, described, refuse_whiteout};
+use crate::destination::{Owner, Receiver, described, refuse_whiteout};
 use crate::document::NewLayer;
 use crate::sink::LayerSink;
 
+/// How much of files and layers is read and written at once, in bytes.
+const BUFFER_BYTES: usize = 256 << 10;
+
 /// Writes entries as a layer for the root file system that `standing` tells of.
 pub(crate) struct LayerWriter<'a> {
-    archive: TarWriter<LayerSink>,
+    archive: TarWriter<BufWriter<LayerSink>>,
     standing: &'a Standing,
     owner: Owner,
     has_owners: bool,
@@ -30,7 +33,7 @@ impl<'a> LayerWriter<'a> {
     pub(crate) fn new(sink: LayerSink, standing: &'a Standing, owner: Owner, clamp: Option<i64>, made_at: i64) -> Self {
         let made_at = Time { seconds: made_at, nanoseconds: 0 };
         Self {
-            archive: TarWriter::new(sink),
+            archive: TarWriter::new(BufWriter::with_capacity(BUFFER_BYTES, sink)),
             standing,
             owner,
             has_owners: false,
@@ -73,7 +76,8 @@ impl<'a> LayerWriter<'a> {
 
     /// The layer; none where everything was there already.
     pub(crate) fn finish(self) -> Result<Option<NewLayer>> {
-        self.archive.finish()?.finish()
+        let sink = self.archive.finish()?.into_inner();
+        sink.map_err(|error| hoy_layer::Error::Write(error.into_error()))?.finish()
     }
 }
 
@@ -113,11 +117,12 @@ pub(crate) struct Fingerprint {
     content: Hasher,
     /// Whose files they are plays a part.
     has_owners: bool,
+    buffer: Vec<u8>,
 }
 
 impl Fingerprint {
     pub(crate) fn new(has_owners: bool) -> Self {
-        Self { content: Hasher::new(), has_owners }
+        Self { content: Hasher::new(), has_owners, buffer: vec![0; BUFFER_BYTES] }
     }
 
     pub(crate) fn finish(self) -> Digest {
@@ -132,9 +137,20 @@ impl Receiver for Fingerprint {
             (entry.uid, entry.gid) = (0, 0);
         }
         self.content.update(&described(&entry));
-        let mut heard = Heard { data, by: &mut self.content };
-        std::io::copy(&mut heard.by_ref().take(entry.size), &mut std::io::sink())
-            .map_err(Error::io("read", String::from_utf8_lossy(&entry.path).as_ref()))?;
+        let mut left = entry.size;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+            let buffer = self.buffer.get_mut(..most).unwrap_or_default();
+            let count = match data.read(buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                other => other.map_err(Error::io("read", String::from_utf8_lossy(&entry.path).as_ref()))?,
+            };
+            if count == 0 {
+                break;
+            }
+            self.content.update(buffer.get(..count).unwrap_or_default());
+            left = left.saturating_sub(count as u64);
+        }
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use hoy_containerfile::{Ignore, Rules, Transfer};
 use hoy_layer::{Entry, Kind};
 use hoy_oci::{Digest, Hasher};
-use hoy_sys::rustix::fs::{SeekFrom, seek};
+use hoy_sys::rustix::fs::{SeekFrom, fstat, seek};
 
 use crate::chmod::Chmod;
 use crate::containerfile::builder::Builder;
@@ -332,8 +332,9 @@ fn parents(root: &SourceRoot, source: &Source, pivot: &usize, plan: &Plan, to: &
         target = join(&target, name.as_bytes());
         if at + 1 < names.len() || source.is_directory {
             let directory = root.directory(&path)?;
+            let stat = fstat(&directory).map_err(Error::io("look at", &path))?;
             to.add(
-                entry_of(&directory, &target, Kind::Directory, path.as_os_str().as_bytes())?,
+                entry_of(&directory, &stat, &target, Kind::Directory, path.as_os_str().as_bytes())?,
                 &mut std::io::empty(),
             )?;
         }
