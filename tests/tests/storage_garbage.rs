@@ -235,3 +235,20 @@ fn what_has_just_begun_is_not_left() {
     drop(file);
     sandbox.run("hoy-storage").arg("check").fails(0, &["a killed command left it"]);
 }
+
+/// A name is not given to what is just being taken away.
+#[test]
+fn a_name_waits_for_who_takes_away() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let lease = fs::OpenOptions::new().write(true).open(sandbox.path("root/.lease.lock")).unwrap();
+    flock(&lease, FlockOperation::LockExclusive).unwrap();
+    let is_there = || fs::read_to_string(sandbox.path("root/index.json")).unwrap().contains("localhost/other");
+    std::thread::scope(|scope| {
+        let tag = scope.spawn(|| sandbox.ok("hoy-storage", &["tag", "busybox", "localhost/other"]));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!is_there());
+        flock(&lease, FlockOperation::Unlock).unwrap();
+        tag.join().unwrap();
+    });
+    assert!(is_there());
+}

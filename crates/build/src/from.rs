@@ -134,7 +134,7 @@ fn fetch(tools: &Tools, image: &str, options: &FromOptions) -> Result<String> {
 }
 
 fn create(store: &Store, tools: &Tools, image: Option<&str>, options: &FromOptions) -> Result<(ContainerDir, String)> {
-    let mut taken: BTreeSet<String> = BTreeSet::new();
+    let (mut taken, mut has_failed) = (BTreeSet::new(), false);
     // Another process may take a name between the look and the creation.
     for _ in 0..32 {
         for dir in store.all_containers()? {
@@ -143,7 +143,12 @@ fn create(store: &Store, tools: &Tools, image: Option<&str>, options: &FromOptio
         let name = options.name.clone().unwrap_or_else(|| free_name(image, &taken));
         match tools.storage(["create", "--name", &name, image.unwrap_or(SCRATCH)]) {
             Ok(id) => return record(store, tools, id.trim()).map(|dir| (dir, name)),
-            Err(error) if options.name.is_some() || !is_taken(store, &name)? => return Err(error),
+            Err(error) if options.name.is_some() => return Err(error),
+            // It may be free again, and why it failed does not tell: what fails for another reason fails twice.
+            Err(error) if !is_taken(store, &name)? => match has_failed {
+                true => return Err(error),
+                false => has_failed = true,
+            },
             Err(_) => {}
         }
     }

@@ -12,6 +12,9 @@ use hoy_sys::rustix::io::Errno;
 
 use crate::{Error, Result};
 
+/// How often a tree is removed again into which something was put meanwhile.
+const RETRIES: usize = 20;
+
 /// A directory with a temporary name, locked while it is filled, removed unless renamed.
 #[derive(Debug)]
 pub(crate) struct TemporaryDirectory {
@@ -93,7 +96,15 @@ pub(crate) fn remove_whole(path: &Path) -> Result<()> {
 
 /// Removes a tree, also one with directories that its owner may not write to.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
+    let mut removed = std::fs::remove_dir_all(path);
+    // Whoever had found it before it got this name may still put something into it.
+    for _ in 0..RETRIES {
+        if !matches!(&removed, Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty) {
+            break;
+        }
+        removed = std::fs::remove_dir_all(path);
+    }
+    match removed {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {

@@ -118,6 +118,8 @@ impl ImageSummary {
 /// # Errors
 /// [`hoy_layout::Error::NoImage`], [`hoy_layout::Error::Content`] for a text that is no name.
 pub fn tag(store: &Store, image: &str, name: &str) -> Result<String> {
+    // What is found now is still there when it gets its name.
+    let _lease = store.lease()?;
     let found = store.find_image(image)?;
     let wrong = |source| hoy_layout::Error::Content { doing: format!("name image \"{image}\""), source };
     let name = Reference::parse_local(name).map_err(wrong)?.or_latest().to_string();
