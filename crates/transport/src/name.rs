@@ -225,8 +225,13 @@ fn store(text: &str) -> std::result::Result<ImageName, &'static str> {
         Some(rest) => rest.split_once(']').ok_or("a '[' is not closed")?,
         None => ("", text),
     };
+    // An id may follow the name, or stand alone: "name@id", "@id".
+    let name = name.trim_start_matches('@').to_owned();
     if name.is_empty() {
         return Err("the name is empty");
+    }
+    if name.starts_with('[') {
+        return Err("a name does not begin with '['");
     }
     let place = place.strip_prefix("overlay@").unwrap_or(place);
     if place.contains(['@', ':']) {
@@ -234,8 +239,6 @@ fn store(text: &str) -> std::result::Result<ImageName, &'static str> {
     }
     let (root, runroot) = place.split_once('+').unwrap_or((place, ""));
     let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
-    // An id may follow the name, or stand alone: "name@id", "@id".
-    let name = name.strip_prefix('@').unwrap_or(name).to_owned();
     Ok(ImageName::Store { name, root: path(root), runroot: path(runroot) })
 }
 
@@ -324,6 +327,8 @@ mod tests {
             "oci:",
             "dir:",
             "store:",
+            "store:@",
+            "store:[/a]@@",
             "docker-archive:a:@x",
             "oci:a:@x",
             "store:[/a",
