@@ -11,6 +11,7 @@ mod places;
 mod policy;
 mod rekor;
 mod sigstore;
+mod sigstore_signed;
 mod simple;
 
 pub use error::{Error, Result};
@@ -20,4 +21,5 @@ pub use payload::{Claim, Kind, payload};
 pub use places::{Places, Signatures as SignaturePlaces};
 pub use policy::{Evidence, Policy, Requirement, Subject};
 pub use sigstore::{Attached, PrivateKey, PublicKey, generate_key};
+pub use sigstore_signed::SigstoreSigned;
 pub use simple::{check as check_simple, export as export_simple_key, sign as sign_simple};

@@ -7,10 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hoy_oci::{Digest, Reference};
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::payload::{Claim, Kind};
-use crate::{Attached, Error, Fulcio, PublicKey, Result, SignedIdentity, rekor, simple};
+use crate::{Attached, Error, Result, SignedIdentity, SigstoreSigned, simple};
 
 /// The longest file of the policy or of a key that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -46,31 +45,8 @@ pub enum Requirement {
         /// Which names it may bear.
         signed_identity: Option<SignedIdentity>,
     },
-    /// A sigstore signature by one of the keys.
-    SigstoreSigned {
-        /// A public key in PEM.
-        key_path: Option<PathBuf>,
-        /// Several public keys.
-        key_paths: Option<Vec<PathBuf>>,
-        /// A public key in base64.
-        key_data: Option<String>,
-        /// Several public keys.
-        key_datas: Option<Vec<String>>,
-        /// Certificates instead of keys.
-        fulcio: Option<Fulcio>,
-        /// Certificates of somebody else, which cannot be checked.
-        pki: Option<Value>,
-        /// The public key in PEM of a log that must have the signature.
-        rekor_public_key_path: Option<PathBuf>,
-        /// Several such keys, one of which is enough.
-        rekor_public_key_paths: Option<Vec<PathBuf>>,
-        /// Such a key in base64.
-        rekor_public_key_data: Option<String>,
-        /// Several such keys.
-        rekor_public_key_datas: Option<Vec<String>>,
-        /// Which names it may bear.
-        signed_identity: Option<SignedIdentity>,
-    },
+    /// A sigstore signature.
+    SigstoreSigned(SigstoreSigned),
 }
 
 /// What is to be trusted.
@@ -145,56 +121,19 @@ impl Requirement {
                 }
                 Ok(())
             }
-            Self::SigstoreSigned {
-                key_path,
-                key_paths,
-                key_data,
-                key_datas,
-                fulcio,
-                pki,
-                rekor_public_key_path,
-                rekor_public_key_paths,
-                rekor_public_key_data,
-                rekor_public_key_datas,
-                ..
-            } => {
-                let rekor = [
-                    rekor_public_key_path.is_some(),
-                    rekor_public_key_paths.is_some(),
-                    rekor_public_key_data.is_some(),
-                    rekor_public_key_datas.is_some(),
-                ];
-                match rekor.into_iter().filter(|is_set| *is_set).count() {
-                    0 if fulcio.is_some() => {
-                        return wrong("fulcio needs a rekorPublicKey, which tells when it was signed");
-                    }
-                    0 | 1 => {}
-                    _ => return wrong("sigstoreSigned has one of rekorPublicKeyPath, Paths, Data and Datas at most"),
-                }
-                if let Some(Err(reason)) = fulcio.as_ref().map(Fulcio::check) {
-                    return wrong(reason);
-                }
-                let keys = [key_path.is_some(), key_paths.is_some(), key_data.is_some(), key_datas.is_some()];
-                let all = keys.into_iter().chain([fulcio.is_some(), pki.is_some()]);
-                if all.filter(|is_set| *is_set).count() != 1 {
-                    return wrong(
-                        "sigstoreSigned has exactly one of keyPath, keyPaths, keyData, keyDatas, fulcio and pki",
-                    );
-                }
-                Ok(())
-            }
+            Self::SigstoreSigned(rule) => rule.check().or_else(wrong),
             _ => Ok(()),
         }
     }
 
     fn is_met(&self, subject: Subject<'_>, evidence: &dyn Evidence) -> Result<()> {
-        let usual = SignedIdentity::MatchRepoDigestOrExact {};
         match self {
             Self::InsecureAcceptAnything {} => Ok(()),
             Self::Reject {} => Err(Error::Rejected),
             Self::SignedBy { key_path, key_paths, key_data, signed_identity, .. } => {
                 let datas = key_data.as_slice();
                 let keys = keys(key_path.iter().chain(key_paths.iter().flatten()), datas)?;
+                let usual = SignedIdentity::MatchRepoDigestOrExact {};
                 let found = evidence.simple(subject.digest).map_err(Error::Refused)?;
                 let check = |signature: &Vec<u8>| {
                     let (text, _) = simple::check(signature, &keys)?;
@@ -203,72 +142,13 @@ impl Requirement {
                 };
                 any_of(&found, check)
             }
-            Self::SigstoreSigned {
-                key_path,
-                key_paths,
-                key_data,
-                key_datas,
-                fulcio,
-                pki,
-                rekor_public_key_path,
-                rekor_public_key_paths,
-                rekor_public_key_data,
-                rekor_public_key_datas,
-                signed_identity,
-            } => {
-                if pki.is_some() {
-                    return Err(Error::refused("it asks for \"pki\", which this version cannot check"));
-                }
-                let keys = public_keys((key_path, key_paths), (key_data, key_datas))?;
-                let is_logged = rekor_public_key_path.is_some()
-                    || rekor_public_key_paths.is_some()
-                    || rekor_public_key_data.is_some()
-                    || rekor_public_key_datas.is_some();
-                let logs = public_keys(
-                    (rekor_public_key_path, rekor_public_key_paths),
-                    (rekor_public_key_data, rekor_public_key_datas),
-                )?;
-                let roots = match fulcio {
-                    Some(fulcio) => self::keys(fulcio.ca_path.iter(), fulcio.ca_data.as_slice())?.concat(),
-                    None => Vec::new(),
-                };
-                let found = evidence.sigstore(subject.digest).map_err(Error::Refused)?;
-                let check = |attached: &Attached| {
-                    let is_good = match fulcio {
-                        Some(fulcio) => {
-                            let certificate = Fulcio::certificate(attached)?;
-                            let when = rekor::logged_at(&logs, attached, &certificate)?;
-                            fulcio.key(&roots, attached, &certificate, when)?.verifies(attached)
-                        }
-                        None => match keys.iter().find(|key| key.verifies(attached)) {
-                            Some(key) if is_logged => rekor::logged_at(&logs, attached, key.info()).map(|_| true)?,
-                            found => found.is_some(),
-                        },
-                    };
-                    if !is_good {
-                        return Err(Error::refused("the signature is not a good one by a trusted key"));
-                    }
-                    let claim = Claim::parse(&attached.payload, Kind::Sigstore)?;
-                    agrees(&claim, subject, signed_identity.as_ref().unwrap_or(&usual))
-                };
-                any_of(&found, check)
-            }
+            Self::SigstoreSigned(rule) => rule.is_met(subject, evidence),
         }
     }
 }
 
-/// The public keys in files and in base64.
-fn public_keys(
-    (path, paths): (&Option<PathBuf>, &Option<Vec<PathBuf>>),
-    (data, datas): (&Option<String>, &Option<Vec<String>>),
-) -> Result<Vec<PublicKey>> {
-    let datas: Vec<String> = data.iter().chain(datas.iter().flatten()).cloned().collect();
-    let texts = keys(path.iter().chain(paths.iter().flatten()), &datas)?;
-    texts.iter().map(|key| PublicKey::parse(key)).collect()
-}
-
 /// The contents of key files, and of keys in base64.
-fn keys<'a>(paths: impl Iterator<Item = &'a PathBuf>, datas: &[String]) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn keys<'a>(paths: impl Iterator<Item = &'a PathBuf>, datas: &[String]) -> Result<Vec<Vec<u8>>> {
     let mut all = paths.map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     for data in datas {
         all.push(STANDARD.decode(data).map_err(|e| Error::form("read the trust policy's key data", e))?);
@@ -285,7 +165,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Whether one of the signatures is good; the reason is that of the last one.
-fn any_of<T>(found: &[T], check: impl Fn(&T) -> Result<()>) -> Result<()> {
+pub(crate) fn any_of<T>(found: &[T], check: impl Fn(&T) -> Result<()>) -> Result<()> {
     let mut reason = Error::refused("it asks for a signature, and the image has none");
     for signature in found {
         match check(signature) {
@@ -297,7 +177,7 @@ fn any_of<T>(found: &[T], check: impl Fn(&T) -> Result<()>) -> Result<()> {
 }
 
 /// Whether what was signed is this image.
-fn agrees(claim: &Claim, subject: Subject<'_>, identity: &SignedIdentity) -> Result<()> {
+pub(crate) fn agrees(claim: &Claim, subject: Subject<'_>, identity: &SignedIdentity) -> Result<()> {
     if claim.digest != *subject.digest {
         return Err(Error::refused(format!("the signature is for another image, {}", claim.digest)));
     }
