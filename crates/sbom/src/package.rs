@@ -1,5 +1,7 @@
 //! A package, and the one name by which it is known everywhere.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::Distribution;
 
 /// What a package was made for, which decides how it is named (purl-spec, "PURL types").
@@ -96,16 +98,12 @@ impl Package {
     }
 }
 
-/// Percent-encodes everything but what purl-spec leaves as it is.
+/// What purl-spec does not leave as it is.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~').remove(b':');
+
+/// Percent-encodes a part of a package URL.
 pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' | b':' => escaped.push(byte.into()),
-            _ => escaped += &format!("%{byte:02X}"),
-        }
-    }
-    escaped
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What an address means, and which are refused (Docker's "Build context", "URL fragments" and "URL queries").
 
+use std::borrow::Cow;
 use std::path::{Component, Path};
+
+use percent_encoding::percent_decode_str;
 
 use crate::{Error, Result};
 
@@ -195,22 +198,7 @@ fn is_reference(text: &str) -> bool {
 
 /// `%XX` as the bytes they stand for; none for what is no text then.
 pub(crate) fn unescape(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(2..)?;
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok()
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// Text in which addresses have no user and no password.
