@@ -58,6 +58,25 @@ fn inventory(tools: &Tools, place: &str, options: &[String], scratch: File) -> R
 }
 
 fn name(place: &str) -> Option<String> {
-    let named = ["store:", "containers-storage:", "docker://"].iter().find_map(|start| place.strip_prefix(start));
-    named.map(str::to_owned)
+    let named = ["store:", "containers-storage:", "docker://"].iter().find_map(|start| place.strip_prefix(start))?;
+    // The place of another store stands before the name, in brackets.
+    let named = if named.starts_with('[') { named.split_once(']')?.1 } else { named };
+    Some(named.trim_start_matches('@').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_nothing_of_this_machine() {
+        for (place, want) in [
+            ("store:localhost/a:latest", Some("localhost/a:latest")),
+            ("containers-storage:[overlay@/home/me/store+/run/me]localhost/a", Some("localhost/a")),
+            ("docker://example.org/a@sha256:00", Some("example.org/a@sha256:00")),
+            ("oci:/home/me/layout:a", None),
+        ] {
+            assert_eq!(name(place).as_deref(), want, "{place}");
+        }
+    }
 }

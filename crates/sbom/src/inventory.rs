@@ -8,8 +8,11 @@ use hoy_layer::{Archive, Entry, Kind as EntryKind};
 
 use crate::{Error, Kind, Package, Result, program, records, rpm, scripts};
 
-/// The largest record that is read, in bytes: dpkg's status file of all of Debian is about as long.
+/// The largest record of a whole system that is read, in bytes: dpkg's status file of all of Debian is about as long.
 const MAX_RECORD_BYTES: u64 = 128 << 20;
+
+/// The largest record of one package, in bytes.
+const MAX_PACKAGE_BYTES: u64 = 4 << 20;
 
 /// The most packages that a tree may have.
 const MAX_PACKAGES: usize = 1_000_000;
@@ -132,8 +135,9 @@ impl Inventory {
             }
             _ => {}
         }
-        if entry.size > MAX_RECORD_BYTES {
-            return Ok(Err(format!("it is longer than {MAX_RECORD_BYTES} bytes")));
+        let most = if matches!(role, Role::Dpkg | Role::Apk) { MAX_RECORD_BYTES } else { MAX_PACKAGE_BYTES };
+        if entry.size > most {
+            return Ok(Err(format!("it is longer than {most} bytes")));
         }
         let mut bytes = Vec::new();
         data.read_to_end(&mut bytes)?;

@@ -1,5 +1,8 @@
 //! Packages of languages whose programs are read when they run: Python and Node.js.
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use crate::{Kind, Package};
 
 /// Whether a file is the record of a Python distribution (core metadata, "Recording installed projects").
@@ -34,13 +37,21 @@ pub(crate) fn is_node(directory: &str, name: &str) -> bool {
     }
 }
 
+/// What of a package.json is of use here.
+#[derive(Deserialize)]
+struct Record {
+    name: Option<String>,
+    version: Option<String>,
+    license: Option<Value>,
+}
+
 /// What such a record says; some that belong to tests of packages say nothing.
 pub(crate) fn node(text: &str, path: &str) -> Result<Option<Package>, String> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("it is no JSON: {e}"))?;
-    let field = |name| value.get(name).and_then(serde_json::Value::as_str);
-    let (Some(name), Some(version)) = (field("name"), field("version")) else { return Ok(None) };
-    let mut package = Package::new(Kind::Npm, name, version, path);
-    package.license = field("license").map(str::to_owned);
+    let record: Record = serde_json::from_str(text).map_err(|e| format!("it is no package's JSON: {e}"))?;
+    let (Some(name), Some(version)) = (record.name, record.version) else { return Ok(None) };
+    let mut package = Package::new(Kind::Npm, &name, &version, path);
+    // Old ones have an object there.
+    package.license = record.license.and_then(|license| license.as_str().map(str::to_owned));
     Ok(Some(package))
 }
 
@@ -72,6 +83,8 @@ mod tests {
         assert!(python("Version: 1\n", "p").is_none());
         assert_eq!(node(r#"{"name":"@a/b","version":"1"}"#, "p").unwrap().unwrap().name, "@a/b");
         assert_eq!(node("{}", "p"), Ok(None));
-        assert!(node("{", "p").is_err());
+        let old = node(r#"{"name":"a","version":"1","license":{"type":"MIT"}}"#, "p").unwrap().unwrap();
+        assert_eq!(old.license, None);
+        assert!(node("{", "p").is_err() && node("[]", "p").is_err());
     }
 }

@@ -70,11 +70,11 @@ impl<'a> Database<'a> {
 
     /// A table's tree, from this page on.
     fn walk(&self, root: usize, each: &mut dyn FnMut(&[Column])) -> Result<()> {
-        let (mut due, mut seen) = (vec![root], 0);
+        let (mut due, mut seen, mut left) = (vec![root], 0, self.pages.saturating_mul(self.page_bytes as u64));
         while let Some(page_number) = due.pop() {
             seen += 1;
             // A tree that comes back to itself has no end.
-            if seen > self.pages {
+            if seen + due.len() as u64 > self.pages {
                 return Err(DAMAGED.to_owned());
             }
             let page = self.page(page_number)?;
@@ -94,7 +94,10 @@ impl<'a> Database<'a> {
                 continue;
             }
             for cell in cells {
-                each(&columns(&self.payload(&page, cell)?)?);
+                let payload = self.payload(&page, cell)?;
+                // No byte of a database belongs to two rows.
+                left = left.checked_sub(payload.len() as u64).ok_or(DAMAGED)?;
+                each(&columns(&payload)?);
             }
         }
         Ok(())

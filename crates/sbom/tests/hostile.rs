@@ -67,6 +67,30 @@ fn a_tree_that_comes_back_to_itself_ends() {
     assert_eq!(found.unread[0].reason, "the database is damaged");
 }
 
+/// A database with a table `Packages`, whose page has so many cells, all at one place: rows of 60 bytes.
+fn packages(count: u8) -> Vec<u8> {
+    let mut pages = vec![0; 412 + 512];
+    let row = b"\x06\x17\x1d\x1d\x01\x00tablePackagesPackages\x02";
+    pages[..10].copy_from_slice(&[13, 0, 0, 0, 1, 1, 0, 0, 1, 0]);
+    pages[156..158].copy_from_slice(&[u8::try_from(row.len()).unwrap(), 1]);
+    pages[158..158 + row.len()].copy_from_slice(row);
+    let leaf = &mut pages[412..];
+    leaf[..5].copy_from_slice(&[13, 0, 0, 0, count]);
+    for cell in 0..usize::from(count) {
+        leaf[8 + 2 * cell..10 + 2 * cell].copy_from_slice(&[1, 0xb0]);
+    }
+    leaf[0x1b0..0x1b5].copy_from_slice(&[60, 1, 3, 0, 0x7e]);
+    database(&pages)
+}
+
+/// Rows that all claim the same bytes would be more than there is.
+#[test]
+fn bytes_belong_to_one_row() {
+    let reason = |count| read(&[("var/lib/rpm/rpmdb.sqlite", packages(count))]).unread[0].reason.clone();
+    assert_eq!(reason(2), "headers of 2 packages are damaged");
+    assert_eq!(reason(200), "the database is damaged");
+}
+
 #[test]
 fn what_is_not_read_is_named() {
     let found = read(&[
