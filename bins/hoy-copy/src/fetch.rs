@@ -1,7 +1,8 @@
 //! `hoy-copy fetch`: a file of a web server, with its digest.
 
-use std::fs::OpenOptions;
+use std::fs::Permissions;
 use std::io::{BufRead, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -112,19 +113,14 @@ fn host(address: &str) -> &str {
 /// Writes the file in one piece: under a name of its own first, so that no link at its place is followed.
 fn keep(remote: &mut RemoteFile, path: &Path, args: &FetchArgs) -> Result<()> {
     let doing = || format!("write \"{}\"", path.display());
-    let name = path.file_name().ok_or_else(|| Error::msg("it names no file")).context(doing)?;
-    let temporary = path.with_file_name(format!(".tmp-{}-{}", std::process::id(), name.to_string_lossy()));
-    let mut output = OpenOptions::new().write(true).create_new(true).open(&temporary).context(doing)?;
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new();
+    // The umask has the last word.
+    temporary.prefix(".tmp-").permissions(Permissions::from_mode(0o666));
+    let mut temporary = temporary.tempfile_in(directory).context(doing)?;
     let modified = remote.modified;
-    let kept = pass(remote, &mut output, args).and_then(|facts| {
-        std::fs::rename(&temporary, path).context(doing)?;
-        Ok(facts)
-    });
-    if kept.is_err() {
-        // What cannot be removed now is a temporary like any other.
-        std::fs::remove_file(&temporary).unwrap_or_default();
-    }
-    let (digest, size) = kept?;
+    let (digest, size) = pass(remote, &mut temporary, args)?;
+    temporary.persist(path).map_err(|error| error.error).context(doing)?;
     print_line(json!({"digest": digest.to_string(), "size": size, "modified": modified}))
 }
 
