@@ -149,12 +149,12 @@ fn damage_is_named() {
     let Some(sandbox) = image_of(User::Root, fill) else { return };
     let says = [
         "\"/var/lib/rpm/rpmdb.sqlite\" is not read: the database is damaged",
-        "package.json\" is not read: it is no JSON",
+        "package.json\" is not read: it is no package's JSON",
     ];
     let text = sandbox.run("hoy-build").args(["sbom", "it", "-o", "list"]).fails(0, &says);
     assert_eq!(text.lines().count(), 2, "{text}");
     let list = fs::read_to_string(sandbox.path("work/list")).unwrap();
-    assert!(list.contains("not read: /a/node_modules/b/package.json: it is no JSON"), "{list}");
+    assert!(list.contains("not read: /a/node_modules/b/package.json: it is no package's JSON"), "{list}");
     sandbox.run("hoy-build").args(["sbom", "none"]).fails(125, &["none"]);
     sandbox.run("hoy-build").args(["sbom", "--format", "xml", "it"]).fails(125, &["spdx-json, cyclonedx-json"]);
 }

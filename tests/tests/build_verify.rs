@@ -160,7 +160,10 @@ fn what_differs_is_named() {
         assert_eq!(images(), before, "{what}");
     }
     sandbox.run("hoy-build").args(["verify", "none", "."]).fails(125, &["none"]);
-    sandbox.run("hoy-build").args(["verify", "it", "-t", "x", "."]).fails(125, &["-t", "goes nowhere"]);
+    sandbox
+        .run("hoy-build")
+        .args(["verify", "it", "-t", "x", "."])
+        .fails(125, &["--tag", "goes nowhere", "leave --tag out"]);
     sandbox.run("hoy-build").args(["verify", "it", &context("nowhere")]).fails(125, &["build it again"]);
 }
 

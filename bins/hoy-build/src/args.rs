@@ -79,7 +79,7 @@ pub(crate) enum Action {
     /// List what software an image consists of, as SPDX or CycloneDX
     Sbom(SbomArgs),
     /// Build an image again, and tell whether it is the same
-    Verify(VerifyArgs),
+    Verify(Box<VerifyArgs>),
     /// Give an image further names
     Tag(Rest),
     /// Give a working container another name

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use hoy_build::{BuildOptions, Fetcher, FromOptions, Isolation, Secret, Squash, is_socket};
+use hoy_build::{BuildOptions, Fetcher, FromOptions, Isolation, Report, Secret, Squash, Tools, is_socket};
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_containerfile::Document;
-use hoy_oci::{Descriptor, Platform, Reference};
+use hoy_layout::Store;
+use hoy_oci::{Descriptor, Digest, Platform};
 
 use crate::build_args::BuildArgs;
 use crate::checks;
 use crate::context::Context;
+use crate::image::local_name;
 use crate::isolation::refuse_for_chroot;
 use crate::working::pull_policy;
 
@@ -23,7 +25,23 @@ pub(crate) mod progress;
 use input::Input;
 use progress::{Form, report};
 
+/// An image, or an index of images, that was built.
+pub(crate) struct Made {
+    /// Of one image that of its configuration.
+    pub(crate) id: Digest,
+    pub(crate) manifest: Descriptor,
+    pub(crate) names: Vec<String>,
+}
+
 pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
+    if let Some(made) = make(context, args)? {
+        output::results(context, args, &made)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds; none where the Containerfile was only to be looked at.
+pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> {
     let mut isolation = Isolation::Oci;
     let comes_once = Input::comes_once(args)?;
     if comes_once {
@@ -43,7 +61,7 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
     let findings = document.check(ignore, &environment).map_err(|error| Error::msg(error.render(&input.name)))?;
     if args.check {
         print_line(checks::only(&findings, &input.name)?)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(None);
     }
     let mut options = options(args, &input, fetcher, first)?;
     let plan = hoy_build::plan(&document, &options)?;
@@ -71,56 +89,52 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
         (false, []) => vec![Platform::host()],
         (false, platforms) => platforms.to_vec(),
     };
-    let (report, view) = report(form(args))?;
+    let (report, _view) = report(form(args))?;
+    for_platforms(&store, &context.tools, args, &document, options, platforms, &report).map(Some)
+}
+
+/// Builds for each platform, and makes an index where there are several, or one is asked for.
+fn for_platforms(
+    store: &Store,
+    tools: &Tools,
+    args: &BuildArgs,
+    document: &Document,
+    mut options: BuildOptions,
+    platforms: Vec<Platform>,
+    report: &Report,
+) -> Result<Made> {
     let lease = store.lease()?;
     let is_index = platforms.len() > 1 || args.all_platforms;
-    let names = std::mem::take(&mut options.names);
-    if is_index && names.is_empty() && args.manifest.is_none() {
-        return Err(Error::msg("images for several platforms need a name: give one with --tag or --manifest"));
+    let names = options.names.clone();
+    if is_index {
+        if names.is_empty() && args.manifest.is_none() {
+            return Err(Error::msg("images for several platforms need a name: give one with --tag or --manifest"));
+        }
+        options.names.clear();
     }
     options.is_member = is_index;
-    if !is_index {
-        options.names.clone_from(&names);
-    }
     let mut built = Vec::new();
     for platform in platforms {
         options.platform = platform;
-        let plan = hoy_build::plan(&document, &options)?;
+        let plan = hoy_build::plan(document, &options)?;
         can_run(&plan, &options.platform)?;
-        built.push(hoy_build::build(&store, &context.tools, &document, &plan, &options, &report).map_err(failure)?);
+        built.push(hoy_build::build(store, tools, document, &plan, &options, report).map_err(failure)?);
     }
-    drop((input, view));
     let images: Vec<Descriptor> = built.iter().map(|one| one.manifest.clone()).collect();
     let list = args.manifest.iter().map(|name| local_name(name)).collect::<Result<Vec<_>>>()?;
-    let listed = match list.is_empty() {
-        true => None,
-        false => Some(hoy_build::index(&store, &images, &list, true, args.format)?),
+    let index = |names: &[String], adds| match names {
+        [] => Ok(None),
+        names => hoy_build::index(store, &images, names, adds, args.format).map(Some),
     };
-    let named = match is_index && !names.is_empty() {
-        true => Some(hoy_build::index(&store, &images, &names, false, args.format)?),
-        false => None,
-    };
-    let index = named.or(listed.filter(|_| is_index));
-    let (id, manifest) = match (index, built.pop()) {
-        (Some(index), _) => (index.digest, index),
-        (None, Some(only)) => (only.id, only.manifest),
-        (None, None) => return Err(Error::msg("there is no platform to build for")),
-    };
+    let listed = index(&list, true)?;
+    let named = index(if is_index { &names } else { &[] }, false)?;
     drop(lease);
     let names = if names.is_empty() { list } else { names };
-    for output in &args.output {
-        output.write(&context.tools, &manifest.digest, &names, &args.access.options("dest"))?;
+    match (named.or(listed.filter(|_| is_index)), built.pop()) {
+        (Some(index), _) => Ok(Made { id: index.digest, manifest: index, names }),
+        (None, Some(only)) => Ok(Made { id: only.id, manifest: only.manifest, names }),
+        (None, None) => Err(Error::msg("there is no platform to build for")),
     }
-    if let Some(file) = &args.iidfile {
-        std::fs::write(file, id.to_string()).context(|| format!("write \"{}\"", file.display()))?;
-    }
-    if let Some(file) = &args.metadata_file {
-        output::metadata(file, &id, &manifest, &names)?;
-    }
-    if !args.output.iter().any(output::Output::is_stdout) {
-        print_line(id.hex())?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// As buildah, with the code of the command that failed.
@@ -260,11 +274,6 @@ fn pair(text: &str) -> (String, String) {
 fn names(args: &BuildArgs) -> Result<Vec<String>> {
     let all = args.tag.iter().map(String::as_str).chain(args.output.iter().filter_map(output::Output::tag));
     all.map(local_name).collect()
-}
-
-fn local_name(name: &str) -> Result<String> {
-    let name = name.strip_prefix("store:").unwrap_or(name);
-    Ok(Reference::parse_local(name).context(|| format!("use the name \"{name}\""))?.to_string())
 }
 
 fn build_args(args: &BuildArgs, environment: impl Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>> {

@@ -30,7 +30,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Version(args) => show::version(&args),
         Action::Images(args) => images::images(&context, &args),
         Action::Sbom(args) => sbom::sbom(&context, &args),
-        Action::Verify(args) => verify::verify(&context, &args),
+        Action::Verify(args) => verify::verify(&context, *args),
         Action::Tag(rest) => context.become_other("hoy-storage", "tag", &rest.args),
         Action::Rmi(rest) => context.become_other("hoy-storage", "rmi", &rest.args),
         Action::Unshare(rest) => context.become_other("hoy-storage", "unshare", &rest.args),

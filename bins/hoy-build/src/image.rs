@@ -53,7 +53,7 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
 /// `store:NAME` and `NAME` are names in the store.
 pub(crate) fn local_name(image: &str) -> Result<String> {
     let name = image.strip_prefix("store:").unwrap_or(image);
-    Ok(Reference::parse_local(name)?.to_string())
+    Ok(Reference::parse_local(name).context(|| format!("use the name \"{name}\""))?.to_string())
 }
 
 fn clamp(args: &CommitArgs, working: &Working) -> Result<Clamp> {

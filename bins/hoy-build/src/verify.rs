@@ -1,45 +1,40 @@
 //! `verify`: an image, and what its Containerfile gives when it is built again.
 
-use std::ffi::OsString;
 use std::io::Write;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 
 use clap::Args;
 use hoy_build::compare;
 use hoy_cli::{Context as _, Error, Result, Stdout, print_line};
-use hoy_layout::{Image, Store};
 
-use crate::FAILED;
+use crate::build::make;
+use crate::build_args::BuildArgs;
 use crate::context::Context;
 
 /// How the exit code says that the two differ.
 const DIFFERENT: u8 = 1;
 
-/// Options of build that say where an image goes: the second one goes nowhere.
-const WITH_RESULTS: [&str; 9] =
-    ["-t", "--tag", "--iidfile", "--output", "-o", "--manifest", "--metadata-file", "--check", "--platform"];
-
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// An image in the store
     image: String,
-    /// What build was given for it: options, and the context
-    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<OsString>,
+    /// What build was given for it.
+    #[command(flatten)]
+    build: BuildArgs,
 }
 
-pub(crate) fn verify(context: &Context, args: &VerifyArgs) -> Result<ExitCode> {
-    let words = || args.args.iter().filter_map(|arg| arg.to_str());
-    let is_result = |word: &&str| WITH_RESULTS.iter().any(|option| word.split('=').next() == Some(option));
-    if let Some(word) = words().find(is_result) {
-        return Err(Error::msg(format!("{word}: what is built to be compared goes nowhere")));
-    }
+pub(crate) fn verify(context: &Context, mut args: VerifyArgs) -> Result<ExitCode> {
+    goes_nowhere(&args.build)?;
     let store = context.store()?;
+    let layout = store.layout();
     let (_, first) = store.image(&args.image).context(|| format!("verify \"{}\"", args.image))?;
-    let second = again(context, &store, &args.args)?;
-    let found = compare(store.layout(), &first, &second);
-    if second.descriptor.digest != first.descriptor.digest && !is_named(&store, &second)? {
-        context.tools.storage(["rmi", "--force", second.manifest.config.digest.hex().as_str()])?;
+    (args.build.no_cache, args.build.quiet) = (true, true);
+    let before = layout.index()?;
+    let Some(made) = make(context, &args.build).context(|| "build it again")? else { return Ok(ExitCode::SUCCESS) };
+    let (_, second) = store.image(&made.id.to_string())?;
+    let found = compare(layout, &first, &second);
+    if before.member(&made.manifest.digest).is_none() {
+        context.tools.storage(["rmi", made.id.hex().as_str()])?;
     }
     let found = found.context(|| format!("compare \"{}\" with what is built now", args.image))?;
     if found.is_empty() {
@@ -53,21 +48,23 @@ pub(crate) fn verify(context: &Context, args: &VerifyArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(DIFFERENT))
 }
 
-/// The image that the same Containerfile gives now, every step done anew.
-fn again(context: &Context, store: &Store, args: &[OsString]) -> Result<Image> {
-    let doing = || "build it again";
-    let id = tempfile::NamedTempFile::new().context(|| "make a temporary file")?;
-    let mut command = context.tools.command("hoy-build");
-    command.args(["build", "--no-cache", "--quiet", "--iidfile"]).arg(id.path());
-    let status = command.args(args).stdout(Stdio::null()).status().context(doing)?;
-    if !status.success() {
-        return Err(Error::msg(format!("build it again: it ended with {status}")).with_code(FAILED));
+/// Refuses what says where an image goes, or asks for several: the second one is compared, and no more.
+fn goes_nowhere(build: &BuildArgs) -> Result<()> {
+    let asked = [
+        ("--tag", !build.tag.is_empty()),
+        ("--output", !build.output.is_empty()),
+        ("--manifest", build.manifest.is_some()),
+        ("--iidfile", build.iidfile.is_some()),
+        ("--metadata-file", build.metadata_file.is_some()),
+        ("--platform", build.platform.len() > 1),
+        ("--all-platforms", build.all_platforms),
+        ("--check", build.check),
+    ];
+    match asked.into_iter().find(|(_, is_asked)| *is_asked) {
+        None => Ok(()),
+        Some((option, _)) => {
+            let error = Error::msg(format!("option {option}: one image is built to be compared, and goes nowhere"));
+            Err(error.with_hint(format!("leave {option} out")))
+        }
     }
-    let id = std::fs::read_to_string(id.path()).context(doing)?;
-    Ok(store.image(id.trim()).context(doing)?.1)
-}
-
-fn is_named(store: &Store, image: &Image) -> Result<bool> {
-    let index = store.layout().index().context(|| "read the store")?;
-    Ok(index.manifests.iter().any(|entry| entry.digest == image.descriptor.digest && entry.ref_name().is_some()))
 }

@@ -131,6 +131,12 @@ impl Plan {
         found.into_iter().collect()
     }
 
+    /// The instructions of all stages that the target needs.
+    pub fn instructions(&self) -> impl Iterator<Item = &Instruction> {
+        let stages = self.needed().into_iter().filter_map(|index| self.stages.get(index));
+        stages.flat_map(|stage| &stage.instructions)
+    }
+
     /// What `--from` of a COPY, or `from` of a mount, in the stage at `index` means.
     #[must_use]
     pub fn origin(&self, index: usize, name: &str, contexts: &BTreeSet<String>) -> Origin {

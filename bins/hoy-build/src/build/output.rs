@@ -5,9 +5,13 @@ use std::process::Stdio;
 use std::str::FromStr;
 
 use hoy_build::Tools;
-use hoy_cli::{Context as _, Error, Result};
-use hoy_oci::{Descriptor, Digest};
-use serde_json::json;
+use hoy_cli::{Context as _, Error, Result, print_line};
+use hoy_oci::Digest;
+use serde_json::{Value, json};
+
+use crate::build::Made;
+use crate::build_args::BuildArgs;
+use crate::context::Context;
 
 /// `type=TYPE,dest=PATH,…`, or a path alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,20 +138,44 @@ fn unpack(tools: &Tools, image: &str, directory: &Path) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Error::msg(format!("hoy-copy failed: {status}"))) }
 }
 
+/// Everything that becomes of what was built.
+pub(crate) fn results(context: &Context, args: &BuildArgs, made: &Made) -> Result<()> {
+    for output in &args.output {
+        output.write(&context.tools, &made.manifest.digest, &made.names, &args.access.options("dest"))?;
+    }
+    if let Some(file) = &args.iidfile {
+        std::fs::write(file, made.id.to_string()).context(|| format!("write \"{}\"", file.display()))?;
+    }
+    if let Some(file) = &args.metadata_file {
+        let text = format!("{}\n", serde_json::to_string_pretty(&metadata(made))?);
+        std::fs::write(file, text).context(|| format!("write \"{}\"", file.display()))?;
+    }
+    if !args.output.iter().any(Output::is_stdout) {
+        print_line(made.id.hex())?;
+    }
+    Ok(())
+}
+
 /// What docker and buildah tell of an image in a file.
-pub(crate) fn metadata(file: &Path, id: &Digest, manifest: &Descriptor, names: &[String]) -> Result<()> {
+fn metadata(made: &Made) -> Value {
+    let manifest = &made.manifest;
     let mut described = json!({
-        "containerimage.config.digest": id.to_string(),
+        "containerimage.config.digest": made.id.to_string(),
         "containerimage.digest": manifest.digest.to_string(),
         "containerimage.descriptor": {
             "mediaType": manifest.media_type.as_str(), "digest": manifest.digest.to_string(), "size": manifest.size,
         },
     });
-    if let (false, Some(object)) = (names.is_empty(), described.as_object_mut()) {
-        object.insert("image.name".to_owned(), names.join(",").into());
+    if let Some(fields) = described.as_object_mut() {
+        if !made.names.is_empty() {
+            fields.insert("image.name".to_owned(), made.names.join(",").into());
+        }
+        // An index has no configuration.
+        if made.id == manifest.digest {
+            fields.remove("containerimage.config.digest");
+        }
     }
-    let text = format!("{}\n", serde_json::to_string_pretty(&described)?);
-    std::fs::write(file, text).context(|| format!("write \"{}\"", file.display()))
+    described
 }
 
 #[cfg(test)]

@@ -50,9 +50,7 @@ pub fn environment_of(store: &Store, image: &str, platform: &Platform) -> Option
 
 /// Whether a build has to mount anything: one without RUN and `--from` needs no privilege at all.
 pub fn needs_mounts(plan: &Plan) -> bool {
-    let needed = plan.needed();
-    let stages = needed.iter().filter_map(|index| plan.stages.get(*index));
-    stages.flat_map(|stage| &stage.instructions).any(|instruction| match &instruction.kind {
+    plan.instructions().any(|instruction| match &instruction.kind {
         Kind::Run(_) => true,
         Kind::Copy(copy) => copy.from.is_some(),
         _ => false,

@@ -105,7 +105,5 @@ fn platforms_of(store: &Store, tools: &Tools, name: &str, access: &[String]) -> 
 
 /// Whether a plan has a command to run.
 pub fn has_commands(plan: &Plan) -> bool {
-    let needed = plan.needed();
-    let stages = needed.iter().filter_map(|index| plan.stages.get(*index));
-    stages.flat_map(|stage| &stage.instructions).any(|instruction| matches!(instruction.kind, Kind::Run(_)))
+    plan.instructions().any(|instruction| matches!(instruction.kind, Kind::Run(_)))
 }
