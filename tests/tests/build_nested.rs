@@ -103,6 +103,29 @@ fn owners_are_alike_for_root_and_ordinary_users() {
     }
 }
 
+/// A directory of the person who builds is not written on: what a command says of owners there is in no layer.
+#[test]
+fn owners_of_mounted_files_are_not_written_down() {
+    if !User::One.available() || !need(&["getfattr"]) {
+        return;
+    }
+    let Some(sandbox) = busybox_store(User::One) else { return };
+    let mine = sandbox.path("work/mine");
+    sandbox.run("sh").args(["-c", "mkdir mine && touch mine/file"]).ok();
+    let container = sandbox.ok("hoy-build", &["from", "-q", "busybox"]);
+    let volume = format!("{}:/mine", mine.display());
+    let script = "touch /own && chown 1:2 /mine /mine/file /own";
+    sandbox.ok("hoy-build", &["run", "-v", &volume, &container, "--", "sh", "-ec", script]);
+    let marks = |path: &Path| Run::new("getfattr").args(["-d", "-m", "-"]).arg(path).ok();
+    assert_eq!(marks(&mine) + &marks(&mine.join("file")), "");
+    // As far as it is the container's own, it is written down.
+    let listed =
+        sandbox.run("sh").args(["-c", &format!("hoy-storage diff --tar {container} | tar -tvf - --numeric-owner")]);
+    let path = std::env::join_paths([program_dir(), "/bin".as_ref(), "/usr/bin".as_ref()]).unwrap();
+    let listed = listed.env("PATH", path).ok();
+    assert!(listed.lines().any(|line| line.contains(" 1/2 ") && line.ends_with(" own")), "{listed}");
+}
+
 /// What is typed in a container: the image's digest is the last line.
 const INSIDE: &str = "export PATH=/hoy:/bin HOME=/tmp; hoy-copy copy -q oci:/layout:busybox:latest store:busybox && \
     hoy-build build -q -t built /context >/dev/null && hoy-copy inspect --format '{{.Digest}}' store:built";

@@ -171,7 +171,8 @@ impl Writer {
             Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => return Ok(()),
             other => other?,
         }
-        if chown.uid.is_none() && chown.gid.is_none() {
+        // What is mounted below the root comes into no layer, and is perhaps a directory of the person who builds.
+        if chown.uid.is_none() && chown.gid.is_none() || !self.is_of_root(call, &target)? {
             return Ok(());
         }
         let stat = fstat(&target)?;
@@ -186,7 +187,7 @@ impl Writer {
                     other => other,
                 }
             }
-            _ => self.remember(&target, &name, &chown),
+            _ => self.remember(&name, &chown),
         }
     }
 
@@ -238,6 +239,14 @@ impl Writer {
         openat2(CWD, OsStr::from_bytes(&path), flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
     }
 
+    /// Whether a file is on the same mount as the caller's root directory.
+    fn is_of_root(&self, call: &Notification, file: &OwnedFd) -> Call<bool> {
+        let mount = |file: &OwnedFd| statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|got| got.stx_mnt_id);
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let root = openat(&self.processes, format!("{}/root", call.pid), flags, Mode::empty())?;
+        Ok(mount(file)? == mount(&root)?)
+    }
+
     /// A path in the memory of the caller.
     fn path(&self, call: &Notification, address: u64) -> Call<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -260,12 +269,7 @@ impl Writer {
     }
 
     /// Keeps whose a link or pipe is, by what stays the same while it is renamed and its times are set.
-    fn remember(&mut self, target: &OwnedFd, name: &str, chown: &Chown) -> Call<()> {
-        let mount = |file: &OwnedFd| statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|got| got.stx_mnt_id);
-        let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        if mount(target)? != mount(&root)? {
-            return Ok(());
-        }
+    fn remember(&mut self, name: &str, chown: &Chown) -> Call<()> {
         let path = readlinkat(CWD, name, Vec::new())?.into_bytes();
         let path = OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(&path));
         let flags = StatxFlags::INO | StatxFlags::BTIME;
