@@ -227,35 +227,29 @@ impl Variables for State {
 mod tests {
     use super::*;
     use crate::containerfile::settings;
-    use hoy_sys::rustix::time::{ClockId, clock_gettime};
 
-    /// Processor time of this thread, of which others' work is no part.
-    fn spent() -> f64 {
-        let now = clock_gettime(ClockId::ThreadCPUTime);
-        now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
-    }
-
-    /// How long so many variables take, each of which refers to the one before.
-    fn seconds(count: usize) -> f64 {
-        let lines = (1..=count).map(|n| format!("ENV v{n}=${{v{}:-x}}\n", n - 1));
+    /// What is counted and indexed as it grows is what is there.
+    #[test]
+    fn variables_are_where_they_are_said_to_be() {
+        let lines = (1..=500).map(|n| format!("ENV v{n}=${{v{}:-x}} last={n}\nLABEL l=${{last}} l{n}=y\n", n - 1));
         let text = format!("FROM scratch\n{}", lines.collect::<String>());
         let document = hoy_containerfile::Document::parse(text.as_bytes()).unwrap();
         let clamp = Clamp::choose(Some("0"), None, None, || unreachable!()).unwrap();
         let mut state = State::scratch(&Platform::host(), clamp);
-        let begun = spent();
+        state.set_arg("a".to_owned(), "long".to_owned());
+        state.set_arg("a".to_owned(), "b".to_owned());
         for instruction in document.instructions.iter().skip(1) {
             settings::apply(&mut state, instruction).unwrap();
-            state.check_size().unwrap();
         }
-        assert_eq!(state.value(&format!("v{count}")), Some("x"));
-        assert_eq!(state.clone().counted().size_bytes, state.size_bytes);
-        spent() - begun
-    }
-
-    #[test]
-    fn each_variable_costs_the_same() {
-        seconds(1000);
-        let (few, many) = (seconds(4000), seconds(32_000));
-        assert!(many < few * 24.0, "8 times as many took {:.1} times as long", many / few);
+        let value = |name: &str| state.value(name);
+        assert_eq!(
+            [value("v500"), value("last"), value("a"), value("none")],
+            [Some("x"), Some("500"), Some("b"), None]
+        );
+        // PATH is there from the first.
+        assert_eq!(state.working.config.config.env.len(), 502);
+        let counted = state.clone().counted();
+        assert_eq!((counted.size_bytes, &counted.places), (state.size_bytes, &state.places));
+        state.check_size().unwrap();
     }
 }
