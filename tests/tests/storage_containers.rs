@@ -1,8 +1,11 @@
 //! Containers of the store: names, mounts, holders, stubs, and what is left when they go.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use hoy_tests::{User, busybox_store, need};
 
@@ -185,4 +188,32 @@ fn questions_need_a_terminal() {
     assert_ne!(sandbox.ok("hoy-storage", &["images", "-q"]), "");
     sandbox.ok("hoy-storage", &["prune", "--all", "--force"]);
     assert_eq!(sandbox.ok("hoy-storage", &["images", "-q"]), "");
+}
+
+/// Nobody takes a container away while what was written in it is read: a layer would lack files, and nobody would know.
+#[test]
+fn what_is_read_is_not_removed() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    for command in [["diff", "--tar"], ["export", "--output=-"]] {
+        let id = sandbox.ok("hoy-storage", &["create", "busybox"]);
+        let mount = sandbox.ok("hoy-storage", &["mount", &id]);
+        // More than a pipe and a buffer hold comes before the last file.
+        fs::write(Path::new(&mount).join("a"), vec![b'x'; 4 << 20]).unwrap();
+        fs::write(Path::new(&mount).join("zz"), "last").unwrap();
+        sandbox.ok("hoy-storage", &["umount", &id]);
+        let mut reader = sandbox.run("hoy-storage").args(command).arg(&id);
+        let mut reader = reader.command().stdout(Stdio::piped()).spawn().unwrap();
+        let mut tar = vec![0; 1 << 20];
+        let mut pipe = reader.stdout.take().unwrap();
+        pipe.read_exact(&mut tar).unwrap();
+        std::thread::scope(|scope| {
+            let rm = scope.spawn(|| sandbox.ok("hoy-storage", &["rm", "--force", &id]));
+            std::thread::sleep(Duration::from_millis(300));
+            pipe.read_to_end(&mut tar).unwrap();
+            assert!(reader.wait().unwrap().success(), "{command:?}");
+            rm.join().unwrap();
+        });
+        assert!(sandbox.run("tar").args(["-t"]).stdin(tar).ok().lines().any(|name| name == "zz"), "{command:?}");
+        assert!(!sandbox.path("root/containers").join(&id).exists());
+    }
 }

@@ -136,6 +136,8 @@ pub(crate) fn diff(place: &Place, args: &args::Diff) -> Result<ExitCode> {
         return DONE;
     }
     let list = changes.list().map_err(explain)?;
+    // Who reads the list slowly, in a pager, holds nobody up.
+    drop(changes);
     if args.json {
         let of = |kind| -> Vec<String> {
             let paths = list.iter().filter(|change| change.kind == kind);

@@ -235,10 +235,18 @@ impl ContainerDir {
         }
     }
 
+    /// The container's lock for whoever reads what was written in it: nobody unmounts or removes it meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::NoContainer`] when it was removed.
+    pub fn share(&self) -> Result<Lock> {
+        Lock::shared(&self.path.join(".lock")).map_err(|error| self.or_gone(error))
+    }
+
     /// The container's lock: exclusive for whoever mounts, runs or removes it.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::NoContainer`] when it was removed.
     pub fn lock(&self) -> Result<Lock> {
         Lock::exclusive(&self.path.join(".lock")).map_err(|error| self.or_gone(error))
     }

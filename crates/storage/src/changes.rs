@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use hoy_layer::{Birth, Change, Diff, DiffOptions, OverlayXattrs, Owners};
-use hoy_layout::{Container, ContainerDir, Store};
+use hoy_layout::{Container, ContainerDir, Lock, Store};
 use hoy_sys::rustix::process::geteuid;
 
 use crate::namespace::Standing;
@@ -25,6 +25,7 @@ pub struct Changes {
     base: hoy_layer::Entry,
     options: DiffOptions,
     id: String,
+    _lock: Lock,
 }
 
 impl Changes {
@@ -34,6 +35,7 @@ impl Changes {
     /// [`Error::Layout`], [`Error::Io`], and those of [`Cache::unpack`] when layers must be unpacked again.
     pub fn new(store: &Store, xattrs: OverlayXattrs, dir: &ContainerDir, clamp: Option<i64>) -> Result<Self> {
         let _lease = store.lease()?;
+        let lock = dir.share()?;
         let container = dir.container()?;
         crate::container::check_survived(&container)?;
         let cache = Cache::new(store, xattrs)?;
@@ -62,7 +64,8 @@ impl Changes {
             unrepresented: cache.unrepresented(&container.layers),
             on_paper: on_paper(dir)?,
         };
-        Ok(Self { upper, cache_lower: cache.lower(&container.layers)?, base, options, id: container.id.to_string() })
+        let cache_lower = cache.lower(&container.layers)?;
+        Ok(Self { upper, cache_lower, base, options, id: container.id.to_string(), _lock: lock })
     }
 
     fn diff(&self) -> Result<Diff<'_>> {
@@ -103,7 +106,14 @@ pub fn export(
 ) -> Result<()> {
     let container = dir.container()?;
     let was_mounted = crate::is_mounted(&container)?;
-    let path = crate::mount(store, xattrs, dir)?;
+    let (path, lock) = loop {
+        let path = crate::mount(store, xattrs, dir)?;
+        let lock = dir.share()?;
+        // Somebody may have unmounted it before it was locked.
+        if crate::is_mounted(&container)? {
+            break (path, lock);
+        }
+    };
     let unrepresented = Cache::new(store, xattrs)?.unrepresented(&container.layers);
     let options = DiffOptions {
         owners: owners(&container)?,
@@ -114,13 +124,13 @@ pub fn export(
         unrepresented,
         on_paper: on_paper(dir)?,
     };
-    let written = whole(&path, options).and_then(|changes| changes.write(output));
+    let written = whole(&path, options, lock).and_then(|changes| changes.write(output));
     // What was written is told first.
     if was_mounted { written } else { written.and(crate::umount(dir, false)) }
 }
 
 /// A tree as what changed since nothing.
-fn whole(path: &Path, options: DiffOptions) -> Result<Changes> {
+fn whole(path: &Path, options: DiffOptions, lock: Lock) -> Result<Changes> {
     Ok(Changes {
         upper: File::open(path).map_err(Error::io("open", path))?,
         cache_lower: hoy_layer::Lower::new(Vec::new()),
@@ -128,6 +138,7 @@ fn whole(path: &Path, options: DiffOptions) -> Result<Changes> {
         base: hoy_layer::Entry::new("", hoy_layer::Kind::Directory, 0),
         options,
         id: path.display().to_string(),
+        _lock: lock,
     })
 }
 
