@@ -8,6 +8,7 @@ mod bundle;
 mod calls;
 mod containerfiles;
 mod debian;
+pub mod deeds;
 mod images;
 mod leftovers;
 mod program;

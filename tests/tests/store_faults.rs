@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use hoy_tests::{Call, Deed, Disturbed, Registry, Run, User, Victim, need};
+use hoy_tests::{Call, Deed, Disturbed, Run, User, Victim, deeds};
 use nix::errno::Errno;
 
 fn fail_everywhere(victim: &Victim, name: &str, command: &dyn Fn() -> Run, repeated: Option<&str>) {
@@ -36,72 +36,22 @@ fn fail_everywhere(victim: &Victim, name: &str, command: &dyn Fn() -> Run, repea
     }
 }
 
-fn pulls(user: User) {
-    if !need(&["skopeo", "docker-registry"]) {
-        return;
-    }
-    let Some(victim) = Victim::new(user) else { return };
-    victim.keep();
-    let copy =
-        |from: String| victim.sandbox.run("hoy-copy").args(["copy", "--src-tls-verify=false", &from, "store:new"]);
-    fail_everywhere(&victim, "pull from a layout", &|| copy(victim.source("new")), None);
-    let registry = Registry::start();
-    let name = format!("docker://{}/new:latest", registry.address());
-    Run::new("skopeo").args(["copy", "-q", "--dest-tls-verify=false", &victim.source("new"), &name]).ok();
-    fail_everywhere(&victim, "pull from a registry", &|| copy(name.clone()), None);
-}
-
 #[test]
 fn failing_pulls_root() {
-    pulls(User::Root);
-}
-
-fn with_both(user: User) -> Option<Victim> {
-    let victim = Victim::new(user)?;
-    victim.sandbox.ok("hoy-copy", &["copy", &victim.source("new"), "store:new"]);
-    victim.keep();
-    Some(victim)
-}
-
-fn containers(user: User) {
-    let Some(victim) = with_both(user) else { return };
-    let storage = |args: &[&str]| victim.sandbox.run("hoy-storage").args(args);
-    fail_everywhere(&victim, "create", &|| storage(&["create", "new"]), None);
-    fail_everywhere(&victim, "unpack", &|| storage(&["unpack", "new", "tree"]), None);
-    victim.reset();
-    victim.sandbox.ok("hoy-storage", &["create", "--name", "second", "new"]);
-    victim.keep();
-    fail_everywhere(&victim, "mount", &|| storage(&["mount", "second"]), None);
-    fail_everywhere(&victim, "rename", &|| storage(&["rename", "second", "other"]), Some("\"second\""));
-    fail_everywhere(&victim, "rm", &|| storage(&["rm", "second"]), Some("\"second\""));
+    deeds::pulls(User::Root, fail_everywhere);
 }
 
 #[test]
 fn failing_containers_root() {
-    containers(User::Root);
+    deeds::containers(User::Root, fail_everywhere);
 }
 
 #[test]
 fn failing_containers_subordinate_ids() {
-    containers(User::Sub);
+    deeds::containers(User::Sub, fail_everywhere);
 }
 
 #[test]
 fn failing_images_root() {
-    let Some(victim) = with_both(User::Root) else { return };
-    let storage = |args: &[&str]| victim.sandbox.run("hoy-storage").args(args);
-    fail_everywhere(&victim, "tag", &|| storage(&["tag", "new", "other"]), None);
-    fail_everywhere(&victim, "rmi", &|| storage(&["rmi", "new"]), Some("no image is named"));
-    fail_everywhere(&victim, "commit", &|| victim.sandbox.run("hoy-build").args(["commit", "old", "made"]), None);
-    victim.reset();
-    victim.sandbox.ok("hoy-storage", &["create", "--name", "second", "new"]);
-    victim.sandbox.ok("hoy-storage", &["rm", "--force", "second"]);
-    victim
-        .sandbox
-        .run("sh")
-        .args(["-c", "cd \"$HOY_ROOT\" && : >.tmp-1 && mkdir layers/.tmp-2 && : >layers/.tmp-2/a"])
-        .ok();
-    victim.sandbox.ok("hoy-storage", &["untag", "new"]);
-    victim.keep();
-    fail_everywhere(&victim, "prune", &|| storage(&["prune", "--all", "--force"]), None);
+    deeds::images(User::Root, fail_everywhere);
 }
