@@ -252,3 +252,21 @@ fn a_name_waits_for_who_takes_away() {
     });
     assert!(is_there());
 }
+
+/// An image that goes while somebody waits to unpack it has no name any more; it is not damaged.
+#[test]
+fn what_goes_before_it_is_unpacked_is_not_there() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let lease = fs::OpenOptions::new().write(true).open(sandbox.path("root/.lease.lock")).unwrap();
+    flock(&lease, FlockOperation::LockExclusive).unwrap();
+    std::thread::scope(|scope| {
+        let unpack = scope.spawn(|| {
+            sandbox.run("hoy-storage").args(["unpack", "busybox", "tree"]).fails(1, &["no image is named", "busybox"])
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        sandbox.ok("hoy-storage", &["untag", "busybox"]);
+        sandbox.run("sh").args(["-c", "rm \"$HOY_ROOT\"/blobs/sha256/*"]).ok();
+        flock(&lease, FlockOperation::Unlock).unwrap();
+        unpack.join().unwrap();
+    });
+}

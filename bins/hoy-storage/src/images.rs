@@ -15,8 +15,7 @@ pub(crate) const NONE: &str = "<none>";
 
 pub(crate) fn unpack(place: &Place, args: &args::Unpack) -> Result<ExitCode> {
     let store = place.store()?;
-    let (_, image) = store.image(&args.image).map_err(explain_layout)?;
-    let refused = hoy_storage::unpack_image(&store, &image, &args.directory).map_err(explain)?;
+    let refused = hoy_storage::unpack_image(&store, &args.image, &args.directory).map_err(explain)?;
     if refused > 0 {
         say(format_args!("{refused} owners or extended attributes could not be set"));
     }

@@ -10,15 +10,18 @@ use hoy_layout::{Image, Store};
 use crate::cache::{layers_of, unpack_all};
 use crate::{Error, Result};
 
-/// Makes `directory` the root file system of the image; it must be empty or not exist.
+/// Makes `directory` the root file system of the image that a person calls `image`; it must be empty or not exist.
 ///
 /// Returns how many files could not be given their owner or all their attributes.
 ///
 /// # Errors
-/// [`Error::NotEmpty`], and those of [`crate::Cache::unpack`]. A failure removes what was unpacked.
-pub fn unpack_image(store: &Store, image: &Image, directory: &Path) -> Result<u64> {
+/// [`hoy_layout::Error::NoImage`], [`Error::NotEmpty`], and those of [`crate::Cache::unpack`]. A failure removes what was
+/// unpacked.
+pub fn unpack_image(store: &Store, image: &str, directory: &Path) -> Result<u64> {
+    // What is found now is still there when it is unpacked.
     let _lease = store.lease()?;
-    unpack_into(store, image, directory)
+    let (_, image) = store.image(image)?;
+    unpack_into(store, &image, directory)
 }
 
 /// [`unpack_image`] for a caller that holds a lease.
