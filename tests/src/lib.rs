@@ -3,6 +3,7 @@
 //! Nothing here is mocked: programs, kernel, registry and foreign tools are the real ones. What the machine lacks is
 //! skipped with its reason, and counted.
 
+mod authorities;
 mod broken;
 mod bundle;
 mod calls;
@@ -25,6 +26,7 @@ mod victim;
 mod vm;
 mod web;
 
+pub use authorities::{Authorities, ISSUER, issuer, now};
 pub use broken::{broken, cases, damaged, full_config};
 pub use bundle::{Bundle, cannot, runtime_under_test};
 pub use calls::Call;

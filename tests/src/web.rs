@@ -1,6 +1,6 @@
 //! A web server on loopback, which remembers what it was asked.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,8 @@ pub struct Asked {
     pub line: String,
     /// The other lines of its head.
     pub headers: Vec<String>,
+    /// What was sent, where its length was told.
+    pub body: Vec<u8>,
 }
 
 impl Asked {
@@ -45,10 +47,13 @@ impl Web {
         let web = Self { address, seen: Arc::clone(&seen) };
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let mut lines =
-                    BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+                let mut reader = BufReader::new(&stream);
+                let mut lines = reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty());
                 let Some(line) = lines.next() else { continue };
-                let asked = Asked { line, headers: lines.collect() };
+                let mut asked = Asked { line, headers: lines.collect(), body: Vec::new() };
+                let length = asked.header("Content-Length").and_then(|length| length.parse().ok()).unwrap_or(0);
+                // Whoever breaks off has sent less.
+                reader.take(length).read_to_end(&mut asked.body).unwrap_or_default();
                 let (status, headers, body) = answer(&asked);
                 seen.lock().expect("no thread died with it").push(asked);
                 let mut head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");

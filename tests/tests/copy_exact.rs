@@ -341,7 +341,10 @@ fn compression_has_levels_and_digests_can_be_known_before() {
     let tags = sandbox.ok("hoy-copy", &["list-tags", "--tls-verify=false", image.strip_suffix(":1").unwrap()]);
     let tags = serde_json::from_str::<Value>(&tags).unwrap()["Tags"].as_array().unwrap().len();
     assert_eq!(tags, 3);
-    sandbox.run("hoy-copy").args(["--sign-by-sigstore=x", SOURCE, "dir:never"]).fails(1, &["--sign-by-sigstore"]);
+    sandbox
+        .run("hoy-copy")
+        .args(["--sign-by-sigstore=x", "--sign-identity=r.x/a:1", SOURCE, "dir:never"])
+        .fails(1, &["\"x\""]);
 }
 
 #[test]

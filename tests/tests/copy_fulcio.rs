@@ -2,22 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hoy_tests::{Registry, Run, Sandbox, User, busybox_layout, need};
+use hoy_tests::{Authorities, ISSUER, Registry, Run, User, issuer, need, now};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
-const ISSUER: &str = "https://login.example.org";
 const NAME: &str = "r.example/app:1";
-
-/// A sandbox with busybox in `work/layout`, an authority `root`, one below it `between`, and a log's key `log`.
-struct Place {
-    sandbox: Sandbox,
-    digest: String,
-}
 
 /// What goes into a signature; each part can be another one.
 #[derive(Clone)]
@@ -29,85 +19,18 @@ struct Signature {
     bundle: Option<String>,
 }
 
+/// An image that is signed by the present leaf.
+struct Place(Authorities);
+
+impl std::ops::Deref for Place {
+    type Target = Authorities;
+
+    fn deref(&self) -> &Authorities {
+        &self.0
+    }
+}
+
 impl Place {
-    fn new(user: User) -> Option<Self> {
-        if !need(&["openssl", "umoci", "busybox"]) || !user.available() {
-            return None;
-        }
-        let mut place = Self { sandbox: Sandbox::for_user(user), digest: String::new() };
-        busybox_layout(&place.work("layout"));
-        place.digest = place.sandbox.ok("hoy-copy", &["digest", "oci:layout:busybox:latest"]);
-        for key in ["root", "between", "leaf", "log", "other"] {
-            place.sh(&format!(
-                "openssl ecparam -name prime256v1 -genkey -noout -out {key}.key; openssl pkey -in {key}.key -pubout -out {key}.pub"
-            ));
-        }
-        let authority = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign";
-        for name in ["root", "other"] {
-            let subject = format!("-key {name}.key -subj /CN={name} -days 3650 -out {name}.pem");
-            place.sh(&format!("openssl req -x509 -new {subject} {authority}"));
-        }
-        place.certificate(
-            "between",
-            "root",
-            "/CN=between",
-            "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n",
-        );
-        Some(place)
-    }
-
-    fn work(&self, name: &str) -> PathBuf {
-        self.sandbox.path("work").join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.work(name)).unwrap()
-    }
-
-    fn sh(&self, script: &str) {
-        self.sandbox.ok("sh", &["-ec", script]);
-    }
-
-    /// Has `issuer` make the certificate `work/NAME.pem` with these extensions.
-    fn certificate(&self, name: &str, issuer: &str, subject: &str, extensions: &str) {
-        std::fs::write(self.work(&format!("{name}.ext")), extensions).unwrap();
-        self.sh(&format!(
-            "openssl req -new -key {name}.key -subj {subject} -out {name}.csr; openssl x509 -req -in {name}.csr -CA {issuer}.pem -CAkey \
-             {issuer}.key -CAcreateserial -days 2 -extfile {name}.ext -out {name}.pem"
-        ));
-    }
-
-    /// What the authority below the root says of a signer.
-    fn leaf(&self, email: &str, more: &str) {
-        let names = if email.is_empty() {
-            "subjectAltName=critical,DNS:x.example".to_owned()
-        } else {
-            format!("subjectAltName=critical,email:{email}")
-        };
-        self.certificate("leaf", "between", "/", &format!("keyUsage=critical,digitalSignature\n{names}\n{more}"));
-    }
-
-    fn sign(&self, key: &str, text: &[u8]) -> String {
-        std::fs::write(self.work("text"), text).unwrap();
-        self.sh(&format!("openssl dgst -sha256 -sign {key}.key -out raw text"));
-        STANDARD.encode(std::fs::read(self.work("raw")).unwrap())
-    }
-
-    /// The log's word that this was put there at `time`.
-    fn bundle(&self, log: &str, signer: &str, payload: &[u8], signature: &str, time: u64) -> String {
-        let hash: String = Sha256::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect();
-        let body = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
-            "data": {"hash": {"algorithm": "sha256", "value": hash}},
-            "signature": {"content": signature, "publicKey": {"content": STANDARD.encode(signer)}}}});
-        let entry = format!(
-            r#"{{"body":"{}","integratedTime":{time},"logID":"c0ffee","logIndex":7}}"#,
-            STANDARD.encode(body.to_string())
-        );
-        let promise = self.sign(log, entry.as_bytes());
-        let payload: Value = serde_json::from_str(&entry).unwrap();
-        json!({"SignedEntryTimestamp": promise, "Payload": payload}).to_string()
-    }
-
     /// A good signature by the present leaf.
     fn signature(&self) -> Signature {
         let payload = json!({"critical": {"identity": {"docker-reference": NAME},
@@ -151,22 +74,10 @@ impl Place {
     }
 }
 
-fn now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
-}
-
-/// The issuer in both of its forms.
-fn issuer(first: &str, second: &str) -> String {
-    let hex: String = first.bytes().map(|byte| format!("{byte:02x}")).collect();
-    format!(
-        "extendedKeyUsage=codeSigning\n1.3.6.1.4.1.57264.1.1=DER:{hex}\n1.3.6.1.4.1.57264.1.8=ASN1:UTF8String:{second}\n"
-    )
-}
-
 #[test]
 fn a_certificate_says_who_signed() {
     for user in [User::Root, User::One] {
-        let Some(place) = Place::new(user) else { return };
+        let Some(place) = Authorities::new(user).map(Place) else { return };
         place.leaf("ann@example.org", &issuer(ISSUER, ISSUER));
         place.policy(&place.fulcio());
         let good = place.signature();
@@ -269,7 +180,7 @@ fn broken_certificates(place: &Place) {
 
 #[test]
 fn a_log_has_a_keys_signature_which_travels_with_it() {
-    let Some(place) = Place::new(User::Root) else { return };
+    let Some(place) = Authorities::new(User::Root).map(Place) else { return };
     if !need(&["docker-registry"]) {
         return;
     }
@@ -298,4 +209,63 @@ fn a_log_has_a_keys_signature_which_travels_with_it() {
     copy(&["--policy", "policy.json", "copy", "dir:new", &image]).ok();
     copy(&["--policy", "policy.json", "copy", &image, "dir:back"]).ok();
     assert_eq!(place.read("back/signature-1"), before);
+}
+
+#[test]
+fn a_certificate_of_any_authority_says_who_signed() {
+    let Some(place) = Authorities::new(User::Root).map(Place) else { return };
+    let names = "keyUsage=critical,digitalSignature\nsubjectAltName=email:ann@example.org,DNS:build.example.org\n";
+    place.certificate("leaf", "between", "/CN=ann", names);
+    let good = Signature { bundle: None, ..place.signature() };
+    let pki = |more: &Value| {
+        let mut pki = json!({"caRootsPath": place.work("root.pem"), "subjectEmail": "ann@example.org"});
+        for (name, value) in more.as_object().unwrap() {
+            pki[name] = value.clone();
+        }
+        pki.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        place.policy(&json!({"pki": pki}));
+    };
+    let data = |name: &str| STANDARD.encode(place.read(name));
+    for more in [
+        json!({}),
+        json!({"subjectHostname": "build.example.org"}),
+        json!({"subjectEmail": null, "subjectHostname": "build.example.org"}),
+        json!({"caRootsPath": null, "caRootsData": data("root.pem")}),
+        json!({"caIntermediatesPath": place.work("other.pem")}),
+    ] {
+        pki(&more);
+        place.copy(&good).ok();
+    }
+    // What is between may be the policy's to say.
+    let alone = Signature { chain: None, ..good.clone() };
+    for more in
+        [json!({"caIntermediatesPath": place.work("between.pem")}), json!({"caIntermediatesData": data("between.pem")})]
+    {
+        pki(&more);
+        place.copy(&alone).ok();
+    }
+    for (more, words) in [
+        (json!({"subjectEmail": "eve@example.org"}), "it is for \"ann@example.org\""),
+        (json!({"subjectHostname": "example.org"}), "certificate is not good"),
+        (json!({"subjectHostname": "a b"}), "no host name"),
+        (json!({"caRootsPath": place.work("other.pem")}), "certificate is not good"),
+        (json!({"caRootsPath": place.work("log.pub")}), "no certificate"),
+        (json!({"caIntermediatesPath": "/no/file"}), "/no/file"),
+        (json!({"caIntermediatesData": "eA=="}), "no certificate"),
+    ] {
+        pki(&more);
+        place.copy(&good).fails(1, &["Source image rejected", words]);
+    }
+    pki(&json!({}));
+    place.copy(&alone).fails(1, &["certificate is not good"]);
+    let forged = place.sign("other", &good.payload);
+    place.copy(&Signature { signature: forged, ..good.clone() }).fails(1, &["not a good one"]);
+    // A certificate for another purpose, and one that holds no more.
+    place.certificate("leaf", "between", "/CN=ann", &format!("{names}extendedKeyUsage=serverAuth\n"));
+    place.copy(&Signature { bundle: None, ..place.signature() }).fails(1, &["certificate is not good"]);
+    std::fs::write(place.work("leaf.ext"), names).unwrap();
+    place.sh(
+        "openssl x509 -req -in leaf.csr -CA between.pem -CAkey between.key -days 0 -extfile leaf.ext -out leaf.pem; sleep 1.1",
+    );
+    place.copy(&Signature { bundle: None, ..place.signature() }).fails(1, &["certificate is not good", "Expired"]);
 }

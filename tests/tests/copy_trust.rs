@@ -313,6 +313,18 @@ fn directories_keep_signatures() {
     place.pull("hoy-copy", "dir:e").ok();
     place.pull("hoy-copy", "dir:d").fails(1, &["has none"]);
     place.sandbox.run("hoy-copy").args(["copy", "--sign-by", "AB", SOURCE, "dir:f"]).fails(2, &["--sign-identity"]);
+    // What is written over leaves no signature behind, of the image or of what an index listed; other files stay.
+    let member = format!("e/{}.signature-1", "0".repeat(64));
+    for name in [member.as_str(), "e/signature-x", "e/my.signature-1"] {
+        place.write(name, "old");
+    }
+    assert!(place.sandbox.path("work/e/signature-2").exists());
+    place.sandbox.ok("hoy-copy", &["-q", SOURCE, "dir:e"]);
+    let mut left: Vec<_> =
+        std::fs::read_dir(place.sandbox.path("work/e")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.retain(|name| name.to_string_lossy().contains("signature"));
+    left.sort();
+    assert_eq!(left, ["my.signature-1", "signature-x"]);
 }
 
 #[test]
@@ -385,7 +397,7 @@ fn a_policy_that_is_not_understood_stops_everything() {
         (r#"{"default":[{"type":"insecureAcceptAnything"}],"default":[]}"#, "read trust policy"),
         (r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/none"}]}"#, "/none"),
         (r#"{"default":[{"type":"sigstoreSigned","fulcio":{}}]}"#, "read trust policy"),
-        (r#"{"default":[{"type":"sigstoreSigned","pki":{}}]}"#, "cannot check"),
+        (r#"{"default":[{"type":"sigstoreSigned","pki":{}}]}"#, "read trust policy"),
         (
             r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"oci":{"":[{"type":"reject"}]}}}"#,
             "rejected by policy",

@@ -8,6 +8,7 @@ use hoy_transport::{Copied, CopyOptions, Format, ImageName, LayerPolicy, MultiAr
 
 use crate::access::Access;
 use crate::args::{Compression, CopyArgs, Global, ManifestType};
+use crate::keys::Keys;
 use crate::progress::{Events, Watcher};
 use crate::sign::Signer;
 use crate::signatures::Found;
@@ -21,14 +22,12 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     let retry = args.retry.into();
     let from_access = args.src_place.add_to(args.src.access(args.authfile.clone()));
     let from = names::to_read(global, &args.source, &from_access, retry)?;
-    if let Some(flag) = args.signing.unknown() {
-        return Err(Error::msg(format!("{flag}: this version cannot do that")));
-    }
     let progress: Box<dyn Observer> = match args.progress {
         Some(target) => Box::new(Events::open(target)?),
         None => Box::new(Watcher::of_copy(args.quiet)),
     };
     let signer = Signer::new(global, &args.signing, &to)?;
+    let keys = Keys::open(global, &args.signing)?;
     let tags = additional_tags(&args.additional_tag, &to)?;
     let has_ssh = [&from, &to].iter().any(|name| matches!(name, ImageName::Ssh { .. }));
     let options = CopyOptions {
@@ -64,7 +63,7 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         carry(&found, &to, &to_access, &copied, &*progress)?;
     }
     if let Some(signer) = signer {
-        signer.sign(global, &to, &copied.descriptor.digest, &to_access, retry)?;
+        signer.sign(global, &keys, (&to, &copied.descriptor.digest), &to_access, retry)?;
     }
     let digest = copied.descriptor.digest.to_string();
     if let Some(path) = &args.digestfile {

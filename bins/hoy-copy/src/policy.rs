@@ -11,6 +11,7 @@ use hoy_trust::{Evidence as _, Policy, Requirement, Subject};
 use crate::access::Access;
 use crate::args::Global;
 use crate::endpoint;
+use crate::sign::now;
 use crate::signatures::Found;
 use crate::signing_args::Signing;
 
@@ -58,7 +59,7 @@ fn judge(
     }
     let found = Found { global, from, access, retry };
     let name = if let ImageName::Docker(reference) = from { Some(reference) } else { None };
-    let judge = |digest: &Digest| Requirement::all_met(rules, Subject { name, digest }, &found);
+    let judge = |digest: &Digest| Requirement::all_met(rules, Subject { name, digest, now: now() }, &found);
     if !rules.iter().any(wants_signature) {
         // Nothing is read of what nobody may have.
         judge(&Digest::of(b"")).map_err(refused)?;

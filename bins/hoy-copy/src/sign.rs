@@ -1,6 +1,5 @@
 //! Making signatures: with a copy, and of files.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,31 +9,30 @@ use hoy_cli::{Context, Error, Result, print_line};
 use hoy_oci::{Digest, Reference};
 use hoy_registry::Retry;
 use hoy_transport::ImageName;
-use hoy_trust::{Attached, Claim, Kind, PrivateKey, SignaturePlaces};
+use hoy_trust::{Claim, Kind, SignaturePlaces};
 
 use crate::access::{Access, ask_password};
 use crate::args::Global;
+use crate::keys::{Keys, first_line};
 use crate::signatures;
 use crate::signing_args::{GenerateKeyArgs, Signing, StandaloneSignArgs, StandaloneVerifyArgs};
 
 /// What signatures say of who made them.
 const CREATOR: &str = concat!("hoy-copy ", env!("CARGO_PKG_VERSION"));
 
-/// Signatures that a copy is to make; all that can be known to fail has not.
+/// Where a copy puts the signatures that it is to make, and for which name; all that can be known to fail has not.
 pub(crate) struct Signer {
     identity: Reference,
-    simple: Option<String>,
-    passphrase: Option<String>,
-    sigstore: Option<PrivateKey>,
     /// What registries.d says, where the destination is a registry.
     places: SignaturePlaces,
 }
 
 impl Signer {
-    /// The signatures that the flags ask for; none where they ask for none.
+    /// The place for the signatures that the flags ask for; none where they ask for none.
     pub(crate) fn new(global: &Global, signing: &Signing, to: &ImageName) -> Result<Option<Self>> {
         let usage = |text: String| Error::msg(text).with_code(2);
-        if signing.sign_by.is_none() && signing.sign_by_sigstore_private_key.is_none() {
+        let (simple, sigstore) = (signing.simple(), signing.sigstore());
+        if simple.or(sigstore).is_none() {
             return match &signing.sign_identity {
                 Some(_) => Err(usage("--sign-identity is for a copy that signs".to_owned())),
                 None => Ok(None),
@@ -52,39 +50,30 @@ impl Signer {
         };
         if let ImageName::Docker(reference) = to {
             let hint = "containers-registries.d(5) says how";
-            if signing.sign_by.is_some() && places.to_write().and_then(SignaturePlaces::file).is_none() {
-                let text = format!("--sign-by: no directory is configured for the signatures of \"{reference}\"");
+            let has_directory = places.to_write().and_then(SignaturePlaces::file).is_some();
+            if let Some(flag) = simple.filter(|_| !has_directory) {
+                let text = format!("{flag}: no directory is configured for the signatures of \"{reference}\"");
                 return Err(Error::msg(text).with_hint(hint));
             }
-            if signing.sign_by_sigstore_private_key.is_some() && !places.are_attached() {
-                let text = format!("use-sigstore-attachments is not configured for \"{reference}\"");
-                return Err(Error::msg(format!("--sign-by-sigstore-private-key: {text}")).with_hint(hint));
+            if let Some(flag) = sigstore.filter(|_| !places.are_attached()) {
+                let text = format!("{flag}: use-sigstore-attachments is not configured for \"{reference}\"");
+                return Err(Error::msg(text).with_hint(hint));
             }
         }
-        let passphrase = signing.sign_passphrase_file.as_deref().map(first_line).transpose()?;
-        let sigstore = match &signing.sign_by_sigstore_private_key {
-            Some(path) => {
-                let key = std::fs::read(path).context(|| format!("read \"{}\"", path.display()))?;
-                let passphrase = passphrase.clone().map_or_else(ask_password, Ok)?;
-                Some(PrivateKey::open(&key, &passphrase).context(|| format!("read \"{}\"", path.display()))?)
-            }
-            None => None,
-        };
-        Ok(Some(Self { identity, simple: signing.sign_by.clone(), passphrase, sigstore, places }))
+        Ok(Some(Self { identity, places }))
     }
 
     /// Signs what was written.
     pub(crate) fn sign(
         &self,
         global: &Global,
-        to: &ImageName,
-        digest: &Digest,
+        keys: &Keys,
+        (to, digest): (&ImageName, &Digest),
         access: &Access,
         retry: Retry,
     ) -> Result<()> {
         let text = |kind| hoy_trust::payload(kind, &self.identity, digest, CREATOR, Some(now()));
-        if let Some(fingerprint) = &self.simple {
-            let signature = hoy_trust::sign_simple(&text(Kind::Simple), fingerprint, self.passphrase.as_deref())?;
+        for signature in keys.sign_simply(&text(Kind::Simple))? {
             match to {
                 ImageName::Docker(reference) => {
                     let base = self.places.to_write().unwrap_or_default();
@@ -94,9 +83,8 @@ impl Signer {
                 _ => {}
             }
         }
-        if let Some(key) = &self.sigstore {
-            let payload = text(Kind::Sigstore);
-            let attached = Attached { signature: key.sign(&payload)?, payload, more: BTreeMap::new() };
+        for key in &keys.sigstore {
+            let attached = key.sign(global, text(Kind::Sigstore))?;
             match to {
                 ImageName::Docker(reference) => {
                     let registry = access.registry(global, reference, retry)?;
@@ -124,18 +112,13 @@ fn full_name(text: &str) -> Result<Reference> {
     Ok(name)
 }
 
-fn now() -> u64 {
+/// What time it is, in seconds since 1970.
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).context(|| format!("read \"{}\"", path.display()))
-}
-
-fn first_line(path: &Path) -> Result<String> {
-    let text = String::from_utf8(read(path)?);
-    let text = text.context(|| format!("read \"{}\"", path.display()))?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// `standalone-sign`.

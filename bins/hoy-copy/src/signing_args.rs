@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// skopeo's flags for signatures. Those that ask for what this version cannot do end the command.
+/// skopeo's flags for signatures.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Signing {
     /// Leave signatures behind
@@ -16,6 +16,12 @@ pub(crate) struct Signing {
     /// Sign with the GnuPG key of this fingerprint or address
     #[arg(long, value_name = "KEY")]
     pub(crate) sign_by: Option<String>,
+    /// Sign with the key of this fingerprint in Sequoia's store
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) sign_by_sq_fingerprint: Option<String>,
+    /// Sign as this file says: containers-sigstore-signing-params.yaml(5)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_by_sigstore: Option<PathBuf>,
     /// Sign with the sigstore private key in this file
     #[arg(long, value_name = "FILE")]
     pub(crate) sign_by_sigstore_private_key: Option<PathBuf>,
@@ -25,20 +31,19 @@ pub(crate) struct Signing {
     /// Name to sign for (default: the destination's)
     #[arg(long, value_name = "NAME")]
     pub(crate) sign_identity: Option<String>,
-    #[arg(long, hide = true)]
-    sign_by_sigstore: Option<String>,
-    #[arg(long, hide = true)]
-    sign_by_sq_fingerprint: Option<String>,
 }
 
 impl Signing {
-    /// The flag that asks for what cannot be done.
-    pub(crate) fn unknown(&self) -> Option<&'static str> {
-        let flags = [
-            ("--sign-by-sigstore", self.sign_by_sigstore.is_some()),
-            ("--sign-by-sq-fingerprint", self.sign_by_sq_fingerprint.is_some()),
-        ];
-        flags.into_iter().find(|(_, is_set)| *is_set).map(|(flag, _)| flag)
+    /// The first flag that asks for a simple signature.
+    pub(crate) fn simple(&self) -> Option<&'static str> {
+        let by_gpg = self.sign_by.as_ref().map(|_| "--sign-by");
+        by_gpg.or(self.sign_by_sq_fingerprint.as_ref().map(|_| "--sign-by-sq-fingerprint"))
+    }
+
+    /// The first flag that asks for a sigstore signature.
+    pub(crate) fn sigstore(&self) -> Option<&'static str> {
+        let by_params = self.sign_by_sigstore.as_ref().map(|_| "--sign-by-sigstore");
+        by_params.or(self.sign_by_sigstore_private_key.as_ref().map(|_| "--sign-by-sigstore-private-key"))
     }
 }
 

@@ -12,6 +12,7 @@ use hoy_transport::{CopyOptions, ImageName, MultiArch, Observer};
 use crate::access::Access;
 use crate::args::Global;
 use crate::copy::{carry, format};
+use crate::keys::Keys;
 use crate::progress::{Events, Watcher};
 use crate::rate::Rate;
 use crate::sign::Signer;
@@ -41,9 +42,6 @@ struct Sources {
 
 /// Copies several images; the plan is made before the first is moved.
 pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
-    if let Some(flag) = args.signing.unknown() {
-        return Err(Error::msg(format!("{flag}: this version cannot do that")));
-    }
     if args.prune && args.dest != SyncDestination::Docker {
         return Err(Error::msg("--prune is for a destination that is a registry").with_code(2));
     }
@@ -92,7 +90,8 @@ pub(crate) fn run(global: &Global, args: SyncArgs) -> Result<ExitCode> {
     };
     let events = args.progress.map(Events::open).transpose()?;
     let (signing, rate) = (&args.signing, args.limit_rate.as_ref());
-    let way = Way { to: &to, options: &options, signing, rate, events: events.as_ref() };
+    let keys = Keys::open(global, signing)?;
+    let way = Way { to: &to, options: &options, signing, keys: &keys, rate, events: events.as_ref() };
     let mut digests = args.digestfile.map(|path| (String::new(), path));
     let mut done = 0;
     for step in &plan {
@@ -134,12 +133,13 @@ struct Way<'a> {
     to: &'a Access,
     options: &'a CopyOptions,
     signing: &'a Signing,
+    keys: &'a Keys,
     rate: Option<&'a Rate>,
     events: Option<&'a Events>,
 }
 
 fn copy(global: &Global, step: &Step, way: &Way<'_>) -> Result<String> {
-    let Way { to, options, signing, .. } = *way;
+    let Way { to, options, signing, keys, .. } = *way;
     let watcher;
     let observer: &dyn Observer = match way.events {
         Some(events) => {
@@ -164,7 +164,7 @@ fn copy(global: &Global, step: &Step, way: &Way<'_>) -> Result<String> {
         carry(&found, &step.to, to, &copied, observer)?;
     }
     if let Some(signer) = signer {
-        signer.sign(global, &step.to, &copied.descriptor.digest, to, options.retry)?;
+        signer.sign(global, keys, (&step.to, &copied.descriptor.digest), to, options.retry)?;
     }
     Ok(copied.descriptor.digest.to_string())
 }

@@ -148,7 +148,8 @@ impl Http {
         }
     }
 
-    fn once(
+    /// Sends a request once, with what shows who asks, and takes any answer.
+    pub(crate) fn once(
         &self,
         place: &Origin,
         registry: &Origin,

@@ -35,7 +35,7 @@ impl Origin {
         format!("{}:{}", self.host, self.port)
     }
 
-    fn is_this_machine(&self) -> bool {
+    pub(crate) fn is_this_machine(&self) -> bool {
         let name = self.host == "localhost" || self.host.ends_with(".localhost");
         name || self.address().is_some_and(|address| address.to_canonical().is_loopback())
     }

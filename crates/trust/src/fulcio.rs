@@ -1,20 +1,17 @@
 //! Certificates of Fulcio: for a few minutes, a key belongs to whoever logged in.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
-use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use serde_json::json;
 
-use crate::der::{Certificate, blocks, only_block};
-use crate::{Attached, Error, PublicKey, Result};
+use crate::certificate::{CERTIFICATE, CHAIN, authorities, chain, is_for_email, verify, wrong};
+use crate::der::{Certificate, blocks, to_pem};
+use crate::{Attached, Error, PrivateKey, PublicKey, Result};
 
-/// The annotations with the certificate and those between it and the authority.
-const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
-const CHAIN: &str = "dev.sigstore.cosign/chain";
-/// 1.3.6.1.5.5.7.3.3: signing code.
-const CODE_SIGNING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x03";
 /// 2.5.29.37: what a key is for.
 const USAGES: &[u8] = b"\x55\x1d\x25";
 /// 1.3.6.1.4.1.57264.1.1 and .8: who has said who somebody is; the first as plain text, the second as DER.
@@ -49,29 +46,11 @@ impl Fulcio {
         Ok(())
     }
 
-    /// The certificate of a signature, in DER.
-    pub(crate) fn certificate(attached: &Attached) -> Result<Vec<u8>> {
-        let text = attached.more.get(CERTIFICATE);
-        let text = text.ok_or_else(|| Error::refused("it asks for a certificate, and the signature has none"))?;
-        only_block(text.as_bytes()).ok_or_else(|| wrong("it is not one certificate in PEM form"))
-    }
-
     /// The key of a certificate that an authority of `roots` made for the signer, valid at `seconds`.
     pub(crate) fn key(&self, roots: &[u8], attached: &Attached, certificate: &[u8], seconds: u64) -> Result<PublicKey> {
-        let roots: Vec<CertificateDer<'_>> =
-            all(roots).ok_or_else(|| Error::form("read Fulcio's authority", "it is no certificate in PEM form"))?;
-        let anchors = roots.iter().map(anchor_from_trusted_cert).collect::<std::result::Result<Vec<_>, _>>();
-        let anchors = anchors.map_err(|e| Error::form("read Fulcio's authority", e))?;
-        let between =
-            attached.more.get(CHAIN).map(|text| all(text.as_bytes()).ok_or_else(|| wrong("its chain is damaged")));
-        let between: Vec<CertificateDer<'_>> = between.transpose()?.unwrap_or_default();
-        let der = CertificateDer::from(certificate);
-        let leaf = EndEntityCert::try_from(&der).map_err(|e| wrong(&e.to_string()))?;
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let usage = KeyUsage::required_if_present(CODE_SIGNING);
-        leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, &between, now, usage, None, None)
-            .map_err(|e| wrong(&e.to_string()))?;
-        let parsed = Certificate::parse(certificate).ok_or_else(|| wrong("it is damaged"))?;
+        let whose = "Fulcio's authority";
+        let (roots, der) = (authorities(whose, roots)?, CertificateDer::from(certificate));
+        let (_, parsed) = verify((whose, &roots), &chain(attached)?, &der, seconds)?;
         // The authorities need not say what they are for, the signer's certificate must.
         if parsed.extension(USAGES).flatten().is_none() {
             return Err(wrong("it does not say that it is for signing"));
@@ -80,22 +59,60 @@ impl Fulcio {
         if issuer != self.oidc_issuer {
             return Err(wrong(&format!("its issuer is \"{issuer}\", not \"{}\"", self.oidc_issuer)));
         }
-        let emails = parsed.emails().ok_or_else(|| wrong("its names are damaged"))?;
-        if !emails.contains(&self.subject_email.as_bytes()) {
-            let emails: Vec<_> = emails.iter().map(|email| String::from_utf8_lossy(email)).collect();
-            return Err(wrong(&format!("it is for \"{}\", not \"{}\"", emails.join(", "), self.subject_email)));
-        }
+        is_for_email(&parsed, &self.subject_email)?;
         PublicKey::of(parsed.key)
     }
 }
 
-fn wrong(reason: &str) -> Error {
-    Error::refused(format!("the signature's certificate is not good: {reason}"))
+/// A certificate that Fulcio made for a key, and those between it and the authority, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    certificate: String,
+    chain: String,
 }
 
-fn all(text: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    let found = blocks(text, "CERTIFICATE")?;
-    (!found.is_empty()).then(|| found.into_iter().map(CertificateDer::from).collect())
+impl Issued {
+    /// What is sent to Fulcio for a certificate of `key`, as JSON: it shows that whoever asks as `subject` has the key.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn request(key: &PrivateKey, subject: &str) -> Result<Vec<u8>> {
+        let content = STANDARD.encode(key.public_info());
+        let document = json!({
+            "publicKey": {"content": content, "algorithm": "ecdsa"},
+            "signedEmailAddress": key.sign(subject.as_bytes())?,
+        });
+        Ok(document.to_string().into_bytes())
+    }
+
+    /// What Fulcio answers, certificates in PEM.
+    ///
+    /// # Errors
+    /// When the first one is none of `key`.
+    pub fn parse(answer: &[u8], key: &PrivateKey) -> Result<Self> {
+        let wrong = |reason: &str| Error::form("read Fulcio's answer", reason);
+        let all = blocks(answer, "CERTIFICATE").ok_or_else(|| wrong("it is damaged"))?;
+        let (first, rest) = all.split_first().ok_or_else(|| wrong("it holds no certificate"))?;
+        let parsed = Certificate::parse(first).ok_or_else(|| wrong("its certificate is damaged"))?;
+        if parsed.key != key.public_info() {
+            return Err(wrong("its certificate is for another key"));
+        }
+        let pem = |der: &Vec<u8>| to_pem("CERTIFICATE", der);
+        Ok(Self { certificate: pem(first), chain: rest.iter().map(pem).collect() })
+    }
+
+    /// Puts the certificates beside a signature by their key.
+    pub fn add_to(&self, attached: &mut Attached) {
+        attached.more.insert(CERTIFICATE.to_owned(), self.certificate.clone());
+        if !self.chain.is_empty() {
+            attached.more.insert(CHAIN.to_owned(), self.chain.clone());
+        }
+    }
+
+    /// The certificate in PEM, which is what a log is told.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
 }
 
 /// Who has said who the signer is; both ways of writing it must agree.

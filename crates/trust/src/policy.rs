@@ -56,6 +56,8 @@ pub struct Subject<'a> {
     pub name: Option<&'a Reference>,
     /// The digest of its manifest.
     pub digest: &'a Digest,
+    /// When that is, in seconds since 1970, at which certificates must be valid.
+    pub now: u64,
 }
 
 /// Where an image's signatures come from; they are fetched when a requirement asks for them.
@@ -207,7 +209,7 @@ mod tests {
     fn judge(requirements: &str, evidence: &dyn Evidence) -> String {
         let policy = Policy::parse(format!(r#"{{"default":[{requirements}]}}"#).as_bytes());
         let (name, digest) = (Reference::parse("r.x/a:1").unwrap(), Digest::of(b"manifest"));
-        let subject = Subject { name: Some(&name), digest: &digest };
+        let subject = Subject { name: Some(&name), digest: &digest, now: 0 };
         let judged = policy.and_then(|p| Requirement::all_met(p.requirements("docker", &[]), subject, evidence));
         judged.err().map_or_else(|| "ok".to_owned(), |error| error.to_string())
     }
@@ -251,7 +253,8 @@ mod tests {
             let judged = judge(&rule.replace('}', &format!("{asked}}}")), &Has(vec![good.clone()]));
             assert!(judged.contains(want), "{judged}");
         }
-        assert!(judge(r#"{"type":"sigstoreSigned","pki":{}}"#, &Has(vec![good.clone()])).contains("cannot check"));
+        let pki = r#"{"type":"sigstoreSigned","pki":{"caRootsPath":"/no/root","subjectEmail":"e"}}"#;
+        assert!(judge(pki, &Has(vec![good.clone()])).contains("/no/root"));
         assert!(
             judge(r#"{"type":"sigstoreSigned","keyPath":"/no/key"}"#, &Has(vec![good.clone()])).contains("/no/key")
         );
@@ -279,6 +282,12 @@ mod tests {
             r#"{"type":"sigstoreSigned","rekorPublicKeyPath":"/x","fulcio":{"oidcIssuer":"i","subjectEmail":"e"}}"#,
             r#"{"type":"sigstoreSigned","rekorPublicKeyPath":"/x","fulcio":{"caPath":"/x","subjectEmail":"e"}}"#,
             r#"{"type":"sigstoreSigned","rekorPublicKeyPath":"/x","fulcio":{"caPath":"/x","oidcIssuer":"","subjectEmail":"e"}}"#,
+            r#"{"type":"sigstoreSigned","pki":{}}"#,
+            r#"{"type":"sigstoreSigned","pki":{"caRootsPath":"/x"}}"#,
+            r#"{"type":"sigstoreSigned","pki":{"caRootsPath":"/x","subjectEmail":""}}"#,
+            r#"{"type":"sigstoreSigned","pki":{"caRootsPath":"/x","caRootsData":"","subjectEmail":"e"}}"#,
+            r#"{"type":"sigstoreSigned","pki":{"caRootsPath":"/x","caIntermediatesPath":"/x","caIntermediatesData":"","subjectEmail":"e"}}"#,
+            r#"{"type":"sigstoreSigned","rekorPublicKeyPath":"/x","pki":{"caRootsPath":"/x","subjectEmail":"e"}}"#,
         ] {
             let judged = judge(wrong, &has);
             assert!(judged.contains("trust policy"), "{wrong}: {judged}");

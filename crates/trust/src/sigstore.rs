@@ -124,6 +124,16 @@ struct Cipher {
 pub struct PrivateKey(EcdsaKeyPair);
 
 impl PrivateKey {
+    /// A key that is written nowhere, for one certificate.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn fresh() -> Result<Self> {
+        let none = |_| Error::refused("there is no randomness");
+        let how = &signature::ECDSA_P256_SHA256_ASN1_SIGNING;
+        pair(EcdsaKeyPair::generate_pkcs8(how, &SystemRandom::new()).map_err(none)?.as_ref())
+    }
+
     /// Opens a sealed key.
     ///
     /// # Errors
@@ -156,7 +166,12 @@ impl PrivateKey {
 
     /// The public key, in PEM.
     pub fn public(&self) -> String {
-        to_pem("PUBLIC KEY", &[P256_PREFIX, self.0.public_key().as_ref()].concat())
+        to_pem("PUBLIC KEY", &self.public_info())
+    }
+
+    /// The public key's SubjectPublicKeyInfo.
+    pub(crate) fn public_info(&self) -> Vec<u8> {
+        [P256_PREFIX, self.0.public_key().as_ref()].concat()
     }
 }
 

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde_json::Value;
 
+use crate::certificate::certificate;
 use crate::payload::{Claim, Kind};
+use crate::pki::Pki;
 use crate::policy::{agrees, any_of, keys};
 use crate::{Attached, Error, Evidence, Fulcio, PublicKey, Result, SignedIdentity, Subject, rekor};
 
@@ -23,8 +24,8 @@ pub struct SigstoreSigned {
     key_datas: Option<Vec<String>>,
     /// Certificates instead of keys.
     fulcio: Option<Fulcio>,
-    /// Certificates of somebody else, which cannot be checked.
-    pki: Option<Value>,
+    /// Certificates of other authorities.
+    pki: Option<Pki>,
     /// The public key in PEM of a log that must have the signature.
     rekor_public_key_path: Option<PathBuf>,
     /// Several such keys, one of which is enough.
@@ -47,7 +48,11 @@ impl SigstoreSigned {
         if self.fulcio.is_some() && logs == 0 {
             return Err("fulcio needs a rekorPublicKey, which tells when it was signed");
         }
+        if self.pki.is_some() && logs > 0 {
+            return Err("pki has no log: it goes with none of the rekorPublicKey fields");
+        }
         self.fulcio.as_ref().map_or(Ok(()), Fulcio::check)?;
+        self.pki.as_ref().map_or(Ok(()), Pki::check)?;
         let signers = [
             self.key_path.is_some(),
             self.key_paths.is_some(),
@@ -74,9 +79,6 @@ impl SigstoreSigned {
 
     /// Whether the image has a signature as it is asked for.
     pub(crate) fn is_met(&self, subject: Subject<'_>, evidence: &dyn Evidence) -> Result<()> {
-        if self.pki.is_some() {
-            return Err(Error::refused("it asks for \"pki\", which this version cannot check"));
-        }
         let own = public_keys((&self.key_path, &self.key_paths), (&self.key_data, &self.key_datas))?;
         let logs = public_keys(
             (&self.rekor_public_key_path, &self.rekor_public_key_paths),
@@ -90,13 +92,14 @@ impl SigstoreSigned {
         let usual = SignedIdentity::MatchRepoDigestOrExact {};
         let found = evidence.sigstore(subject.digest).map_err(Error::Refused)?;
         any_of(&found, |attached: &Attached| {
-            let is_good = match &self.fulcio {
-                Some(fulcio) => {
-                    let certificate = Fulcio::certificate(attached)?;
+            let is_good = match (&self.fulcio, &self.pki) {
+                (Some(fulcio), _) => {
+                    let certificate = certificate(attached)?;
                     let when = rekor::logged_at(&logs, attached, &certificate)?;
                     fulcio.key(&roots, attached, &certificate, when)?.verifies(attached)
                 }
-                None => match own.iter().find(|key| key.verifies(attached)) {
+                (None, Some(pki)) => pki.key(attached, subject.now)?.verifies(attached),
+                (None, None) => match own.iter().find(|key| key.verifies(attached)) {
                     Some(key) if is_logged => rekor::logged_at(&logs, attached, key.info()).map(|_| true)?,
                     found => found.is_some(),
                 },

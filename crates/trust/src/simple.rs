@@ -78,10 +78,41 @@ fn good_signature(status: &str) -> Option<String> {
 /// When gpg cannot.
 pub fn sign(text: &[u8], key: &str, passphrase: Option<&str>) -> Result<Vec<u8>> {
     is_key(key)?;
+    sign_at(None, text, key, passphrase)
+}
+
+/// Signs `text` with this exported private key, which gets into nobody's keyring.
+///
+/// # Errors
+/// When gpg cannot.
+pub fn sign_with(text: &[u8], key: &[u8], passphrase: Option<&str>) -> Result<Vec<u8>> {
+    let home = directory()?;
+    let gpg = || {
+        let mut command = Command::new("gpg");
+        command.args(["--batch", "--no-tty", "--homedir"]).arg(home.path());
+        command
+    };
+    let signature = run("gpg", gpg().arg("--import"), key).and_then(|imported| {
+        let listed = run("gpg", gpg().args(["--list-secret-keys", "--with-colons"]), &[])?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let fingerprint = listed.lines().find_map(|line| line.strip_prefix("fpr:")?.split(':').find(|f| !f.is_empty()));
+        let none = || Error::refused(format!("gpg cannot take the key: {}", last_line(&imported.stderr)));
+        sign_at(Some(home.path()), text, fingerprint.ok_or_else(none)?, passphrase)
+    });
+    // gpg has started an agent for the directory, which goes.
+    let stopped =
+        run("gpgconf", Command::new("gpgconf").arg("--homedir").arg(home.path()).args(["--kill", "all"]), &[]);
+    signature.and_then(|signature| stopped.map(|_| signature))
+}
+
+fn sign_at(home: Option<&Path>, text: &[u8], key: &str, passphrase: Option<&str>) -> Result<Vec<u8>> {
     let dir = directory()?;
     let path = dir.path().join("text");
     write(&path, text)?;
     let mut command = Command::new("gpg");
+    if let Some(home) = home {
+        command.arg("--homedir").arg(home);
+    }
     command.args(["--batch", "--no-tty", "--local-user", key]);
     if passphrase.is_some() {
         command.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0"]);
@@ -91,9 +122,13 @@ pub fn sign(text: &[u8], key: &str, passphrase: Option<&str>) -> Result<Vec<u8>>
     if output.status.success() && !output.stdout.is_empty() {
         return Ok(output.stdout);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said: String = said.lines().last().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
-    Err(Error::refused(format!("gpg does not sign with key {key}: {said}")))
+    Err(Error::refused(format!("gpg does not sign with key {key}: {}", last_line(&output.stderr))))
+}
+
+/// The last of what a program said.
+fn last_line(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    said.lines().last().unwrap_or_default().chars().filter(|c| !c.is_control()).collect()
 }
 
 /// The public key of this fingerprint or address from the user's keyring.
