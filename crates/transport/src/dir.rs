@@ -89,14 +89,14 @@ impl DirDestination {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
     }
 
-    /// Removes what an earlier image left. What is no file of an image stays.
+    /// Removes what an earlier image left, also its signatures, which are for no other. What is no file of an image stays.
     fn tidy(&self) -> Result<()> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in std::fs::read_dir(&self.directory).map_err(Error::io("read", &self.directory))? {
             let entry = entry.map_err(Error::io("read", &self.directory))?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             let hex = name.strip_suffix(&format!(".{MANIFEST_FILE}")).unwrap_or(&name);
-            if !files.contains(&name) && is_digest(hex) {
+            if !files.contains(&name) && (is_digest(hex) || is_signature(&name)) {
                 std::fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
             }
         }
@@ -107,6 +107,12 @@ impl DirDestination {
 /// Whether a file's name is that of a blob.
 fn is_digest(hex: &str) -> bool {
     ["sha256", "sha512"].iter().any(|algorithm| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
+}
+
+/// Whether a file's name is that of a signature, of the image or of a member of its index.
+fn is_signature(name: &str) -> bool {
+    let own = name.split_once('.').filter(|(hex, _)| is_digest(hex)).map_or(name, |(_, own)| own);
+    own.strip_prefix("signature-").is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 impl Destination for DirDestination {
