@@ -295,6 +295,50 @@ fn lists_deletes_and_referrers() {
 }
 
 #[test]
+fn digests_of_sha512_and_several_tags_at_once() {
+    use sha2::Digest as _;
+    let sandbox = Sandbox::new();
+    let served = Served::start(&sandbox, &["oci:served"]);
+    let at = served.address();
+    let long = |bytes: &[u8]| {
+        let hash = sha2::Sha512::digest(bytes);
+        format!("sha512:{}", hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    };
+    let blob = long(b"text");
+    let begun = ask(&at, "POST", "/v2/a/blobs/uploads/?digest-algorithm=sha512", &[], b"");
+    assert_eq!(begun.0, 202);
+    let upload = begun.field("Location").unwrap().to_owned();
+    assert_eq!(ask(&at, "PATCH", &upload, &[], b"te").0, 202);
+    assert_eq!(ask(&at, "PUT", &format!("{upload}?digest={blob}"), &[], b"xt").0, 201);
+    assert_eq!(ask(&at, "GET", &format!("/v2/a/blobs/{blob}"), &[], b"").2, b"text");
+    assert_eq!(ask(&at, "POST", &format!("/v2/a/blobs/uploads/?digest={blob}"), &[], b"other").0, 400);
+    assert_eq!(ask(&at, "POST", "/v2/a/blobs/uploads/?digest-algorithm=md5", &[], b"").0, 400);
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "layers": [],
+        "config": {"mediaType": "x/config", "digest": blob, "size": 4}});
+    let manifest = manifest.to_string().into_bytes();
+    let name = long(&manifest);
+    let put = |more: &str| {
+        ask(&at, "PUT", &format!("/v2/a/manifests/{name}{more}"), &[("Content-Type", MANIFEST)], &manifest)
+    };
+    let answer = put("?tag=1&tag=latest");
+    assert_eq!((answer.0, answer.field("OCI-Tag")), (201, Some("1, latest")));
+    for reference in [name.as_str(), "1", "latest"] {
+        let got = ask(&at, "GET", &format!("/v2/a/manifests/{reference}"), &[], b"");
+        assert_eq!(
+            (got.0, got.field("Docker-Content-Digest"), got.2.as_slice()),
+            (200, Some(name.as_str()), &*manifest)
+        );
+    }
+    assert_eq!(put("?tag=a/b").0, 400);
+    assert_eq!(put(&"&tag=x".repeat(70).replacen('&', "?", 1)).0, 414);
+    let path = format!("/v2/a/manifests/{}", long(b"x"));
+    assert_eq!(ask(&at, "PUT", &path, &[("Content-Type", MANIFEST)], &manifest).0, 400);
+    // The store has no place for such.
+    let served = Served::start(&sandbox, &["store:"]);
+    assert_eq!(ask(&served.address(), "POST", &format!("/v2/a/blobs/uploads/?digest={blob}"), &[], b"text").0, 400);
+}
+
+#[test]
 fn bad_requests_are_answered() {
     let sandbox = Sandbox::new();
     let served = Served::start(&sandbox, &["oci:l", "--timeout", "1s"]);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hoy_oci::{Descriptor, Digest, Hasher};
 
-use crate::atomic::{Temporary, random_hex};
+use crate::atomic::{Temporary, make_directory, random_hex};
 use crate::{Error, Result, TEMPORARY_PREFIX};
 
 /// How much of a download that broke off is worth keeping for the next process, in bytes.
@@ -116,9 +116,19 @@ impl BlobWriter {
 
     /// Makes the blob visible, and its name durable, if it has this digest; false, and it is gone, when not.
     ///
+    /// For a digest of another algorithm it is read again, and goes into that one's directory beside its own.
+    ///
     /// # Errors
     /// [`Error::Io`]; nothing is visible then.
-    pub fn finish_with(self, expected: &Digest) -> Result<bool> {
+    pub fn finish_with(mut self, expected: &Digest) -> Result<bool> {
+        if self.hasher.clone().finish().algorithm() != expected.algorithm() {
+            let path = self.temporary.path().to_owned();
+            self.directory.set_file_name(expected.algorithm());
+            make_directory(&self.directory, 0o755)?;
+            self.temporary.file().rewind().map_err(Error::io("read", &path))?;
+            (self.hasher, self.size) = (Hasher::like(expected), 0);
+            self.take_up(u64::MAX)?;
+        }
         let is_right = self.hasher.clone().finish() == *expected;
         if is_right {
             let directory = self.directory.clone();

@@ -9,6 +9,9 @@ use crate::route::Query;
 use crate::service::Service;
 use crate::shelf::subject;
 
+/// How many tags one manifest may be sent with.
+const MAX_TAGS: usize = 64;
+
 fn unknown(reference: &str) -> Fault {
     let text = format!("there is no manifest \"{}\"", reference.chars().take(200).collect::<String>());
     Fault::new(Status::NOT_FOUND, "MANIFEST_UNKNOWN", text)
@@ -22,7 +25,7 @@ impl Service {
     /// `GET /v2/NAME/manifests/REFERENCE`.
     pub(crate) fn manifest(&self, repository: &str, reference: &str) -> Result<Response, Fault> {
         let found = if reference.contains(':') {
-            let digest = Fault::digest(reference)?;
+            let digest = self.digest(reference)?;
             self.shelf().pinned(repository, &digest)?
         } else {
             self.shelf().tagged(repository, reference)?.map(|found| found.descriptor)
@@ -44,17 +47,28 @@ impl Service {
         &self,
         repository: &str,
         reference: &str,
+        query: &Query,
         request: &Request,
         body: &mut Body<'_>,
     ) -> Result<Response, Fault> {
-        let name = if reference.contains(':') { None } else { Some(self.shelf().name(repository, reference)?) };
+        let wanted = if reference.contains(':') { Some(self.digest(reference)?) } else { None };
+        // A manifest that is sent by its digest may say which tags it is to have.
+        let tags: Vec<&str> = if wanted.is_some() { query.all("tag").collect() } else { vec![reference] };
+        if tags.len() > MAX_TAGS {
+            return Err(Fault::new(
+                Status::URI_TOO_LONG,
+                "UNSUPPORTED",
+                format!("there are more than {MAX_TAGS} tags"),
+            ));
+        }
+        let names = tags.iter().map(|tag| self.shelf().name(repository, tag)).collect::<Result<Vec<_>, _>>()?;
         let bytes = match body.read_all(MAX_DOCUMENT_BYTES) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Err(Fault::new(Status::TOO_LARGE, "SIZE_INVALID", "a manifest has 4 MiB at the most")),
             Err(error) => return Err(invalid(format!("the manifest breaks off: {error}"))),
         };
-        let digest = Digest::of(&bytes);
-        if name.is_none() && Fault::digest(reference)? != digest {
+        let digest = wanted.map_or_else(|| Digest::of(&bytes), |wanted| wanted.again(&bytes));
+        if wanted.is_some_and(|wanted| wanted != digest) {
             return Err(Fault::new(Status::BAD_REQUEST, "DIGEST_INVALID", "the manifest has another digest"));
         }
         let announced = request.field("content-type").and_then(|t| t.split(';').next()).map(str::trim);
@@ -71,11 +85,16 @@ impl Service {
                 }
             }
         }
-        let descriptor = self.shelf().files().put(media_type.as_str(), &bytes)?;
-        self.shelf().list(&descriptor, name.as_deref())?;
+        let descriptor = self.shelf().put(media_type, &bytes, digest)?;
+        if names.is_empty() {
+            self.shelf().list(&descriptor, None)?;
+        }
+        names.iter().try_for_each(|name| self.shelf().list(&descriptor, Some(name)))?;
         let response = Response::empty(Status::CREATED)
             .with("Location", format!("/v2/{repository}/manifests/{reference}"))
             .with("Docker-Content-Digest", digest.to_string());
+        let has_tags = wanted.is_some() && !tags.is_empty();
+        let response = if has_tags { response.with("OCI-Tag", tags.join(", ")) } else { response };
         Ok(match subject(&bytes) {
             Some(subject) => response.with("OCI-Subject", subject.to_string()),
             None => response,
@@ -85,7 +104,7 @@ impl Service {
     /// `DELETE /v2/NAME/manifests/REFERENCE`.
     pub(crate) fn delete_manifest(&self, repository: &str, reference: &str) -> Result<Response, Fault> {
         let digest = if reference.contains(':') {
-            Fault::digest(reference)?
+            self.digest(reference)?
         } else {
             let found = self.shelf().tagged(repository, reference)?.ok_or_else(|| unknown(reference))?;
             self.shelf().untag(found.name.as_deref().unwrap_or_default())?;
@@ -105,7 +124,7 @@ impl Service {
 
     /// `GET /v2/NAME/referrers/DIGEST`.
     pub(crate) fn referrers(&self, repository: &str, digest: &str, query: &Query) -> Result<Response, Fault> {
-        let wanted: Digest = Fault::digest(digest)?;
+        let wanted = self.digest(digest)?;
         let filter = query.get("artifactType").filter(|text| !text.is_empty());
         let mut found: Vec<Descriptor> = Vec::new();
         for root in self.shelf().roots(repository)? {

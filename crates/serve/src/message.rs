@@ -27,6 +27,7 @@ impl Status {
     pub(crate) const NOT_FOUND: Self = Self(404, "Not Found");
     pub(crate) const METHOD_NOT_ALLOWED: Self = Self(405, "Method Not Allowed");
     pub(crate) const TOO_LARGE: Self = Self(413, "Content Too Large");
+    pub(crate) const URI_TOO_LONG: Self = Self(414, "URI Too Long");
     pub(crate) const RANGE: Self = Self(416, "Range Not Satisfiable");
     pub(crate) const HEAD_TOO_LARGE: Self = Self(431, "Request Header Fields Too Large");
     pub(crate) const INTERNAL: Self = Self(500, "Internal Server Error");

@@ -78,11 +78,11 @@ impl Service {
             ("GET" | "HEAD", Route::Catalog) => self.catalog(&query),
             ("GET" | "HEAD", Route::Tags(name)) => self.tags(name, &query),
             ("GET" | "HEAD", Route::Manifest(name, reference)) => self.manifest(name, reference),
-            ("PUT", Route::Manifest(name, reference)) => self.put_manifest(name, reference, request, body),
+            ("PUT", Route::Manifest(name, reference)) => self.put_manifest(name, reference, &query, request, body),
             ("DELETE", Route::Manifest(name, reference)) => self.delete_manifest(name, reference),
             ("GET" | "HEAD", Route::Referrers(name, digest)) => self.referrers(name, digest, &query),
             (_, Route::Blob(name, digest)) => {
-                let digest = Fault::digest(digest)?;
+                let digest = self.digest(digest)?;
                 match method {
                     "GET" | "HEAD" => self.blob(&digest, request),
                     "DELETE" => self.delete_blob(session, &digest),
@@ -93,6 +93,12 @@ impl Service {
             (_, Route::Upload(name, id)) => self.upload(name, id, &query, request, body),
             _ => Err(unknown_method("this address")),
         }
+    }
+
+    /// The digest that a client has written; the store has those of SHA-256 alone.
+    pub(crate) fn digest(&self, text: &str) -> Result<Digest, Fault> {
+        let digest: Option<Digest> = text.parse().ok();
+        digest.filter(|d| d.is_sha256() || !self.shelf.is_store()).ok_or_else(|| Fault::digest_invalid(text))
     }
 
     fn upload(

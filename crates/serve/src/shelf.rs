@@ -5,9 +5,10 @@
 //! something is read, Docker's of that name, as in all commands on the store.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
 use hoy_layout::{ImageLayout, Lock, NamedImage, Store};
-use hoy_oci::{Descriptor, Digest, Document, Index, REF_NAME, Reference};
+use hoy_oci::{Descriptor, Digest, Document, Index, MediaType, REF_NAME, Reference};
 
 use crate::fault::Fault;
 use crate::message::Status;
@@ -45,6 +46,18 @@ impl Shelf {
 
     pub(crate) fn is_store(&self) -> bool {
         self.store.is_some()
+    }
+
+    /// Stores a manifest or index that has this digest.
+    pub(crate) fn put(&self, media_type: MediaType, bytes: &[u8], digest: Digest) -> Result<Descriptor, Fault> {
+        if digest.is_sha256() {
+            return Ok(self.layout.put(media_type.as_str(), bytes)?);
+        }
+        let mut writer = self.layout.blob_writer()?;
+        let cannot = |error| Fault::new(Status::INTERNAL, "UNKNOWN", format!("this registry cannot write it: {error}"));
+        writer.write_all(bytes).map_err(cannot)?;
+        writer.finish_with(&digest)?;
+        Ok(Descriptor { digest, ..Descriptor::of(media_type, bytes) })
     }
 
     /// Held by whoever adds blobs before a name points to them.
@@ -253,7 +266,6 @@ fn split(name: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hoy_oci::MediaType;
 
     #[test]
     fn names_are_repositories_with_tags() {

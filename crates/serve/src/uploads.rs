@@ -66,7 +66,12 @@ impl Service {
         query: &crate::route::Query,
         body: &mut Body<'_>,
     ) -> Result<Response, Fault> {
-        let digest = |name: &str| query.get(name).map(Fault::digest).transpose();
+        let digest = |name: &str| query.get(name).map(|text| self.digest(text)).transpose();
+        if let Some(algorithm) = query.get("digest-algorithm")
+            && !["sha256", "sha512"].contains(&algorithm)
+        {
+            return Err(Fault::digest_invalid(algorithm));
+        }
         // All repositories of a layout have its blobs.
         if let Some(digest) = digest("mount")?
             && self.shelf().files().blob_size(&digest)?.is_some()
@@ -119,7 +124,7 @@ impl Service {
         body: &mut Body<'_>,
     ) -> Result<Response, Fault> {
         let text = query.get("digest").ok_or_else(|| invalid("the digest is missing"))?;
-        let digest = Fault::digest(text)?;
+        let digest = self.digest(text)?;
         let writer = self.open(id)?;
         if let Err(fault) = follows(&writer, request, body, repository, id) {
             self.pause(id, writer);
