@@ -341,10 +341,11 @@ fn compression_has_levels_and_digests_can_be_known_before() {
     let tags = sandbox.ok("hoy-copy", &["list-tags", "--tls-verify=false", image.strip_suffix(":1").unwrap()]);
     let tags = serde_json::from_str::<Value>(&tags).unwrap()["Tags"].as_array().unwrap().len();
     assert_eq!(tags, 3);
-    sandbox
-        .run("hoy-copy")
-        .args(["--sign-by-sigstore=x", "--sign-identity=r.x/a:1", SOURCE, "dir:never"])
-        .fails(1, &["\"x\""]);
+    let refused = |args: &[&str], code, word| sandbox.run("hoy-copy").args(args).fails(code, &[word]);
+    refused(&["--sign-by-sigstore=x", "--sign-identity=r.x/a:1", SOURCE, "dir:never"], 1, "\"x\"");
+    refused(&["--tls-details=x", SOURCE, "dir:never"], 2, "--tls-details");
+    refused(&["delete", "--daemon-host=x", SOURCE], 2, "--daemon-host");
+    refused(&["delete", "--shared-blob-dir=x", "dir:x"], 2, "--shared-blob-dir");
 }
 
 #[test]

@@ -62,6 +62,14 @@ fn they_move_as_they_are() {
             let layers = sandbox.run("hoy-copy").args(["layers", "--tls-verify=false", there]).ok();
             assert!(layers.starts_with("sha512:"), "{there}: {layers}");
         }
+        // Either digest of a manifest can be asked for, whichever names it.
+        let shown = |algorithm: &str| {
+            let digest = ["--manifest-digest", algorithm, "--format", "{{.Digest}}", SOURCE];
+            sandbox.run("hoy-copy").arg("inspect").args(digest).ok()
+        };
+        assert_eq!(shown("sha512"), digest);
+        std::fs::write(sandbox.path("work/manifest"), sandbox.ok("hoy-copy", &["inspect", "--raw", SOURCE])).unwrap();
+        assert_eq!(shown("sha256"), sandbox.ok("hoy-copy", &["manifest-digest", "manifest"]));
         let count = |name: &str| std::fs::read_dir(sandbox.path("work").join(name)).unwrap().count();
         assert_eq!(count("four/blobs/sha512"), 3, "manifest, configuration, layer");
         // A layer that is written anew has the usual kind.

@@ -410,6 +410,10 @@ fn a_policy_that_is_not_understood_stops_everything() {
     place.pull("hoy-copy", SOURCE).ok();
     let signed = ["--policy", "policy.json", "copy", "--require-signed", SOURCE, "dir:x"];
     place.sandbox.run("hoy-copy").args(signed).fails(1, &["--require-signed"]);
+    let before = ["--require-signed", "--policy", "policy.json", "copy", SOURCE, "dir:x"];
+    place.sandbox.run("hoy-copy").args(before).fails(1, &["--require-signed"]);
+    let both = ["--require-signed", "--insecure-policy", "copy", SOURCE, "dir:x"];
+    place.sandbox.run("hoy-copy").args(both).fails(2, &["--insecure-policy"]);
 }
 
 #[test]

@@ -44,12 +44,17 @@ pub(crate) struct Global {
     /// Trust policy (default: the first of ~/.config/containers/policy.json, /etc/containers/policy.json)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+    /// Copy only what a rule of the trust policy wants signed, and is
+    #[arg(long, global = true, conflicts_with = "insecure_policy")]
+    pub(crate) require_signed: bool,
     /// Where it is said which registries have signatures, and where (default: as in FILES)
     #[arg(long = "registries.d", global = true, value_name = "DIR")]
     pub(crate) registries_d: Option<PathBuf>,
     /// Rules for registries, instead of the usual registries.conf
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) registries_conf: Option<PathBuf>,
+    #[arg(long, global = true, hide = true)]
+    pub(crate) tls_details: Option<PathBuf>,
     /// What is run for ssh://, with its first arguments (default: HOY_SSH, or ssh)
     #[arg(long, global = true, value_name = "COMMAND")]
     pub(crate) ssh: Option<String>,
@@ -259,6 +264,9 @@ pub(crate) struct InspectArgs {
     /// Do not list the repository's tags
     #[arg(short, long)]
     pub(crate) no_tags: bool,
+    /// The digest to show (default: the one that the image was found by)
+    #[arg(long, value_name = "ALGORITHM", conflicts_with_all = ["raw", "config"])]
+    pub(crate) manifest_digest: Option<DigestAlgorithm>,
     #[command(flatten)]
     pub(crate) access: OnlyAccess,
     #[command(flatten)]
@@ -284,7 +292,16 @@ pub(crate) struct DeleteArgs {
     #[command(flatten)]
     pub(crate) access: OnlyAccess,
     #[command(flatten)]
+    pub(crate) place: OnlyPlace,
+    #[command(flatten)]
     pub(crate) retry: Retry,
+}
+
+/// How a digest is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DigestAlgorithm {
+    Sha256,
+    Sha512,
 }
 
 #[derive(Debug, Args)]

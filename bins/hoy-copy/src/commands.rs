@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hoy_cli::Result;
+use hoy_cli::{Error, Result};
 
 use crate::args::{Action, Command};
 use crate::{
@@ -18,6 +18,11 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         std::thread::spawn(move || give_up_after(limit));
     }
     let global = &command.global;
+    if global.tls_details.is_some() {
+        let text =
+            "--tls-details: this version speaks TLS 1.2 and 1.3 with the ciphers it has, and can be told no others";
+        return Err(Error::msg(text).with_code(2));
+    }
     match command.action {
         Action::Copy(args) => copy::run(global, *args)?,
         Action::Inspect(args) => inspect::run(global, args)?,

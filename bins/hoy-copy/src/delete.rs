@@ -13,6 +13,18 @@ use crate::endpoint;
 /// Deletes an image, or its name where others share its content.
 pub(crate) fn run(global: &Global, args: DeleteArgs) -> Result<()> {
     let name: ImageName = args.image.parse().map_err(|e| Error::from(e).with_code(2))?;
+    // What such a directory shares stays there, as all blobs of a layout do.
+    let place = args.place.add_to(Access::default());
+    let wrong = [
+        ("--shared-blob-dir is for oci:", place.shared_blob_dir.is_some() && !matches!(name, ImageName::Oci { .. })),
+        (
+            "--daemon-host is for docker-daemon:",
+            place.daemon_host.is_some() && !matches!(name, ImageName::DockerDaemon(_)),
+        ),
+    ];
+    if let Some((text, _)) = wrong.into_iter().find(|(_, is_wrong)| *is_wrong) {
+        return Err(Error::msg(text).with_code(2));
+    }
     match &name {
         ImageName::Docker(reference) => {
             delete(&args.access.access(None).registry(global, reference, args.retry.into())?, reference)?;
@@ -34,7 +46,7 @@ pub(crate) fn run(global: &Global, args: DeleteArgs) -> Result<()> {
                 None => store.layout().remove_digest(&image.descriptor.digest).map(drop)?,
             }
         }
-        other => return Err(Error::msg(format!("{other} cannot be deleted; remove the file")).with_code(2)),
+        other => return Err(Error::msg(format!("{other} cannot be deleted here")).with_code(2)),
     }
     Ok(())
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use hoy_cli::{Error, Result, Stdout, Template, print_line};
-use hoy_oci::{Descriptor, Document, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, VerifyingReader};
+use hoy_oci::{Descriptor, Digest, Document, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, VerifyingReader};
 use hoy_transport::{DockerSource, ImageName, Source, select_from};
 use serde::Serialize;
 
-use crate::args::{Global, InspectArgs};
+use crate::args::{DigestAlgorithm, Global, InspectArgs};
 use crate::{endpoint, names};
 
 /// What skopeo prints of an image, in its order.
@@ -60,7 +60,11 @@ pub(crate) fn run(global: &Global, args: InspectArgs) -> Result<()> {
     let platform = endpoint::platform(global);
     // The digest shown is that of what the name points to, an index included, as skopeo has it.
     let root = source.root()?;
-    let digest = root.descriptor.digest;
+    let digest = match args.manifest_digest {
+        Some(DigestAlgorithm::Sha256) => Digest::of(&root.bytes),
+        Some(DigestAlgorithm::Sha512) => Digest::sha512_of(&root.bytes),
+        None => root.descriptor.digest,
+    };
     let document = select_from(source, root, &platform)?;
     let manifest = match Document::parse(&document.descriptor.media_type, &document.bytes)? {
         Document::Manifest(manifest) => manifest,

@@ -23,7 +23,7 @@ pub(crate) fn open<'a>(
     retry: Retry,
     (multi_arch, signing): (&MultiArch, &Signing),
 ) -> Result<Box<dyn Source + 'a>> {
-    let (inner, root) = judge(global, from, access, retry, (multi_arch, signing))?;
+    let (inner, root) = judge(global, from, access, retry, multi_arch)?;
     let signatures = (!signing.remove_signatures).then_some(Found { global, from, access, retry });
     Ok(Box::new(Judged { inner, root, signatures }))
 }
@@ -34,12 +34,12 @@ fn judge(
     from: &ImageName,
     access: &Access,
     retry: Retry,
-    (multi_arch, signing): (&MultiArch, &Signing),
+    multi_arch: &MultiArch,
 ) -> Result<(Box<dyn Source>, Option<Document>)> {
     let source = || Ok((endpoint::source(global, from, access, retry)?, None));
     let unsigned = || Error::msg("--require-signed: no rule of the trust policy wants the image signed");
     let Some((path, policy)) = read(global)? else {
-        return if signing.require_signed { Err(unsigned()) } else { source() };
+        return if global.require_signed { Err(unsigned()) } else { source() };
     };
     let refused = |reason: hoy_trust::Error| {
         // skopeo's words: scripts look for them.
@@ -54,7 +54,7 @@ fn judge(
     let rules = policy.requirements(transport, &scopes);
     let wants_signature =
         |rule: &Requirement| matches!(rule, Requirement::SignedBy { .. } | Requirement::SigstoreSigned { .. });
-    if signing.require_signed && !rules.iter().any(wants_signature) {
+    if global.require_signed && !rules.iter().any(wants_signature) {
         return Err(unsigned());
     }
     let found = Found { global, from, access, retry };

@@ -10,9 +10,6 @@ pub(crate) struct Signing {
     /// Leave signatures behind
     #[arg(long)]
     pub(crate) remove_signatures: bool,
-    /// Copy only what a rule of the trust policy wants signed, and is
-    #[arg(long)]
-    pub(crate) require_signed: bool,
     /// Sign with the GnuPG key of this fingerprint or address
     #[arg(long, value_name = "KEY")]
     pub(crate) sign_by: Option<String>,

@@ -28,6 +28,11 @@ impl Digest {
         Self(Raw::Sha256(Sha256::digest(bytes).into()))
     }
 
+    /// The longer digest of `bytes`, by SHA-512.
+    pub fn sha512_of(bytes: &[u8]) -> Self {
+        Self(Raw::Sha512(Sha512::digest(bytes).into()))
+    }
+
     /// The digest of `bytes` by the algorithm of this one.
     pub fn again(&self, bytes: &[u8]) -> Self {
         let mut hasher = Hasher::like(self);
