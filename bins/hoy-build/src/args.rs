@@ -11,6 +11,7 @@ use crate::build_args::BuildArgs;
 use crate::images::ImagesArgs;
 use crate::manifest::ManifestAction;
 use crate::sbom::SbomArgs;
+use crate::userns::UserNamespace;
 use crate::verify::VerifyArgs;
 
 /// Make images: working containers that are changed from the shell and committed
@@ -142,6 +143,8 @@ pub(crate) struct FromArgs {
     pub(crate) access: Access,
     #[command(flatten)]
     pub(crate) platform: PlatformArgs,
+    #[command(flatten)]
+    pub(crate) ids: UserNamespace,
 }
 
 #[derive(Debug, Args)]
@@ -258,9 +261,12 @@ pub(crate) struct Confinement {
     /// Take away a capability, or ALL
     #[arg(long, value_name = "CAPABILITY")]
     pub(crate) cap_drop: Vec<String>,
-    /// Give access to a device of the host
-    #[arg(long, value_name = "HOST[:TARGET][:rwm]")]
+    /// Give access to a device of the host, by its path or by a name that CDI has for it
+    #[arg(long, value_name = "HOST[:TARGET][:rwm]|VENDOR/CLASS=NAME")]
     pub(crate) device: Vec<String>,
+    /// Where devices of vendors are described (default: /etc/cdi and /var/run/cdi)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cdi_config_dir: Vec<PathBuf>,
     /// The OCI runtime, a name or a path (default hoy-runtime)
     #[arg(
         long,

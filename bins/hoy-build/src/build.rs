@@ -11,7 +11,7 @@ use hoy_containerfile::Document;
 use hoy_layout::Store;
 use hoy_oci::{Descriptor, Digest, Platform};
 
-use crate::build_args::BuildArgs;
+use crate::build_args::{BuildArgs, Entitlement};
 use crate::checks;
 use crate::context::Context;
 use crate::image::local_name;
@@ -77,7 +77,7 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         }
     }
     if isolation == Isolation::Chroot {
-        refuse_for_chroot(&options.create)?;
+        refuse_for_chroot(&options.create, &options.ids)?;
         let (program, action) = Isolation::IN_ROOT;
         (options.runtime, options.runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
         options.isolation = isolation;
@@ -189,6 +189,7 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
         ulimit: args.run.ulimit.clone(),
         volume: args.run.may.volume.clone(),
         device: args.run.may.device.clone(),
+        cdi_directories: args.run.may.cdi_config_dir.clone(),
         memory: args.run.memory.clone(),
         memory_swap: args.run.memory_swap.clone(),
         cpus: args.run.cpus,
@@ -232,7 +233,7 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
         annotations: args.annotation.iter().map(|text| pair(text)).collect(),
         omit_history: args.omit_history,
         fetcher,
-        from: FromOptions { name: None, pull, copy_options, platform: None },
+        from: FromOptions { name: None, pull, copy_options, platform: None, ids: Vec::new() },
         secrets: args
             .run
             .secret
@@ -244,7 +245,9 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
         runtime: args.run.may.runtime.clone(),
         runtime_flags: args.run.may.runtime_flags(),
         hosts: args.run.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
-        allows_insecure: args.run.allow.iter().any(|name| name == "security.insecure"),
+        allows_insecure: args.run.allow.contains(&Entitlement::Insecure),
+        allowed_devices: args.run.allow.iter().filter_map(Entitlement::device).collect(),
+        ids: args.run.ids.options()?,
         shell_on_error: args.on_error.as_deref() == Some("shell"),
         isolation: Isolation::Oci,
         jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),

@@ -1,6 +1,7 @@
 //! The command line of `build`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{ArgAction, Args};
 use hoy_build::Format;
@@ -9,6 +10,7 @@ use crate::access::Access;
 use crate::args::Confinement;
 use crate::build::output::Output;
 use crate::build::progress::Form;
+use crate::userns::UserNamespace;
 
 /// What is built, from what, and what comes of it.
 #[derive(Debug, Args)]
@@ -177,9 +179,9 @@ pub(crate) struct RunOptions {
     /// A name that commands find in /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub(crate) add_host: Vec<String>,
-    /// Let RUN --security=insecure be privileged
-    #[arg(long, value_name = "ENTITLEMENT", value_parser = ["security.insecure"], hide_possible_values = true)]
-    pub(crate) allow: Vec<String>,
+    /// Let RUN --security=insecure be privileged, or let RUN --device have devices
+    #[arg(long, value_name = "security.insecure|device[=NAME]")]
+    pub(crate) allow: Vec<Entitlement>,
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     pub(crate) shm_size: Option<String>,
@@ -196,4 +198,37 @@ pub(crate) struct RunOptions {
     pub(crate) isolation: Option<String>,
     #[command(flatten)]
     pub(crate) may: Confinement,
+    #[command(flatten)]
+    pub(crate) ids: UserNamespace,
+}
+
+/// What a Containerfile may have only if who builds says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entitlement {
+    Insecure,
+    /// A device's name or kind; empty for all.
+    Device(String),
+}
+
+impl Entitlement {
+    /// The device that is allowed.
+    pub(crate) fn device(&self) -> Option<String> {
+        match self {
+            Self::Insecure => None,
+            Self::Device(name) => Some(name.clone()),
+        }
+    }
+}
+
+impl FromStr for Entitlement {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            None if text == "security.insecure" => Ok(Self::Insecure),
+            None if text == "device" => Ok(Self::Device(String::new())),
+            Some(("device", name)) if !name.is_empty() => Ok(Self::Device(name.to_owned())),
+            _ => Err("there are security.insecure, device and device=NAME".to_owned()),
+        }
+    }
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use hoy_build::{CopyOptions, Fetcher, FromOptions, Isolation, Remote, RunOptions, Working};
 use hoy_cli::{Context as _, Error, Result, name_and_words, print_line};
 use hoy_layout::Store;
+use hoy_oci::IdMaps;
 use hoy_spec::Options;
 
 use crate::access::Access;
@@ -73,7 +74,7 @@ pub(crate) fn copy(context: &Context, args: AddArgs, is_add: bool) -> Result<Exi
         None => fetching.fetch(context, store.root(), &mut args.paths).context(adding)?,
         Some(_) => Vec::new(),
     };
-    let origin = args.from.as_ref().map(|from| Origin::open(context, &store, from)).transpose()?;
+    let mut origin = args.from.as_ref().map(|from| Origin::open(context, &store, from)).transpose()?;
     let options = CopyOptions {
         chown: args.chown.clone(),
         chmod: args.chmod.clone(),
@@ -82,6 +83,8 @@ pub(crate) fn copy(context: &Context, args: AddArgs, is_add: bool) -> Result<Exi
         ignore,
         unpack: is_add,
         fetched: fetched.iter().map(|(_, path)| path.clone()).collect(),
+        ids: dir.container()?.id_maps,
+        source_ids: origin.as_mut().and_then(|origin| origin.ids.take()),
     };
     let workdir = &working.config.config.working_dir;
     let copied = hoy_build::copy(root.as_fd(), workdir, &args.paths, destination.as_deref(), &options)
@@ -115,6 +118,8 @@ fn default_ignore_file(context: Option<&Path>) -> Option<PathBuf> {
 struct Origin {
     path: PathBuf,
     temporary: Option<String>,
+    /// Of its user namespace, where it has one of its own.
+    ids: Option<IdMaps>,
 }
 
 impl Origin {
@@ -123,14 +128,14 @@ impl Origin {
         match store.find_container(from) {
             Ok(dir) => {
                 let path = context.tools.mount(dir.id().as_str()).context(doing)?;
-                Ok(Self { path, temporary: None })
+                Ok(Self { path, temporary: None, ids: dir.container()?.id_maps })
             }
             Err(error) if error.is_not_found() => {
                 let options = FromOptions::default();
                 let (dir, _) = hoy_build::from(store, &context.tools, from, &options).context(doing)?;
                 let id = dir.id().as_str().to_owned();
                 let path = context.tools.mount(&id).context(doing)?;
-                Ok(Self { path, temporary: Some(id) })
+                Ok(Self { path, temporary: Some(id), ids: None })
             }
             Err(error) => Err(error).context(doing),
         }
@@ -168,6 +173,7 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         volume: args.may.volume.clone(),
         mount: args.mount.clone(),
         device: args.may.device.clone(),
+        cdi_directories: args.may.cdi_config_dir.clone(),
         hostname: args.hostname.clone(),
         network: Some(network.to_owned()),
         pid: args.pid.clone(),
@@ -177,7 +183,7 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     };
     let (mut runtime, mut runtime_flags) = (args.may.runtime.clone(), args.may.runtime_flags());
     if isolation == Isolation::Chroot {
-        refuse_for_chroot(&create)?;
+        refuse_for_chroot(&create, &[])?;
         let (program, action) = Isolation::IN_ROOT;
         (runtime, runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
     }

@@ -83,7 +83,7 @@ pub(crate) fn pull(context: &Context, args: PullArgs) -> Result<ExitCode> {
     let pull = args.policy.as_deref().map_or(Ok(Pull::Always), |when| pull_policy("--policy", when))?;
     let mut copy_options = args.access.options("src");
     copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
-    let options = FromOptions { name: None, pull, copy_options, platform: platform(&args.platform) };
+    let options = FromOptions { name: None, pull, copy_options, platform: platform(&args.platform), ids: Vec::new() };
     let store = context.store()?;
     let id = hoy_build::pull(&store, &context.tools, &args.image, &options)
         .context(|| format!("pull \"{}\"", args.image))?;

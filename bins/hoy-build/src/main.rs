@@ -14,6 +14,7 @@ mod isolation;
 mod manifest;
 mod sbom;
 mod show;
+mod userns;
 mod verify;
 mod working;
 

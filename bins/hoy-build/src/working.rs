@@ -21,7 +21,13 @@ pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
     };
     let mut copy_options = args.access.options("src");
     copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
-    let options = FromOptions { name: args.name, pull, copy_options, platform: platform(&args.platform) };
+    let options = FromOptions {
+        name: args.name,
+        pull,
+        copy_options,
+        platform: platform(&args.platform),
+        ids: args.ids.options()?,
+    };
     let store = context.store()?;
     let (dir, name) = hoy_build::from(&store, &context.tools, &args.image, &options)
         .context(|| format!("make a working container from \"{}\"", args.image))?;

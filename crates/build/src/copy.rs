@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 
 use hoy_containerfile::Ignore;
 use hoy_layer::{Flavour, Limits, unpack};
-use hoy_oci::Digest;
+use hoy_oci::{Digest, IdMapping, IdMaps};
 use hoy_spec::Users;
 use hoy_sys::rustix::fs::fstat;
+use hoy_sys::rustix::io::Errno;
+use hoy_sys::rustix::thread::{CapabilitiesSecureBits, capabilities_secure_bits, set_capabilities_secure_bits};
+use hoy_sys::user::set_file_ids;
 
 use crate::chmod::Chmod;
 use crate::destination::{Destination, Owner, Present, clean, present};
@@ -36,6 +39,10 @@ pub struct CopyOptions {
     /// Further sources, which were fetched: nothing in them is ignored, no pattern is in their names, and archives stay
     /// what they are.
     pub fetched: Vec<PathBuf>,
+    /// The ids on disk of those in the container, where it has a user namespace of its own.
+    pub ids: Option<IdMaps>,
+    /// Likewise of those in the container that sources are in.
+    pub source_ids: Option<IdMaps>,
 }
 
 /// Copies `sources` to `destination`, a path seen from `workdir` in the root file system `root`.
@@ -140,16 +147,36 @@ fn carry_out(
     std::thread::scope(|scope| {
         let sender =
             scope.spawn(move || send(root, sources, first_fetched, plan, owner, options, BufWriter::new(writer)));
-        let received = unpack(reader, root, Flavour::Plain, Limits::default());
+        let receive = || {
+            if let Some(ids) = &options.ids {
+                become_root_of(ids)?;
+            }
+            Ok(unpack(reader, root, Flavour::Plain, Limits::default())?)
+        };
+        // Whose files a thread makes is its own business.
+        let received =
+            scope.spawn(receive).join().map_err(|_| Error::Refused("the writing thread ended".to_owned()))?;
         let sent = sender.join().map_err(|_| Error::Refused("the reading thread ended".to_owned()))?;
         match (sent, received) {
             (Ok(digest), Ok(_)) => Ok(digest),
             (Err(error), Ok(_)) => Err(error),
             // The reader's failure breaks the archive; the writer's breaks the pipe. The cause is the other one.
             (Err(error), Err(_)) if !is_broken_pipe(&error) => Err(error),
-            (_, Err(error)) => Err(error.into()),
+            (_, Err(error)) => Err(error),
         }
     })
+}
+
+/// Lets this thread make files where only ids of these maps are, and change the owners of all: overlayfs(5) does so with
+/// the ids of whoever asks. The thread keeps its capabilities.
+fn become_root_of(ids: &IdMaps) -> Result<()> {
+    let failed = || Error::io::<Errno>("become", "root of the container's user namespace");
+    let bits = capabilities_secure_bits().map_err(failed())? | CapabilitiesSecureBits::NO_SETUID_FIXUP;
+    set_capabilities_secure_bits(bits).map_err(failed())?;
+    let first = |maps: &[IdMapping]| maps.first().map_or(0, |map| map.host_id);
+    let uid = ids.host_uid(0).unwrap_or_else(|| first(&ids.uid_mappings));
+    set_file_ids(uid, ids.host_gid(0).unwrap_or_else(|| first(&ids.gid_mappings)));
+    Ok(())
 }
 
 fn is_broken_pipe(error: &Error) -> bool {
@@ -183,6 +210,7 @@ fn send(
     let first = sources.first().map(|source| fstat(&source.fd)).transpose();
     let made_at = first.map_err(Error::io("look at", "source"))?.map(|stat| mtime(&stat)).unwrap_or_default();
     let mut to = Destination::new(root, output, owner, made_at);
+    (to.ids, to.source_ids) = (options.ids.clone(), options.source_ids.clone());
     if plan.is_directory {
         to.directories(&plan.target)?;
     }

@@ -7,13 +7,16 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use hoy_layer::{Entry, Kind, TarWriter, Time};
-use hoy_oci::{Digest, Hasher};
+use hoy_oci::{Digest, Hasher, IdMaps};
 use hoy_sys::path::open_in_root;
 use hoy_sys::rustix::fs::{FileType, Mode, OFlags, fstat};
 use hoy_sys::rustix::io::Errno;
 
 use crate::chmod::Chmod;
 use crate::{Error, Result};
+
+/// Whose files are that belong to an id which a user namespace has not: user_namespaces(7) "overflowuid".
+const NOBODY: u32 = 65_534;
 
 /// What copied files get instead of their own.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +82,9 @@ pub(crate) struct Destination<'a, W: Write> {
     /// For directories that have to be made on the way.
     made_at: Time,
     known: BTreeSet<Vec<u8>>,
+    /// The ids on disk of those in the root, where that belongs to another user namespace; and of those in the source.
+    pub(crate) ids: Option<IdMaps>,
+    pub(crate) source_ids: Option<IdMaps>,
     /// Of all that was asked for, whatever of it is there already.
     content: Hasher,
 }
@@ -92,6 +98,8 @@ impl<'a, W: Write> Destination<'a, W> {
             has_owners: false,
             made_at,
             known: BTreeSet::new(),
+            ids: None,
+            source_ids: None,
             content: Hasher::new(),
         }
     }
@@ -111,6 +119,7 @@ impl<'a, W: Write> Destination<'a, W> {
                     let (uid, gid) = self.owner.ids.unwrap_or_default();
                     let mut entry = Entry::new(above, Kind::Directory, 0o755);
                     (entry.uid, entry.gid, entry.mtime) = (uid, gid, self.made_at);
+                    self.on_disk(&mut entry)?;
                     self.archive.append(&entry, &mut std::io::empty())?;
                 }
                 Present::Nothing | Present::Other => {
@@ -119,6 +128,14 @@ impl<'a, W: Write> Destination<'a, W> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Gives an entry the owner that it has on disk.
+    fn on_disk(&self, entry: &mut Entry) -> Result<()> {
+        let Some(ids) = &self.ids else { return Ok(()) };
+        let none = || Error::no_such_id(entry.uid, entry.gid);
+        (entry.uid, entry.gid) = ids.host_uid(entry.uid).zip(ids.host_gid(entry.gid)).ok_or_else(none)?;
         Ok(())
     }
 
@@ -141,6 +158,11 @@ impl<W: Write> Receiver for Destination<'_, W> {
         if !is_directory && present(self.root, &entry.path, false)? == Present::Directory {
             return Err(Error::Refused(format!("\"{}\" is a directory: a file cannot replace it", shown())));
         }
+        if let Some(ids) = &self.source_ids {
+            // What is nobody's there is nobody's here.
+            let inside = ids.container_uid(entry.uid).zip(ids.container_gid(entry.gid));
+            (entry.uid, entry.gid) = inside.unwrap_or((NOBODY, NOBODY));
+        }
         self.owner.give(&mut entry, self.has_owners);
         self.content.update(&described(&entry));
         if let Some(parent) = entry.path.iter().rposition(|&c| c == b'/').and_then(|at| entry.path.get(..at)) {
@@ -152,6 +174,7 @@ impl<W: Write> Receiver for Destination<'_, W> {
                 return Ok(());
             }
         }
+        self.on_disk(&mut entry)?;
         Ok(self.archive.append(&entry, &mut Heard { data, by: &mut self.content })?)
     }
 }

@@ -120,6 +120,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Error {
+    /// An owner that a container's user namespace has not.
+    pub(crate) fn no_such_id(uid: u32, gid: u32) -> Self {
+        Self::Refused(format!("{uid}:{gid} is not among the ids of the container's user namespace: see --userns"))
+    }
+
     /// The container, image or source asked for does not exist.
     pub fn is_not_found(&self) -> bool {
         match self {

@@ -31,6 +31,8 @@ pub struct FromOptions {
     pub copy_options: Vec<String>,
     /// The image is for this platform, and not for this machine's.
     pub platform: Option<Platform>,
+    /// Options of `hoy-storage create` for the ids of its user namespace.
+    pub ids: Vec<String>,
 }
 
 /// The word for an image with nothing in it.
@@ -141,7 +143,8 @@ fn create(store: &Store, tools: &Tools, image: Option<&str>, options: &FromOptio
             taken.extend(dir.container().map(|container| container.name));
         }
         let name = options.name.clone().unwrap_or_else(|| free_name(image, &taken));
-        match tools.storage(["create", "--name", &name, image.unwrap_or(SCRATCH)]) {
+        let args = ["create", "--name", &name].into_iter().chain(options.ids.iter().map(String::as_str));
+        match tools.storage(args.chain([image.unwrap_or(SCRATCH)])) {
             Ok(id) => return record(store, tools, id.trim()).map(|dir| (dir, name)),
             Err(error) if options.name.is_some() => return Err(error),
             // It may be free again, and why it failed does not tell: what fails for another reason fails twice.

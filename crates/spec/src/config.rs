@@ -28,6 +28,9 @@ pub struct Config {
     pub hostname: Option<String>,
     /// Mounts, in the order in which they are made.
     pub mounts: Vec<Mount>,
+    /// Programs of the host that are run at points of the container's life, by the names of these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hooks: BTreeMap<String, Vec<Hook>>,
     /// Facts for other programs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -137,6 +140,22 @@ pub struct Mount {
     /// As in mount(8).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+}
+
+/// A program that is run at a point of the container's life (runtime-spec config.md "POSIX-platform Hooks").
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Hook {
+    /// An absolute path.
+    pub path: String,
+    /// Its arguments, its own name first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// `NAME=value` each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// Seconds after which it is killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u32>,
 }
 
 /// What only Linux has (runtime-spec config-linux.md).

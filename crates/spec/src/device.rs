@@ -4,6 +4,7 @@ use std::path::Path;
 
 use hoy_sys::rustix::fs::{FileType, RawMode, major, minor, stat};
 
+use crate::cdi::{self, Edits};
 use crate::{Device, Error, Host, Mount, Options, Result, volume};
 
 const OPTION: &str = "--device";
@@ -18,20 +19,29 @@ const STANDARD: [&str; 8] = ["null", "zero", "full", "random", "urandom", "tty",
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
     pub(crate) nodes: Vec<Device>,
+    /// What may be done with each of those that were asked for, which come first.
+    pub(crate) access: Vec<String>,
     pub(crate) binds: Vec<Mount>,
 }
 
-/// The devices that options ask for.
-pub(crate) fn devices(options: &Options, host: &Host) -> Result<Devices> {
-    let mut nodes = Vec::new();
-    let mut sources = Vec::new();
-    for text in &options.device {
-        let (source, target, _) = parts(text)?;
+/// The devices that options ask for, and those that their descriptions name.
+pub(crate) fn devices(options: &Options, host: &Host, described: &[&Edits]) -> Result<Devices> {
+    let (mut nodes, mut sources, mut accesses) = (Vec::new(), Vec::new(), Vec::new());
+    for text in options.device.iter().filter(|text| !cdi::is_name(text)) {
+        let (source, target, access) = parts(text)?;
         nodes.push(
             node(source, &volume::destination(OPTION, target)?)
                 .map_err(|reason| Error::option(OPTION, text, reason))?,
         );
         sources.push(source.to_owned());
+        accesses.push(access.to_owned());
+    }
+    for one in described.iter().flat_map(|edits| &edits.device_nodes) {
+        let mut device = one.device().map_err(|reason| Error::option(OPTION, one.source(), reason))?;
+        device.path = volume::destination(OPTION, &device.path)?;
+        nodes.push(device);
+        sources.push(one.source().to_owned());
+        accesses.push(one.access().to_owned());
     }
     if options.privileged {
         for path in all_devices(Path::new("/dev")) {
@@ -44,7 +54,7 @@ pub(crate) fn devices(options: &Options, host: &Host) -> Result<Devices> {
         }
     }
     if host.is_initial {
-        return Ok(Devices { nodes, binds: Vec::new() });
+        return Ok(Devices { nodes, access: accesses, binds: Vec::new() });
     }
     let options = ["bind", "rprivate", "nosuid", "noexec"].map(str::to_owned).to_vec();
     let bind = |(device, source): (Device, String)| Mount {
@@ -53,12 +63,7 @@ pub(crate) fn devices(options: &Options, host: &Host) -> Result<Devices> {
         source,
         options: options.clone(),
     };
-    Ok(Devices { nodes: Vec::new(), binds: nodes.into_iter().zip(sources).map(bind).collect() })
-}
-
-/// What may be done with the device that `text` names.
-pub(crate) fn access(text: &str) -> Result<String> {
-    parts(text).map(|(_, _, access)| access.to_owned())
+    Ok(Devices { binds: nodes.into_iter().zip(sources).map(bind).collect(), ..Devices::default() })
 }
 
 /// `HOST[:TARGET][:rwm]`.
@@ -118,16 +123,16 @@ mod tests {
     fn forms() {
         let one = |text: &str| {
             let options = Options { device: vec![text.to_owned()], ..Options::default() };
-            devices(&options, &host()).map(|devices| devices.nodes)
+            devices(&options, &host(), &[]).map(|devices| devices.nodes)
         };
         let null = one("/dev/null:/dev/x:r").unwrap().remove(0);
         assert_eq!((null.path.as_str(), null.kind.as_str(), null.major, null.minor), ("/dev/x", "c", 1, 3));
-        assert_eq!(access("/dev/null:/dev/x:r").unwrap(), "r");
-        assert_eq!(access("/dev/null").unwrap(), "rwm");
+        assert_eq!(parts("/dev/null:/dev/x:r").unwrap().2, "r");
+        assert_eq!(parts("/dev/null").unwrap().2, "rwm");
         assert!(one("/etc/passwd").unwrap_err().to_string().contains("not a device"));
         assert!(one("/dev/null:/../x").is_err() && one("a:b:c:d").is_err());
         let options = Options { device: vec!["/dev/null".to_owned()], ..Options::default() };
-        let bound = devices(&options, &Host { is_initial: false, ..host() }).unwrap();
+        let bound = devices(&options, &Host { is_initial: false, ..host() }, &[]).unwrap();
         assert_eq!((bound.nodes.len(), bound.binds.len()), (0, 1));
     }
 }

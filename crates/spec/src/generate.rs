@@ -8,8 +8,8 @@ use hoy_oci::{ContainerConfig, IdMaps};
 use crate::env::{Known, environment};
 use crate::mounts::{self, Shared};
 use crate::{
-    Config, Error, Host, Linux, Mount, Namespace, OCI_VERSION, Options, Process, ProcessUser, Result, Root, Seccomp,
-    User, Users, capability, device, resources, rlimit, seccomp,
+    CdiDevices, Config, Error, Host, Linux, Mount, Namespace, OCI_VERSION, Options, Process, ProcessUser, Result, Root,
+    Seccomp, User, Users, capability, cdi, device, resources, rlimit, seccomp,
 };
 
 /// Where `--init` appears in the container.
@@ -65,7 +65,10 @@ pub fn generate(request: &Request<'_>) -> Result<Generated> {
     let user = user(request)?;
     let hostname = hostname(request, shared)?;
     let known = Known { home: &user.home, hostname: &hostname, caller: &host.environment };
-    let mut devices = device::devices(options, host)?;
+    let names: Vec<&str> = options.device.iter().map(String::as_str).filter(|text| cdi::is_name(text)).collect();
+    let vendors = if names.is_empty() { CdiDevices::default() } else { CdiDevices::read(&options.cdi_directories) };
+    let described = vendors.edits(&names)?;
+    let mut devices = device::devices(options, host, &described)?;
     let mut args = args(image, options, request.command)?;
     let mut extra = request.mounts.to_vec();
     if options.init {
@@ -73,6 +76,10 @@ pub fn generate(request: &Request<'_>) -> Result<Generated> {
         extra.push(init_mount(options)?);
     }
     extra.append(&mut devices.binds);
+    for mount in described.iter().flat_map(|edits| edits.mounts(request.ids.is_some())) {
+        extra.retain(|other| other.destination != mount.destination);
+        extra.push(mount);
+    }
     let capabilities = capability::sets(options, user.uid, host)?;
     let security = Security::read(options)?;
     let process = Process {
@@ -88,7 +95,7 @@ pub fn generate(request: &Request<'_>) -> Result<Generated> {
     };
     let mut linux = Linux {
         sysctl: sysctl(options, host, shared)?,
-        resources: resources::resources(options, &devices.nodes, host)?,
+        resources: resources::resources(options, &devices, host)?,
         namespaces: namespaces(shared, request),
         seccomp: security.filter(options, &process.capabilities.bounding, host)?,
         devices: devices.nodes,
@@ -99,15 +106,17 @@ pub fn generate(request: &Request<'_>) -> Result<Generated> {
         linux.gid_mappings.clone_from(&ids.gid_mappings);
     }
     mounts::hide(&mut linux, options, host)?;
-    let config = Config {
+    let mut config = Config {
         oci_version: OCI_VERSION.to_owned(),
         process,
         root: Root { path: "rootfs".to_owned(), readonly: options.read_only },
         hostname: (!shared.uts).then_some(hostname),
         mounts: mounts::plan(options, &extra, host, shared)?,
         annotations: annotations(image, options)?,
+        hooks: BTreeMap::new(),
         linux,
     };
+    described.iter().for_each(|edits| edits.apply(&mut config, host));
     Ok(Generated { config, warnings })
 }
 

@@ -4,6 +4,7 @@
 //! changes anything, and an image's own files are read inside its root alone.
 
 mod capability;
+mod cdi;
 mod config;
 mod device;
 mod env;
@@ -20,8 +21,9 @@ mod syscalls;
 mod user;
 mod volume;
 
+pub use cdi::{CdiDevice, CdiDevices};
 pub use config::{
-    CapabilitySets, Config, Cpu, Device, DeviceRule, Linux, Memory, Mount, Namespace, OCI_VERSION, Pids, Process,
+    CapabilitySets, Config, Cpu, Device, DeviceRule, Hook, Linux, Memory, Mount, Namespace, OCI_VERSION, Pids, Process,
     ProcessUser, Resources, Rlimit, Root, Seccomp, SyscallArg, SyscallRule,
 };
 pub use error::{Error, Result};

@@ -82,6 +82,9 @@ pub struct Options {
     /// Give access to a device of the host
     #[arg(long, value_name = "HOST[:TARGET][:rwm]", help_heading = "Files")]
     pub device: Vec<String>,
+    /// Where devices of vendors are described; none are the directories of the specification
+    #[arg(skip)]
+    pub cdi_directories: Vec<PathBuf>,
     /// Size of /dev/shm
     #[arg(long, value_name = "SIZE", help_heading = "Files")]
     pub shm_size: Option<String>,

@@ -1,6 +1,7 @@
 //! Limits by control group.
 
-use crate::{Cpu, Device, DeviceRule, Error, Host, Memory, Options, Pids, Resources, Result};
+use crate::device::Devices;
+use crate::{Cpu, DeviceRule, Error, Host, Memory, Options, Pids, Resources, Result};
 
 /// Processes of a container unless told otherwise: containers.conf(5) "pids_limit".
 const PIDS: i64 = 2048;
@@ -34,7 +35,7 @@ pub(crate) fn bytes(option: &'static str, text: &str) -> Result<i64> {
 }
 
 /// The limits asked for, and where control groups can be made, the default ones.
-pub(crate) fn resources(options: &Options, devices: &[Device], host: &Host) -> Result<Option<Resources>> {
+pub(crate) fn resources(options: &Options, devices: &Devices, host: &Host) -> Result<Option<Resources>> {
     let (memory, cpu) = (memory(options)?, cpu(options)?);
     let disabled = match options.cgroups.as_deref() {
         None | Some("enabled") => false,
@@ -57,7 +58,7 @@ pub(crate) fn resources(options: &Options, devices: &[Device], host: &Host) -> R
     }
     let limit = options.pids_limit.unwrap_or(PIDS);
     let pids = (limit > 0).then_some(Pids { limit });
-    Ok(Some(Resources { devices: rules(options, devices)?, memory, cpu, pids }))
+    Ok(Some(Resources { devices: rules(options, devices), memory, cpu, pids }))
 }
 
 fn memory(options: &Options) -> Result<Option<Memory>> {
@@ -114,18 +115,17 @@ fn list(option: &'static str, text: Option<&str>) -> Result<Option<String>> {
 }
 
 /// Nothing but the devices asked for; the runtime adds those that every container has.
-fn rules(options: &Options, devices: &[Device]) -> Result<Vec<DeviceRule>> {
+fn rules(options: &Options, devices: &Devices) -> Vec<DeviceRule> {
     let every = |allow| DeviceRule { allow, kind: None, major: None, minor: None, access: "rwm".to_owned() };
     if options.privileged {
-        return Ok(vec![every(true)]);
+        return vec![every(true)];
     }
-    let mut rules = vec![every(false)];
-    for (device, text) in devices.iter().zip(&options.device) {
-        let access = crate::device::access(text)?;
+    let asked = devices.nodes.iter().zip(&devices.access).filter(|(_, access)| !access.is_empty());
+    let rules = asked.map(|(device, access)| {
         let (kind, major, minor) = (Some(device.kind.clone()), Some(device.major), Some(device.minor));
-        rules.push(DeviceRule { allow: true, kind, major, minor, access });
-    }
-    Ok(rules)
+        DeviceRule { allow: true, kind, major, minor, access: access.clone() }
+    });
+    std::iter::once(every(false)).chain(rules).collect()
 }
 
 #[cfg(test)]
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn limits() {
-        let given = |options: Options| resources(&options, &[], &host()).map(Option::unwrap_or_default);
+        let given = |options: Options| resources(&options, &Devices::default(), &host()).map(Option::unwrap_or_default);
         let plain = given(Options::default()).unwrap();
         assert_eq!((plain.pids, plain.memory, plain.cpu), (Some(Pids { limit: 2048 }), None, None));
         let memory = |memory: &str, swap: Option<&str>| {
@@ -176,15 +176,15 @@ mod tests {
     #[test]
     fn without_control_groups() {
         let poor = Host { has_cgroup: false, ..host() };
-        assert_eq!(resources(&Options::default(), &[], &poor).unwrap(), None);
+        assert_eq!(resources(&Options::default(), &Devices::default(), &poor).unwrap(), None);
         let asked = Options { memory: Some("1m".to_owned()), ..Options::default() };
-        assert!(resources(&asked, &[], &poor).unwrap_err().to_string().contains("control groups"));
+        assert!(resources(&asked, &Devices::default(), &poor).unwrap_err().to_string().contains("control groups"));
         let disabled = |memory: Option<&str>| Options {
             memory: memory.map(str::to_owned),
             cgroups: Some("disabled".to_owned()),
             ..Options::default()
         };
-        assert_eq!(resources(&disabled(None), &[], &host()).unwrap(), None);
-        assert!(resources(&disabled(Some("1m")), &[], &host()).is_err());
+        assert_eq!(resources(&disabled(None), &Devices::default(), &host()).unwrap(), None);
+        assert!(resources(&disabled(Some("1m")), &Devices::default(), &host()).is_err());
     }
 }

@@ -92,6 +92,10 @@ pub struct BuildOptions {
     pub hosts: Vec<String>,
     /// `RUN --security=insecure` is privileged, and not refused.
     pub allows_insecure: bool,
+    /// Devices that a `RUN --device` may have, by names and kinds; an empty one allows all.
+    pub allowed_devices: Vec<String>,
+    /// Options of `hoy-storage create` for the ids of the user namespace that commands have.
+    pub ids: Vec<String>,
     /// When a command fails, there is a shell where it did.
     pub shell_on_error: bool,
     /// What keeps commands apart.

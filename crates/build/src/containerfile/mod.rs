@@ -4,6 +4,7 @@ mod build;
 mod builder;
 mod cache;
 mod context;
+mod device;
 mod interrupt;
 mod keeper;
 mod layer;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use hoy_containerfile::{Ignore, MountType, Sharing};
 use hoy_layer::{Flavour, Limits, unpack};
 use hoy_layout::{Lock, make_directory};
-use hoy_oci::Digest;
+use hoy_oci::{Digest, IdMapping, IdMaps};
 use hoy_spec::Mount;
 use hoy_sys::path::open_in_root;
 use hoy_sys::rustix::fs::{FileType, Mode, OFlags, fstat, readlinkat};
@@ -35,6 +35,8 @@ pub(crate) struct Mounts {
     pub(crate) env: Vec<String>,
     /// Held while the command runs.
     locks: Vec<Lock>,
+    /// Of the user namespace that the command has for itself.
+    ids: Option<IdMaps>,
 }
 
 /// One mount as asked for, and the files behind it.
@@ -105,8 +107,8 @@ impl Asked {
 
 impl Mounts {
     /// Makes everything that the mounts need.
-    pub(crate) fn prepare(builder: &Builder<'_>, asked: &[Asked]) -> Result<Self> {
-        let mut made = Self::default();
+    pub(crate) fn prepare(builder: &Builder<'_>, asked: &[Asked], ids: Option<IdMaps>) -> Result<Self> {
+        let mut made = Self { ids, ..Self::default() };
         for (number, one) in asked.iter().enumerate() {
             match one.mount.kind {
                 MountType::Bind => made.bind(builder, one)?,
@@ -117,6 +119,23 @@ impl Mounts {
             }
         }
         Ok(made)
+    }
+
+    /// The ids of this process's that stand for those in the container.
+    fn owner(&self, uid: u32, gid: u32) -> Result<(u32, u32)> {
+        let Some(ids) = &self.ids else { return Ok((uid, gid)) };
+        ids.host_uid(uid).zip(ids.host_gid(gid)).ok_or_else(|| Error::no_such_id(uid, gid))
+    }
+
+    /// These ids as options of `hoy-storage create`.
+    fn options_of_ids(&self) -> Vec<String> {
+        let option =
+            |name: &str, map: &IdMapping| format!("--{name}={}:{}:{}", map.container_id, map.host_id, map.size);
+        let all = self.ids.iter().flat_map(|ids| {
+            let uids = ids.uid_mappings.iter().map(|map| option("uidmap", map));
+            uids.chain(ids.gid_mappings.iter().map(|map| option("gidmap", map)))
+        });
+        all.collect()
     }
 
     fn add(&mut self, source: &Path, target: &str, options: &[&str]) -> Result<()> {
@@ -133,16 +152,20 @@ impl Mounts {
         let source = match one.files.as_ref().unwrap_or(&Files::Nothing) {
             Files::Image { manifest, .. } if builder.options.isolation == Isolation::Oci => {
                 // Who may write gets a root of its own, so that nobody moves what another one looks for.
-                let root = match one.mount.is_read_only {
+                let root = match one.mount.is_read_only && self.ids.is_none() {
                     true => builder.containers.root_of(manifest)?,
-                    false => builder.tools.mount(builder.containers.create(Some(manifest))?.as_str())?,
+                    false => {
+                        let id = builder.containers.create_with(Some(manifest), &self.options_of_ids())?;
+                        builder.tools.mount(id.as_str())?
+                    }
                 };
                 inside(&root, &one.mount.source)?
             }
             files => {
                 let directory = builder.scratch.directory()?;
+                let owner = owner_of(files);
                 builder.with_files(files, |root, ignore| {
-                    copy_to(root, ignore, &one.mount.source, &directory, files.keeps_owner())
+                    copy_to((root, ignore, &one.mount.source), &directory, owner, self.ids.clone())
                 })?
             }
         };
@@ -163,7 +186,9 @@ impl Mounts {
         let id = if mount.id.is_empty() { &one.target } else { &mount.id };
         let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
         let origin = one.files.as_ref().and_then(Files::name).unwrap_or_default();
-        let name = Digest::of(format!("{id:?} {uid} {gid} {origin} {:?}", mount.source).as_bytes()).hex();
+        // On disk the ids are those that they stand for: each user namespace has directories of its own.
+        let ids = self.ids.as_ref().map(|_| self.options_of_ids().join(" ")).unwrap_or_default();
+        let name = Digest::of(format!("{id:?} {uid} {gid} {origin} {:?}{ids}", mount.source).as_bytes()).hex();
         let all = builder.store.root().join("build/mounts");
         make_directory(&all, 0o700)?;
         // What is moved into a root file system nobody else can have meanwhile.
@@ -203,12 +228,17 @@ impl Mounts {
             let fresh = builder.scratch.directory()?;
             let filled = match &one.files {
                 Some(files) => {
-                    builder.with_files(files, |root, ignore| copy_to(root, ignore, &mount.source, &fresh, false))?
+                    let from = &mount.source;
+                    let owner = Owner { ids: Some((0, 0)), ..Owner::default() };
+                    builder.with_files(files, |root, ignore| {
+                        copy_to((root, ignore, from), &fresh, owner, self.ids.clone())
+                    })?
                 }
                 None => fresh,
             };
             let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o755) & 0o7777);
-            chown(&filled, Some(uid), Some(gid)).map_err(Error::io("give to its owner", &filled))?;
+            let owner = self.owner(uid, gid)?;
+            chown(&filled, Some(owner.0), Some(owner.1)).map_err(Error::io("give to its owner", &filled))?;
             std::fs::set_permissions(&filled, mode).map_err(Error::io("change", &filled))?;
             std::fs::rename(&filled, &data).map_err(Error::io("rename to", &data))?;
         }
@@ -245,7 +275,8 @@ impl Mounts {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let written = file.as_mut().map_or(Ok(()), |file| file.write_all(&secret.bytes));
         file.map(drop).and(written).map_err(Error::io("write", &path))?;
-        chown(&path, Some(mount.uid.unwrap_or(0)), Some(mount.gid.unwrap_or(0)))
+        let owner = self.owner(mount.uid.unwrap_or(0), mount.gid.unwrap_or(0))?;
+        chown(&path, Some(owner.0), Some(owner.1))
             .map_err(|_| Error::Refused(format!("the secret \"{id}\" cannot belong to the uid and gid asked for")))?;
         let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o400) & 0o7777);
         std::fs::set_permissions(&path, mode).map_err(Error::io("change", &path))?;
@@ -305,14 +336,27 @@ fn copy(root: &SourceRoot, ignore: &Ignore, source: &str, to: &mut impl Receiver
     Ok(found.is_directory)
 }
 
-/// Copies the file or directory `source` below `directory`; all of it belongs to user 0, unless it keeps its owners.
-fn copy_to(root: &SourceRoot, ignore: &Ignore, source: &str, directory: &Path, keeps_owner: bool) -> Result<PathBuf> {
+/// All belongs to user 0, but for what keeps its owners.
+fn owner_of(files: &Files) -> Owner {
+    Owner { ids: (!files.keeps_owner()).then_some((0, 0)), ..Owner::default() }
+}
+
+/// Copies the file or directory `source` below `directory`, for a command with these ids.
+fn copy_to(
+    (root, ignore, source): (&SourceRoot, &Ignore, &str),
+    directory: &Path,
+    owner: Owner,
+    ids: Option<IdMaps>,
+) -> Result<PathBuf> {
     let target = File::open(directory).map_err(Error::io("open", directory))?;
+    if let Some((uid, gid)) = ids.as_ref().and_then(|ids| ids.host_uid(0).zip(ids.host_gid(0))) {
+        chown(directory, Some(uid), Some(gid)).map_err(Error::io("give to its owner", directory))?;
+    }
     let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
-    let owner = Owner { ids: (!keeps_owner).then_some((0, 0)), ..Owner::default() };
     let is_directory = std::thread::scope(|scope| {
         let received = scope.spawn(|| unpack(reader, target.as_fd(), Flavour::Plain, Limits::default()).map(drop));
         let mut to = Destination::new(target.as_fd(), std::io::BufWriter::new(writer), owner, Default::default());
+        to.ids = ids;
         let sent = copy(root, ignore, source, &mut to).and_then(|is_directory| {
             let (mut output, _) = to.finish()?;
             output.flush().map_err(Error::io("write", "archive"))?;

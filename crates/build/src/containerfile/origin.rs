@@ -67,10 +67,16 @@ impl<'a> Containers<'a> {
 
     /// A new container with the files of an image, or with none.
     pub(crate) fn create(&self, manifest: Option<&Digest>) -> Result<ContainerId> {
+        self.create_with(manifest, &[])
+    }
+
+    /// The same with the ids that options say.
+    pub(crate) fn create_with(&self, manifest: Option<&Digest>, ids: &[String]) -> Result<ContainerId> {
         let image = manifest.map_or_else(|| "scratch".to_owned(), ToString::to_string);
         let record = format!("{STEP_RECORD}={}", self.record.display());
         let mut args = vec!["create", "--volatile", "--record", &record];
         args.extend((self.isolation == Isolation::Chroot).then_some("--plain"));
+        args.extend(ids.iter().map(String::as_str));
         args.push(&image);
         let id = self.tools.storage(args)?;
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());

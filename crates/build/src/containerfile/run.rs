@@ -13,6 +13,7 @@ use hoy_spec::Mount;
 use hoy_sys::command::die_with_parent;
 
 use crate::containerfile::builder::Builder;
+use crate::containerfile::device::Devices;
 use crate::containerfile::keeper::Running;
 use crate::containerfile::mounts::{Asked, Mounts};
 use crate::containerfile::state::State;
@@ -66,9 +67,6 @@ pub(crate) fn run(
         let text = "RUN --security=insecure is for who says so: build with --allow security.insecure";
         return Err(Error::Refused(text.to_owned()));
     }
-    if !run.devices.is_empty() {
-        return Err(Error::Refused("RUN --device is not supported: use --device of the build".to_owned()));
-    }
     if builder.options.isolation == Isolation::Chroot && (run.network == Network::None || run.is_insecure) {
         let text = "with --isolation chroot a command has this container's network and rights: neither --network=none nor \
                     --security=insecure can be had";
@@ -85,6 +83,7 @@ pub(crate) fn run(
         }
     }
     let contents = asked.iter().map(|one| one.content(builder)).collect::<Result<Vec<_>>>()?;
+    let devices = Devices::find(builder, step, run)?;
     let create = &builder.options.create;
     let mut canonical = format!("RUN {:?} {:?} {:?}", command.words, command.script, run.network);
     if run.is_insecure {
@@ -96,6 +95,12 @@ pub(crate) fn run(
     inputs.insert("user", state.working.config.config.user.clone());
     inputs.insert("workdir", state.workdir().to_owned());
     inputs.insert("options", format!("{create:?} {:?}", builder.options.hosts));
+    if !devices.content.is_empty() {
+        inputs.insert("devices", devices.content.clone());
+    }
+    if !builder.options.ids.is_empty() {
+        inputs.insert("ids", builder.options.ids.join(" "));
+    }
     let proxies: BTreeMap<_, _> = builder.options.proxies.iter().chain(&builder.options.args).collect();
     for name in PREDEFINED {
         if let (Some(value), false) = (proxies.get(&name.to_owned()), is_set(&env, name)) {
@@ -106,7 +111,7 @@ pub(crate) fn run(
         Some((_, text)) => format!("{} <<EOF\n{text}EOF", command.words.join(" ")),
         None => command.words.join(" "),
     };
-    builder.cached(&inputs, created_by, || execute(builder, step, state, run, &command, &asked, env))
+    builder.cached(&inputs, created_by, || execute(builder, step, state, (run, &devices), &command, &asked, env))
 }
 
 impl Command {
@@ -145,7 +150,7 @@ fn execute(
     builder: &Builder<'_>,
     step: &str,
     state: &State,
-    run: &Run,
+    (run, devices): (&Run, &Devices),
     command: &Command,
     asked: &[Asked],
     env: Vec<String>,
@@ -155,8 +160,9 @@ fn execute(
         true => None,
         false => Some(state.put(builder.store.layout(), Format::Oci)?.0.digest),
     };
-    let id = builder.containers.create(manifest.as_ref())?;
-    let mut mounts = Mounts::prepare(builder, asked)?;
+    let id = builder.containers.create_with(manifest.as_ref(), &builder.options.ids)?;
+    let dir = builder.store.container_dir(id.clone());
+    let mut mounts = Mounts::prepare(builder, asked, dir.container()?.id_maps)?;
     if let Some((place, text)) = &command.script {
         mounts.mounts.push(file(builder, place, text)?);
     }
@@ -165,8 +171,7 @@ fn execute(
         let text = format!("{LOCALHOST}{}\n", hosts.join("\n"));
         mounts.mounts.push(file(builder, "/etc/hosts", &text)?);
     }
-    let place =
-        Place { dir: builder.store.container_dir(id.clone()), working: working(state, &mounts, env), run, mounts };
+    let place = Place { dir, working: working(state, &mounts, env), run, devices, mounts };
     let mut ended = command_in(builder, step, command, &place);
     if builder.options.shell_on_error
         && let Err(Error::Command { .. }) = &ended
@@ -199,6 +204,7 @@ struct Place<'a> {
     dir: ContainerDir,
     working: Working,
     run: &'a Run,
+    devices: &'a Devices,
     mounts: Mounts,
 }
 
@@ -211,6 +217,7 @@ impl Place<'_> {
             Network::Host => create.network = Some("host".to_owned()),
         }
         create.privileged = self.run.is_insecure;
+        create.device.extend(self.devices.names.iter().cloned());
         // No name of this one container may get into the image.
         create.hostname = may_name_hosts().then(|| "buildkitsandbox".to_owned());
         RunOptions {
