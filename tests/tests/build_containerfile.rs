@@ -200,6 +200,55 @@ fn the_cache_knows_what_matters() {
     assert_eq!(steps(&[]), 0);
 }
 
+/// A COPY that was never done reads its files once, for the layer and for the cache; later ones look for it by the files alone.
+/// Both ways come to the same, and a changed file is seen whatever its times are.
+#[test]
+fn what_is_read_once_is_found_again() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let dir = sandbox.path("work");
+    let make = "mkdir -p dir/sub; echo one > dir/a; echo b > dir/b; echo c > dir/sub/c; ln dir/a dir/hard; ln -s a dir/soft; \
+                mkfifo dir/fifo; chmod 4755 dir/b; touch -d 2001-01-01 dir/a";
+    Run::new("sh").args(["-ec", make]).dir(&dir).ok();
+    // Each alone on its base; those without a are the last.
+    let with_a = [
+        "COPY dir /new",
+        "COPY dir /new/",
+        "COPY dir/a /file",
+        "COPY dir/a /etc",
+        "COPY d?r/[a] /file",
+        "COPY dir/a dir/sub /to/",
+        "COPY --parents dir/./a dir/sub/c /p/",
+        "COPY dir /etc",
+        "COPY . /",
+        "COPY --link --chown=7:8 --chmod=600 dir /linked",
+        "ADD dir /added",
+    ];
+    let without = ["COPY --exclude=a --exclude=hard dir /x", "COPY dir/sub /y", "COPY --from=busybox /etc /etc2"];
+    let stages = with_a.len() + without.len();
+    let mut text = "FROM scratch AS base\nWORKDIR /etc\n".to_owned();
+    for (number, line) in with_a.iter().chain(&without).enumerate() {
+        text.push_str(&format!("FROM base AS s{number}\nWORKDIR /s{number}\n{line}\n"));
+    }
+    text.push_str("FROM scratch\n");
+    (0..stages).for_each(|n| text.push_str(&format!("COPY --from=s{n} / /{n}\n")));
+    fs::write(sandbox.path("home/Containerfile"), text).unwrap();
+    let file = sandbox.path("home/Containerfile").display().to_string();
+    let steps = |image: &str| done(&build(&sandbox, &["-t", image, "-f", &file, "."]));
+    assert_eq!(steps("first"), 1 + 3 * stages);
+    assert_eq!(steps("again"), 0, "found by the files alone");
+    let change = |text: &str| {
+        Run::new("sh").args(["-ec", &format!("echo {text} > dir/a; touch -d 2001-01-01 dir/a")]).dir(&dir).ok()
+    };
+    change("two");
+    assert_eq!(steps("changed"), with_a.len() + stages, "the same size and time, and another content");
+    change("one");
+    assert_eq!(steps("back"), 0);
+    let digests = ["first", "again", "changed", "back"].map(|image| digest(&sandbox, image));
+    assert!(digests[0] == digests[1] && digests[0] == digests[3] && digests[0] != digests[2], "{digests:?}");
+    build(&sandbox, &["--no-cache", "-t", "anew", "-f", &file, "."]);
+    assert_eq!(digest(&sandbox, "anew"), digests[0]);
+}
+
 #[test]
 fn layers_become_one() {
     let Some(sandbox) = busybox_store(User::Root) else { return };

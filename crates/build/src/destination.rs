@@ -46,6 +46,9 @@ pub(crate) trait Receiver {
     /// Takes one entry, and of a regular file its bytes.
     fn add(&mut self, entry: Entry, data: &mut dyn Read) -> Result<()>;
 
+    /// Hears that a file comes next which was named by itself, and how it is called.
+    fn begin(&mut self, _: &[u8]) {}
+
     /// Whether the entries that follow have owners of their own, as those of an archive have.
     fn have_owners(&mut self, _: bool) {}
 }

@@ -110,15 +110,21 @@ impl SourceRoot {
 
 /// The names in an open directory, sorted.
 pub(crate) fn names(directory: impl AsFd) -> std::result::Result<Vec<Vec<u8>>, Errno> {
-    let mut names = Vec::new();
+    Ok(entries(directory)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The names in an open directory, sorted, and what they are as far as the directory itself tells.
+pub(crate) fn entries(directory: impl AsFd) -> std::result::Result<Vec<(Vec<u8>, FileType)>, Errno> {
+    let mut entries = Vec::new();
     for entry in Dir::read_from(directory)? {
-        let name = entry?.file_name().to_bytes().to_vec();
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push(name);
+            entries.push((name.to_vec(), entry.file_type()));
         }
     }
-    names.sort();
-    Ok(names)
+    entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(entries)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use hoy_sys::rustix::fs::{
 use hoy_sys::rustix::io::Errno;
 
 use crate::destination::Receiver;
-use crate::source::{Source, names};
+use crate::source::{Source, entries};
 use crate::{Error, Result};
 
 /// The longest value of an extended attribute: xattr(7).
@@ -61,7 +61,7 @@ impl<'a> TreeReader<'a> {
         if shown.iter().filter(|c| **c == b'/').count() > MAX_DEPTH {
             return Err(Error::Refused(format!("\"{}\" is too deep", lossy(shown))));
         }
-        for name in names(source).map_err(Error::io("read", lossy(shown)))? {
+        for (name, told) in entries(source).map_err(Error::io("read", lossy(shown)))? {
             let (shown, target, inner) = (join(shown, &name), join(target, &name), join(inner, &name));
             let is_hidden = |rules: &Ignore, path: &[u8]| rules.excludes(&lossy(path));
             let by_caller = self.excludes.filter(|rules| is_hidden(rules, &inner));
@@ -69,9 +69,16 @@ impl<'a> TreeReader<'a> {
             if excluded && !by_caller.unwrap_or(self.ignore).has_exceptions() {
                 continue;
             }
-            let stat = statat(source, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
-            let stat = stat.map_err(Error::io("look at", lossy(&shown)))?;
-            match FileType::from_raw_mode(stat.st_mode) {
+            let look = || {
+                let stat = statat(source, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
+                stat.map_err(Error::io("look at", lossy(&shown)))
+            };
+            // What is opened is looked at then, and nothing else is opened.
+            let kind = match told {
+                FileType::Unknown => FileType::from_raw_mode(look()?.st_mode),
+                told => told,
+            };
+            match kind {
                 FileType::Directory => {
                     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                     let opened = openat(source, name.as_slice(), flags, Mode::empty());
@@ -88,7 +95,7 @@ impl<'a> TreeReader<'a> {
                     let opened = openat(source, name.as_slice(), flags, Mode::empty());
                     self.file(opened.map_err(Error::io("open", lossy(&shown)))?, &shown, &target, to)?;
                 }
-                kind => special((source, &name), kind, &stat, &shown, &target, to)?,
+                _ => special((source, &name), &look()?, &shown, &target, to)?,
             }
         }
         Ok(())
@@ -117,7 +124,6 @@ impl<'a> TreeReader<'a> {
 
 fn special(
     (directory, name): (BorrowedFd<'_>, &[u8]),
-    kind: FileType,
     stat: &Stat,
     shown: &[u8],
     target: &[u8],
@@ -125,7 +131,7 @@ fn special(
 ) -> Result<()> {
     let device = Device { major: major(stat.st_rdev), minor: minor(stat.st_rdev) };
     let mut entry = stated(stat, target, Kind::Fifo);
-    entry.kind = match kind {
+    entry.kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Symlink => {
             let link = readlinkat(directory, name, Vec::new()).map_err(Error::io("read link", lossy(shown)))?;
             entry.link = link.into_bytes();
@@ -134,6 +140,9 @@ fn special(
         FileType::CharacterDevice => Kind::Character(device),
         FileType::BlockDevice => Kind::Block(device),
         FileType::Fifo => Kind::Fifo,
+        FileType::RegularFile | FileType::Directory => {
+            return Err(Error::Refused(format!("\"{}\" changed while it was copied", lossy(shown))));
+        }
         // A socket is nothing without the process that listens.
         _ => return Ok(()),
     };

@@ -9,7 +9,7 @@ use hoy_oci::{Digest, Hasher};
 use crate::Error;
 use crate::Result;
 use crate::containerfile::standing::{Node, Standing, join, split};
-use crate::destination::{Owner, Receiver, described, refuse_whiteout};
+use crate::destination::{Heard, Owner, Receiver, described, refuse_whiteout};
 use crate::document::NewLayer;
 use crate::sink::LayerSink;
 
@@ -125,18 +125,69 @@ impl Fingerprint {
         Self { content: Hasher::new(), has_owners, buffer: vec![0; BUFFER_BYTES] }
     }
 
-    pub(crate) fn finish(self) -> Digest {
-        self.content.finish()
-    }
-}
-
-impl Receiver for Fingerprint {
-    fn add(&mut self, mut entry: Entry, data: &mut dyn Read) -> Result<()> {
+    /// Hashes everything of an entry but its bytes.
+    fn describe(&mut self, mut entry: Entry) -> Entry {
         entry.mtime = Time::default();
         if !self.has_owners {
             (entry.uid, entry.gid) = (0, 0);
         }
         self.content.update(&described(&entry));
+        entry
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        self.content.finish()
+    }
+}
+
+/// Writes entries as a layer and hashes them as [`Fingerprint`] does, of which the place where they go is no part.
+pub(crate) struct Both<'a> {
+    layer: LayerWriter<'a>,
+    fingerprint: Fingerprint,
+    target: Vec<u8>,
+    /// Of a file that becomes the target itself.
+    name: Vec<u8>,
+}
+
+impl<'a> Both<'a> {
+    pub(crate) fn new(layer: LayerWriter<'a>, fingerprint: Fingerprint, target: &[u8]) -> Self {
+        Self { layer, fingerprint, target: target.to_vec(), name: Vec::new() }
+    }
+
+    /// A path as it is below the target; none for the target itself.
+    fn below(&self, path: &[u8]) -> Option<Vec<u8>> {
+        if self.target.is_empty() {
+            return Some(path.to_vec());
+        }
+        path.strip_prefix(self.target.as_slice())?.strip_prefix(b"/").map(<[u8]>::to_vec)
+    }
+
+    pub(crate) fn finish(self) -> (LayerWriter<'a>, Digest) {
+        (self.layer, self.fingerprint.finish())
+    }
+}
+
+impl Receiver for Both<'_> {
+    fn begin(&mut self, name: &[u8]) {
+        self.name = name.to_vec();
+    }
+
+    fn add(&mut self, entry: Entry, data: &mut dyn Read) -> Result<()> {
+        let path = match self.below(&entry.path) {
+            // It stands for the place alone.
+            None if entry.kind == Kind::Directory => return self.layer.add(entry, data),
+            other => other.unwrap_or_else(|| self.name.clone()),
+        };
+        let link = if entry.kind == Kind::HardLink { self.below(&entry.link) } else { None };
+        let link = link.unwrap_or_else(|| entry.link.clone());
+        self.fingerprint.describe(Entry { path, link, ..entry.clone() });
+        self.layer.add(entry, &mut Heard { data, by: &mut self.fingerprint.content })
+    }
+}
+
+impl Receiver for Fingerprint {
+    fn add(&mut self, entry: Entry, data: &mut dyn Read) -> Result<()> {
+        let entry = self.describe(entry);
         let mut left = entry.size;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);

@@ -5,6 +5,7 @@ use std::io::Cursor;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use hoy_containerfile::{Ignore, Rules, Transfer};
 use hoy_layer::{Entry, Kind};
@@ -14,7 +15,7 @@ use hoy_sys::rustix::fs::{SeekFrom, fstat, seek};
 use crate::chmod::Chmod;
 use crate::containerfile::builder::Builder;
 use crate::containerfile::cache::Inputs;
-use crate::containerfile::layer::{Fingerprint, LayerWriter};
+use crate::containerfile::layer::{Both, Fingerprint, LayerWriter};
 use crate::containerfile::origin::Files;
 use crate::containerfile::remote::Elsewhere;
 use crate::containerfile::standing::{Node, Standing, join};
@@ -69,18 +70,41 @@ pub(crate) fn transfer(
     let from = transfer.from.as_ref().map(|word| word.text.as_str());
     // What only fetches needs no context.
     let files = if asked.sources.is_empty() { Files::Nothing } else { builder.files(stage, from)? };
-    let content = fingerprint(builder, &asked, &files, transfer)?;
     let needs_parent = !asked.link || asked.chown.as_deref().is_some_and(|text| numbers(text).is_none());
     let mut inputs: Inputs = builder.inputs(state, asked.canonical.clone());
-    inputs.insert("files", content.to_string());
     if !needs_parent {
         inputs.remove("parent");
     }
+    let name = remembered_as(&asked, &files, transfer);
+    let known = name.as_deref().and_then(|name| builder.cache.content(name));
+    let step = format!("step {inputs:?}");
+    let is_new = || builder.options.no_cache || builder.cache.content(&step).is_none();
+    let standing = || if needs_parent { builder.standing(state) } else { Ok(Arc::default()) };
+    let early = (known.is_none() && asked.is_plain() && !asked.unpack && is_new()).then(standing).transpose()?;
+    let (content, written) = match (known, &early) {
+        (Some(content), _) => (content, None),
+        (None, None) => (fingerprint(builder, &asked, &files)?, None),
+        // The cache cannot have it: files are read once, for the fingerprint and for the layer.
+        (None, Some(standing)) => {
+            let (plan, layer) = begin(builder, state, &asked, &files, standing)?;
+            let mut to = Both::new(layer, Fingerprint::new(files.keeps_owner()), &plan.target);
+            send(builder, &asked, &files, &plan, false, &mut to)?;
+            let (layer, content) = to.finish();
+            (of_sources(content), Some((plan, layer)))
+        }
+    };
+    if let (Some(name), None) = (&name, known) {
+        builder.cache.add_content(name, &content)?;
+    }
+    inputs.insert("files", content.to_string());
     let created_by =
         format!("/bin/sh -c #(nop) {} {}:{} in {}", asked.verb, asked.kind(), content.hex(), asked.destination);
     builder.cached(&inputs, created_by, || {
-        let standing = if needs_parent { builder.standing(state)? } else { Default::default() };
-        write(builder, state, &asked, &files, &standing)
+        builder.cache.add_content(&step, &content)?;
+        match written {
+            Some((plan, layer)) => end(&plan, layer),
+            None => write(builder, state, &asked, &files, &*standing()?),
+        }
     })
 }
 
@@ -157,13 +181,15 @@ fn numbers(chown: &str) -> Option<(u32, u32)> {
     Some((user.parse().ok()?, group.parse().ok()?))
 }
 
-/// The digest of all that is to be copied; of files that cannot change it is remembered.
-fn fingerprint(builder: &Builder<'_>, asked: &Asked, files: &Files, transfer: &Transfer) -> Result<Digest> {
+/// Under which name the fingerprint of files is remembered that cannot change.
+fn remembered_as(asked: &Asked, files: &Files, transfer: &Transfer) -> Option<String> {
     let excludes: Vec<&str> = transfer.excludes.iter().map(|word| word.text.as_str()).collect();
-    let name = files.name().map(|name| format!("{name} {:?} {excludes:?} {}", asked.sources, asked.parents));
-    if let Some(known) = name.as_deref().and_then(|name| builder.cache.content(name)).filter(|_| asked.is_plain()) {
-        return Ok(known);
-    }
+    let name = files.name().filter(|_| asked.is_plain())?;
+    Some(format!("{name} {:?} {excludes:?} {}", asked.sources, asked.parents))
+}
+
+/// The digest of all that is to be copied.
+fn fingerprint(builder: &Builder<'_>, asked: &Asked, files: &Files) -> Result<Digest> {
     let mut all = Hasher::new();
     if !asked.sources.is_empty() {
         let mut to = Fingerprint::new(files.keeps_owner());
@@ -177,11 +203,12 @@ fn fingerprint(builder: &Builder<'_>, asked: &Asked, files: &Files, transfer: &T
     for (name, bytes) in &asked.inline {
         all.update(format!("{name:?} {}\n", Digest::of(bytes)).as_bytes());
     }
-    let content = all.finish();
-    match name.filter(|_| asked.is_plain()) {
-        Some(name) => builder.cache.add_content(&name, &content).map(|()| content),
-        None => Ok(content),
-    }
+    Ok(all.finish())
+}
+
+/// The same where there is nothing but files that have a name.
+fn of_sources(content: Digest) -> Digest {
+    Digest::of(content.to_string().as_bytes())
 }
 
 /// Where sources go.
@@ -198,13 +225,14 @@ impl Plan {
     }
 }
 
-fn write(
+/// An empty layer for what is to be copied, and where in it that goes.
+fn begin<'a>(
     builder: &Builder<'_>,
     state: &State,
     asked: &Asked,
     files: &Files,
-    standing: &Standing,
-) -> Result<Option<NewLayer>> {
+    standing: &'a Standing,
+) -> Result<(Plan, LayerWriter<'a>)> {
     let target = clean("/", &asked.destination);
     let real = standing.resolve(&target, true)?;
     let is_there = standing.at(&real) == Some(&Node::Directory);
@@ -217,8 +245,25 @@ fn write(
     };
     let owner = Owner { ids, is_weak: asked.chown.is_none(), mode: asked.chmod.clone() };
     let made_at = state.clamp.created().unix_seconds();
-    let mut to = LayerWriter::new(builder.sink()?, standing, owner, state.clamp.seconds(), made_at);
-    let plan = Plan { target, is_directory };
+    let to = LayerWriter::new(builder.sink()?, standing, owner, state.clamp.seconds(), made_at);
+    Ok((Plan { target, is_directory }, to))
+}
+
+fn end(plan: &Plan, mut to: LayerWriter<'_>) -> Result<Option<NewLayer>> {
+    if plan.is_directory {
+        to.directories(&plan.target)?;
+    }
+    to.finish()
+}
+
+fn write(
+    builder: &Builder<'_>,
+    state: &State,
+    asked: &Asked,
+    files: &Files,
+    standing: &Standing,
+) -> Result<Option<NewLayer>> {
+    let (plan, mut to) = begin(builder, state, asked, files, standing)?;
     send(builder, asked, files, &plan, asked.unpack, &mut to)?;
     for remote in &asked.remotes {
         remote.send(builder, &asked.excludes, &plan, &mut to)?;
@@ -226,13 +271,10 @@ fn write(
     for (name, bytes) in &asked.inline {
         let mut entry = Entry::new(plan.of(name.as_bytes(), false), Kind::File, 0o644);
         entry.size = bytes.len() as u64;
-        entry.mtime.seconds = made_at;
+        entry.mtime.seconds = state.clamp.created().unix_seconds();
         to.add(entry, &mut Cursor::new(bytes))?;
     }
-    if is_directory {
-        to.directories(&plan.target)?;
-    }
-    to.finish()
+    end(&plan, to)
 }
 
 /// Hands every source to `to`.
@@ -293,6 +335,7 @@ fn one(
     if unpack && archive(&source, &plan.target, to)? {
         return Ok(());
     }
+    to.begin(name(&source.path));
     // The archive's look at it moved the descriptor's position.
     seek(&source.fd, SeekFrom::Start(0)).map_err(Error::io("read", &source.path))?;
     reader.file(source.fd, shown, target, to)
