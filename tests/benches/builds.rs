@@ -1,5 +1,5 @@
 //! COPY beside buildah, and beside what the work takes at the least: reading, framing and hashing the files. Two branches of
-//! stages beside the longer of them.
+//! stages beside the longer of them. What a RUN takes above its command.
 //!
 //! `HOY_LONG=1` makes the contexts of the size that the goals speak of: 600 MB and 50,000 files.
 
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use hoy_tests::{Run, Sandbox, has, is_long};
 
-use measure::{Command, beside, heading, timed};
+use measure::{Command, beside, heading, measure, median, timed};
 
 mod measure;
 
@@ -82,6 +82,29 @@ fn branches(ours: &Sandbox) {
     beside("two branches", &both, &[("the longer branch", &longer)], (1, ROUNDS), &ours.path("work"));
 }
 
+/// What a RUN takes above its command: ten of them, less a build of none and less the commands.
+fn runs(ours: &Sandbox) {
+    let seconds = |script: String| -> f64 {
+        let times = (0..6).map(|_| measure(timed(ours, &script), &ours.path("work")).wall_seconds);
+        // The first warms the page cache.
+        median(times.skip(1).collect())
+    };
+    let build = |name: &str, count: usize| {
+        let directory = ours.path("work").join(name);
+        fs::create_dir_all(&directory).expect("make a directory");
+        let text = format!("FROM busybox\n{}", "RUN true\n".repeat(count));
+        fs::write(directory.join("Containerfile"), text).expect("write a file");
+        seconds(format!("hoy-build build -q --no-cache {}", directory.display()))
+    };
+    let (ten, none) = (build("ten", 10), build("none", 0));
+    let commands =
+        seconds("for i in 0 1 2 3 4 5 6 7 8 9; do busybox sh -c true; done".to_owned()) - seconds(":".to_owned());
+    let milliseconds = (ten - none - commands) / 10.0 * 1000.0;
+    println!(
+        "\nA RUN, above its command: {milliseconds:.1} ms (ten: {ten:.3} s, none: {none:.3} s, the commands: {commands:.3} s)."
+    );
+}
+
 fn main() {
     if let Some(missing) = ["buildah", "tar", "busybox", "umoci"].iter().find(|peer| !has(peer)) {
         println!("skipped: {missing} is not installed");
@@ -99,5 +122,6 @@ fn main() {
     }
     if let Some(ours) = hoy_tests::busybox_store(hoy_tests::User::Root) {
         branches(&ours);
+        runs(&ours);
     }
 }

@@ -9,8 +9,9 @@ use hoy_tests::{Run, Sandbox};
 
 /// What one run of a command took.
 #[derive(Clone, Copy)]
-struct Cost {
-    wall_seconds: f64,
+pub struct Cost {
+    /// From start to end.
+    pub wall_seconds: f64,
     cpu_seconds: f64,
     peak_mib: f64,
 }
@@ -19,7 +20,7 @@ struct Cost {
 pub type Command<'a> = Box<dyn Fn() -> Run + 'a>;
 
 /// Runs a shell command under GNU time; it must succeed.
-fn measure(run: Run, place: &Path) -> Cost {
+pub fn measure(run: Run, place: &Path) -> Cost {
     let figures = place.join("figures");
     run.env("FIGURES", &figures).ok();
     let text = fs::read_to_string(&figures).expect("time writes its figures");
@@ -39,7 +40,8 @@ pub fn timed(sandbox: &Sandbox, script: &str) -> Run {
     sandbox.run("sh").args(["-c", &outer])
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle one.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
