@@ -24,6 +24,23 @@ fn curl(address: &str, digests: &[String]) -> String {
     format!("rm -rf big; mkdir big; {} wait", digests.iter().map(one).collect::<Vec<_>>().join(" "))
 }
 
+/// The layers of a layout sent to the registry `TO` at once, and hashed, by curl.
+fn curl_back(layout: &Path, digests: &[String]) -> String {
+    let one = |digest: &String| {
+        let file = layout.join("blobs").join(digest.replace(':', "/"));
+        let begin =
+            "curl -s -X POST -D - http://TO/v2/pushed/blobs/uploads/ | tr -d '\\r' | sed -n 's/^[Ll]ocation: //p'";
+        let type_ = "-H 'Content-Type: application/octet-stream'";
+        format!(
+            "(sha256sum {0} >/dev/null & curl -sf {type_} -T {0} \"$({begin})&digest={digest}\"; wait) &",
+            file.display()
+        )
+    };
+    let is_there = |digest: &String| format!("&& curl -sfIo /dev/null http://TO/v2/pushed/blobs/{digest}");
+    let all = |each: &dyn Fn(&String) -> String| digests.iter().map(each).collect::<Vec<_>>().join(" ");
+    format!("{} wait {}", all(&one), all(&is_there))
+}
+
 fn main() {
     let peers = ["skopeo", "docker-registry", "debootstrap", "umoci", "curl"];
     if let Some(missing) = peers.iter().find(|peer| !has(peer)) {
@@ -49,6 +66,7 @@ fn main() {
     let layers = ours.ok("hoy-copy", &["layers", "--tls-verify=false", &big]);
     let digests: Vec<String> = layers.lines().filter_map(|l| l.split_whitespace().next()).map(str::to_owned).collect();
     let by_curl = curl(&address, &digests);
+    let by_curl_back = curl_back(&place.join("back"), &digests);
 
     let pull = |sandbox: &Sandbox, program: &str, image: &str| {
         sandbox.run("sh").args(["-c", "rm -rf layout big"]).ok();
@@ -56,11 +74,18 @@ fn main() {
     };
     // Each push goes to a registry that has nothing; it lives until the next.
     let target = std::cell::RefCell::new(Registry::start());
-    let push = |sandbox: &Sandbox, program: &str| {
+    let push = |sandbox: &Sandbox, program: &str, image: &str| {
         drop(target.replace(Registry::start()));
-        let to = format!("docker://{}/debian:12", target.borrow().address());
-        timed(sandbox, &format!("{program} copy -q --dest-tls-verify=false {debian} {to}"))
+        let to = format!("docker://{}/pushed:1", target.borrow().address());
+        timed(sandbox, &format!("{program} copy -q --dest-tls-verify=false {image} {to}"))
     };
+    // curl has the digests told, and sends what lies there in one piece for each layer.
+    let send = |sandbox: &Sandbox| {
+        drop(target.replace(Registry::start()));
+        timed(sandbox, &by_curl_back.replace("TO", &target.borrow().address()))
+    };
+    ours.ok("hoy-copy", &["copy", "-q", "--src-tls-verify=false", &big, "oci:back:x"]);
+    let back = format!("oci:{}:x", place.join("back").display());
     let many = |sandbox: &Sandbox, command: &str| timed(sandbox, &format!("for n in $(seq 20); do {command}; done"));
     let inspect = format!("inspect --tls-verify=false {name}");
     let tags = format!("list-tags --tls-verify=false docker://{address}/debian");
@@ -83,8 +108,20 @@ fn main() {
         Row {
             work: "push, OCI layout → empty registry",
             peer: "skopeo",
-            ours: Box::new(|| push(&ours, "hoy-copy")),
-            theirs: Box::new(|| push(&theirs, "skopeo")),
+            ours: Box::new(|| push(&ours, "hoy-copy", &debian)),
+            theirs: Box::new(|| push(&theirs, "skopeo", &debian)),
+        },
+        Row {
+            work: "push, 1 GiB in four layers → empty registry",
+            peer: "skopeo",
+            ours: Box::new(|| push(&ours, "hoy-copy", &back)),
+            theirs: Box::new(|| push(&theirs, "skopeo", &back)),
+        },
+        Row {
+            work: "the same",
+            peer: "curl, sha256sum",
+            ours: Box::new(|| push(&ours, "hoy-copy", &back)),
+            theirs: Box::new(|| send(&theirs)),
         },
         Row {
             work: "inspect, 20 times",

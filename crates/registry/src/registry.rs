@@ -184,7 +184,9 @@ impl Registry {
         } else {
             match self.http().probe(&secure, uri) {
                 Ok(()) => secure,
-                Err(Error::Connection { .. } | Error::PlainHttp(_)) => {
+                // It has answered, in plain HTTP: there is no need to greet it again.
+                Err(Error::PlainHttp(_)) => at("http")?.1,
+                Err(Error::Connection { .. }) => {
                     let (uri, plain) = at("http")?;
                     self.http().probe(&plain, uri)?;
                     plain
