@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hoy_tests::{Out, Sandbox, User, busybox_store};
+use hoy_tests::{Out, Sandbox, User, busybox_store, need};
 
 fn build(sandbox: &Sandbox, text: &str, args: &[&str]) -> Out {
     fs::write(sandbox.path("work/Containerfile"), text).unwrap();
@@ -95,4 +95,39 @@ fn what_cannot_be_had_is_refused_by_name() {
         let out = build(&sandbox, "FROM busybox\nRUN true\n", &[]);
         assert!(out.status == 125 && out.stderr.contains("only root"), "{}", out.stderr);
     }
+}
+
+/// Who may not mount, and is in a changed root directory, in which the kernel makes no user namespace: what is left is
+/// chosen, and told.
+#[test]
+fn it_is_chosen_where_there_is_no_other() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    if !need(&["unshare", "setpriv"]) {
+        return;
+    }
+    let text = "FROM busybox\nRUN id -u > /made; chown 7:8 /made; grep CapBnd /proc/self/status\n";
+    fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+    let confined = |args: &str| {
+        let script = format!(
+            "mkdir -p root && mount --rbind / root && exec chroot root setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin \
+             sh -c 'cd {} && exec {} build --no-cache {args} .'",
+            sandbox.path("work").display(),
+            hoy_tests::program("hoy-build").display()
+        );
+        sandbox.run("unshare").args(["-m", "sh", "-ec", &script]).output()
+    };
+    let out = confined("-t chosen");
+    assert_eq!(out.status, 0, "{}", out.stderr);
+    assert!(out.stderr.contains("isolation chroot, for there is no other here"), "{}", out.stderr);
+    let out = confined("--isolation oci");
+    assert!(
+        out.status != 0 && out.stderr.contains("user namespace"),
+        "what is asked for is not exchanged: {}",
+        out.stderr
+    );
+    let out = sandbox.run("hoy-build").args(["build", "--no-cache", "-t", "best", "."]).output();
+    assert!(out.status == 0 && !out.stderr.contains("isolation chroot"), "{}", out.stderr);
+    let digest =
+        |image: &str| sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", &format!("store:{image}")]);
+    assert_eq!(digest("chosen"), digest("best"));
 }

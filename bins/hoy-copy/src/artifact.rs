@@ -166,6 +166,7 @@ fn fetch(source: &dyn Source, layer: &Descriptor, path: &Path, keeps: bool) -> R
 mod tests {
     use super::*;
 
+    /// CVE-2025-62725, CVE-2026-24137.
     #[test]
     fn files_stay_inside() {
         for good in ["a", "a/b.txt", "..a"] {
