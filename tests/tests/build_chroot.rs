@@ -75,9 +75,15 @@ fn what_cannot_be_had_is_refused_by_name() {
     run("--mount=type=tmpfs,target=/t,size=1m true", &[], &["/t", "size"]);
     run("--network=none true", &[], &["--network=none"]);
     run("--security=insecure true", &["--allow", "security.insecure"], &["insecure"]);
-    for option in
-        ["--memory=1g", "--cpus=1", "--ulimit=nofile=9", "--volume=/a:/b", "--device=/dev/null", "--shm-size=1m"]
-    {
+    for option in [
+        "--userns=private",
+        "--memory=1g",
+        "--cpus=1",
+        "--ulimit=nofile=9",
+        "--volume=/a:/b",
+        "--device=/dev/null",
+        "--shm-size=1m",
+    ] {
         run("true", &[option], &[option.split('=').next().unwrap_or_default(), "chroot"]);
     }
     let out = build(&sandbox, "FROM busybox\nRUN --mount=type=secret,id=s,env=S test ${#S} = 12\n", &secret);
@@ -91,6 +97,11 @@ fn what_cannot_be_had_is_refused_by_name() {
         assert_eq!(out.status, want, "{command:?}: {}", out.stderr);
     }
     assert_eq!(sandbox.ok("hoy-storage", &["diff", &container]), "");
+    let mapped = sandbox.ok("hoy-build", &["from", "-q", "--userns-uid-map=0:1000:9", "busybox"]);
+    sandbox
+        .run("hoy-build")
+        .args(["run", "--isolation", "chroot", &mapped, "true"])
+        .fails(125, &["--userns", "chroot"]);
     if let Some(sandbox) = busybox_store(User::Sub) {
         let out = build(&sandbox, "FROM busybox\nRUN true\n", &[]);
         assert!(out.status == 125 && out.stderr.contains("only root"), "{}", out.stderr);

@@ -77,7 +77,7 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         }
     }
     if isolation == Isolation::Chroot {
-        refuse_for_chroot(&options.create, &options.ids)?;
+        refuse_for_chroot(&options.create, !options.ids.is_empty())?;
         let (program, action) = Isolation::IN_ROOT;
         (options.runtime, options.runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
         options.isolation = isolation;

@@ -183,7 +183,7 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     };
     let (mut runtime, mut runtime_flags) = (args.may.runtime.clone(), args.may.runtime_flags());
     if isolation == Isolation::Chroot {
-        refuse_for_chroot(&create, &[])?;
+        refuse_for_chroot(&create, dir.container()?.id_maps.is_some())?;
         let (program, action) = Isolation::IN_ROOT;
         (runtime, runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
     }

@@ -52,8 +52,8 @@ impl Context {
     }
 }
 
-/// Refuses by name what a changed root directory cannot do.
-pub(crate) fn refuse_for_chroot(create: &hoy_spec::Options, ids: &[String]) -> Result<()> {
+/// Refuses by name what a changed root directory cannot do; `has_ids`: with a user namespace for the container.
+pub(crate) fn refuse_for_chroot(create: &hoy_spec::Options, has_ids: bool) -> Result<()> {
     let defaults = hoy_spec::Options::default();
     let asked = [
         ("--volume", !create.volume.is_empty()),
@@ -67,7 +67,7 @@ pub(crate) fn refuse_for_chroot(create: &hoy_spec::Options, ids: &[String]) -> R
         ("--cpu-shares", create.cpu_shares.is_some()),
         ("--cpuset-cpus", create.cpuset_cpus.is_some() || create.cpuset_mems.is_some()),
         ("--shm-size", create.shm_size.is_some()),
-        ("--userns", !ids.is_empty()),
+        ("--userns", has_ids),
     ];
     match asked.iter().find(|(_, is_asked)| *is_asked) {
         None => Ok(()),
