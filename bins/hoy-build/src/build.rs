@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use hoy_build::{BuildOptions, Fetcher, FromOptions, Isolation, Report, Secret, Squash, Tools, is_socket};
+use hoy_build::{BuildOptions, Caches, Fetcher, FromOptions, Isolation, Report, Secret, Squash, Tools, is_socket};
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_containerfile::Document;
 use hoy_layout::Store;
@@ -128,6 +129,8 @@ fn for_platforms(
     };
     let listed = index(&list, true)?;
     let named = index(if is_index { &names } else { &[] }, false)?;
+    let caches = &options.caches;
+    caches.export(store, tools, &args.access.options("dest"), report).context(|| "keep the build's cache")?;
     drop(lease);
     let names = if names.is_empty() { list } else { names };
     match (named.or(listed.filter(|_| is_index)), built.pop()) {
@@ -223,6 +226,7 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
         compress: !args.disable_compression,
         no_cache: args.no_cache,
         cache_ttl: args.cache_ttl.as_deref().map(hoy_build::duration).transpose()?,
+        caches: Arc::new(Caches::new(&args.cache_from, &args.cache_to, args.access.options(""))?),
         explain: args.explain,
         squash: match (args.squash, args.layers) {
             (true, _) => Squash::All,

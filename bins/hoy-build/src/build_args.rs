@@ -46,10 +46,16 @@ pub(crate) struct BuildArgs {
     /// Do steps anew whose result is older than this
     #[arg(long, value_name = "DURATION")]
     pub(crate) cache_ttl: Option<String>,
+    /// Take results of steps from this cache, too: an image's name, TRANSPORT:DETAILS, or as BuildKit writes it
+    #[arg(long, value_name = "CACHE", conflicts_with = "cache_ttl")]
+    pub(crate) cache_from: Vec<String>,
+    /// Keep the results of all steps in this cache, whose place is written likewise
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_to: Vec<String>,
     /// Build nothing: look for likely mistakes in the Containerfile
     #[arg(long)]
     pub(crate) check: bool,
-    /// Say for each step that is done why its result was not known
+    /// Say for each step that is done why its result was not known, and of others in which cache it was
     #[arg(long)]
     pub(crate) explain: bool,
     /// A layer for each step; false makes one of all new ones (default true)

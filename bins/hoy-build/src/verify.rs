@@ -59,6 +59,8 @@ fn goes_nowhere(build: &BuildArgs) -> Result<()> {
         ("--platform", build.platform.len() > 1),
         ("--all-platforms", build.all_platforms),
         ("--check", build.check),
+        ("--cache-from", !build.cache_from.is_empty()),
+        ("--cache-to", !build.cache_to.is_empty()),
     ];
     match asked.into_iter().find(|(_, is_asked)| *is_asked) {
         None => Ok(()),

@@ -38,8 +38,9 @@ pub use clamp::Clamp;
 pub use commit::{CommitOptions, Committed, commit};
 pub use compare::{Difference, compare};
 pub use containerfile::{
-    BuildOptions, Built, Context, Event, NamedContext, PREDEFINED, Report, Secret, Squash, build, environment_of,
-    has_commands, index, is_socket, keep, needs_mounts, plan, platforms, prune_builds, temporary_directory,
+    BuildOptions, Built, Caches, Context, Event, NamedContext, PREDEFINED, Report, Secret, Squash, build,
+    environment_of, has_commands, index, is_socket, keep, needs_mounts, plan, platforms, prune_builds,
+    temporary_directory,
 };
 pub use contents::{Contents, contents};
 pub use copy::{CopyOptions, copy};

@@ -88,9 +88,28 @@ pub fn build(
     report: &Report,
 ) -> Result<Built> {
     let lease = store.lease()?;
+    loop {
+        let built = attempt(store, tools, document, plan, options, report);
+        // On what a cache claimed and did not give, further steps were built.
+        if built.is_ok() || !options.caches.has_failed() {
+            drop(lease);
+            return built;
+        }
+    }
+}
+
+fn attempt(
+    store: &Store,
+    tools: &Tools,
+    document: &Document,
+    plan: &Plan,
+    options: &BuildOptions,
+    report: &Report,
+) -> Result<Built> {
     let builder = Builder::new(store, tools, options, report, document, plan)?;
     warn_of_unused(&builder);
     let mut state = stages(&builder)?;
+    builder.have(&state.layers)?;
     finish(&builder, &mut state)?;
     let layout = store.layout();
     let (manifest, id) = state.put(layout, options.format)?;
@@ -100,9 +119,7 @@ pub fn build(
     if options.names.is_empty() && !options.is_member {
         enter(layout, None, &manifest)?;
     }
-    let removed = builder.containers.clear();
-    drop(lease);
-    removed?;
+    builder.containers.clear()?;
     Ok(Built { id, manifest })
 }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use hoy_containerfile::{Document, Ignore, Origin, Plan, Word};
 use hoy_layout::Store;
-use hoy_oci::{Digest, Platform};
+use hoy_oci::{Descriptor, Digest, Platform};
 use hoy_sys::rustix::fs::{Mode, OFlags, openat};
 use hoy_sys::rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use crate::containerfile::cache::{Cache, Inputs};
+use crate::containerfile::caches::Caches;
 use crate::containerfile::context::Context;
 use crate::containerfile::interrupt::Interrupt;
 use crate::containerfile::keeper::Keeper;
@@ -64,7 +65,9 @@ pub struct BuildOptions {
     pub no_cache: bool,
     /// Results older than this are not used.
     pub cache_ttl: Option<Duration>,
-    /// For each step that is done, say why its result was not known.
+    /// Caches beside the store's own.
+    pub caches: Arc<Caches>,
+    /// For each step that is done, say why its result was not known, and of others in which cache it was.
     pub explain: bool,
     /// What becomes one layer.
     pub squash: Squash,
@@ -169,7 +172,7 @@ impl<'a> Builder<'a> {
             document,
             plan,
             cache,
-            containers: Containers::new(tools, scratch.record()?, options.isolation),
+            containers: Containers::new(tools, scratch.record()?, options.isolation, (store, report, &options.caches)),
             watch: Watch::new(&options.secrets)?.map(Arc::new),
             memory: memory(plan, &scratch, options.isolation)?,
             interrupt: Interrupt::catch()?,
@@ -286,13 +289,45 @@ impl<'a> Builder<'a> {
         created_by: String,
         make: impl FnOnce() -> Result<Option<NewLayer>>,
     ) -> Result<Outcome> {
+        let caches = &self.options.caches;
+        let key = Cache::key(inputs)?;
+        let done = |layer: Option<NewLayer>, found, why: Option<String>| {
+            caches.remember(key, layer.as_ref());
+            Ok(Outcome { layer, found, why: why.filter(|_| self.options.explain), created_by })
+        };
         if let Some(layer) = self.cache.find(self.store.layout(), inputs)? {
-            return Ok(Outcome { layer, found: true, why: None, created_by });
+            return done(layer, true, None);
         }
-        let why = self.options.explain.then(|| self.cache.explain(inputs));
+        if self.cache.may_ask_others()
+            && let Some(claimed) = caches.find(self.tools, self.report, &key)
+            && caches.accept(&claimed, self.cache.record(inputs, claimed.layer.as_ref())?)?
+        {
+            let place = crate::without_credentials(claimed.place);
+            return done(claimed.layer, true, Some(format!("cached in \"{place}\"")));
+        }
+        let why = self.options.explain.then(|| format!("not cached: {}", self.cache.explain(inputs)));
         let layer = make()?;
         self.cache.add(inputs, layer.as_ref())?;
-        Ok(Outcome { layer, found: false, why, created_by })
+        done(layer, false, why)
+    }
+
+    /// Has layers here that a cache elsewhere has.
+    pub(crate) fn have(&self, layers: &[Descriptor]) -> Result<()> {
+        self.options.caches.have(self.store, self.tools, self.report, layers)
+    }
+
+    /// The fingerprint of files that cannot change, as this cache or another knows it.
+    pub(crate) fn content(&self, name: &str) -> Option<Digest> {
+        let (caches, digest) = (&self.options.caches, Digest::of(name.as_bytes()));
+        let others = || caches.content(self.tools, self.report, &digest);
+        let known = self.cache.content(name).or_else(|| self.cache.may_ask_others().then(others).flatten())?;
+        caches.remember_content(digest, known);
+        Some(known)
+    }
+
+    pub(crate) fn add_content(&self, name: &str, content: &Digest) -> Result<()> {
+        self.options.caches.remember_content(Digest::of(name.as_bytes()), *content);
+        self.cache.add_content(name, content)
     }
 
     /// A new layer for the store.
@@ -302,6 +337,7 @@ impl<'a> Builder<'a> {
 
     /// What stands where in the root file system that a stage has come to.
     pub(crate) fn standing(&self, state: &State) -> Result<Arc<Standing>> {
+        self.have(&state.layers)?;
         let (mut standing, mut is_known) = (Arc::new(Standing::default()), true);
         for (at, layer) in state.layers.iter().enumerate() {
             let chain = state.chain_up_to(at + 1);

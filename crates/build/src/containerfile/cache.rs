@@ -53,14 +53,24 @@ impl Cache {
         Ok(Self { directory, is_ignored, ttl })
     }
 
-    fn record(&self, inputs: &Inputs) -> Result<PathBuf> {
+    /// What a step is called that depends on this.
+    pub(crate) fn key(inputs: &Inputs) -> Result<Digest> {
         let bytes = serde_json::to_vec(&(VERSION, inputs)).map_err(|source| Error::Json("cache key", source))?;
-        Ok(self.directory.join("cache").join(format!("{}.json", Digest::of(&bytes).hex())))
+        Ok(Digest::of(&bytes))
+    }
+
+    fn path(&self, inputs: &Inputs) -> Result<PathBuf> {
+        Ok(self.directory.join("cache").join(format!("{}.json", Self::key(inputs)?.hex())))
+    }
+
+    /// Whether caches that travel may be asked, in which nothing has an age.
+    pub(crate) fn may_ask_others(&self) -> bool {
+        !self.is_ignored && self.ttl.is_none()
     }
 
     /// What the step made before: a layer, or none where it changed nothing.
     pub(crate) fn find(&self, layout: &ImageLayout, inputs: &Inputs) -> Result<Option<Option<NewLayer>>> {
-        let path = self.record(inputs)?;
+        let path = self.path(inputs)?;
         if self.is_ignored || self.is_too_old(&path) {
             return Ok(None);
         }
@@ -86,6 +96,12 @@ impl Cache {
 
     /// Remembers what a step made.
     pub(crate) fn add(&self, inputs: &Inputs, layer: Option<&NewLayer>) -> Result<()> {
+        let (path, bytes) = self.record(inputs, layer)?;
+        Ok(write_volatile_file(&path, &bytes)?)
+    }
+
+    /// The file that remembers it.
+    pub(crate) fn record(&self, inputs: &Inputs, layer: Option<&NewLayer>) -> Result<(PathBuf, Vec<u8>)> {
         let record = Record {
             version: VERSION,
             inputs: inputs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
@@ -93,7 +109,7 @@ impl Cache {
             diff_id: layer.map(|layer| layer.diff_id),
         };
         let bytes = serde_json::to_vec(&record).map_err(|source| Error::Json("cache record", source))?;
-        Ok(write_volatile_file(&self.record(inputs)?, &bytes)?)
+        Ok((self.path(inputs)?, bytes))
     }
 
     /// Why nothing was found: what is different from the most alike of the same instruction's records.

@@ -3,6 +3,8 @@
 mod build;
 mod builder;
 mod cache;
+mod caches;
+mod claims;
 mod context;
 mod device;
 mod interrupt;
@@ -27,6 +29,7 @@ mod transfer;
 
 pub use build::{Built, build, environment_of, needs_mounts, plan};
 pub use builder::{BuildOptions, NamedContext, Squash};
+pub use caches::Caches;
 pub use context::Context;
 pub use keeper::keep;
 pub use mounts::is_socket;

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hoy_layout::ContainerId;
-use hoy_oci::Digest;
+use hoy_layout::{ContainerId, Store};
+use hoy_oci::{Digest, Platform};
 
+use crate::containerfile::caches::Caches;
 use crate::containerfile::context::Context;
+use crate::containerfile::report::Report;
 use crate::run::Isolation;
 use crate::tools::answer;
 use crate::{Error, Result, Tools};
@@ -50,6 +52,8 @@ pub(crate) struct Containers<'a> {
     /// The file that tells `prune` whose they are.
     record: PathBuf,
     isolation: Isolation,
+    /// Where layers of images may still have to be fetched from.
+    caches: (&'a Store, &'a Report, &'a Caches),
     /// Roots of images that files are taken from, by manifest.
     mounted: Mutex<BTreeMap<Digest, PathBuf>>,
     ids: Mutex<Vec<String>>,
@@ -61,8 +65,21 @@ pub(crate) struct Containers<'a> {
 pub(crate) const STEP_RECORD: &str = "build-step";
 
 impl<'a> Containers<'a> {
-    pub(crate) fn new(tools: &'a Tools, record: PathBuf, isolation: Isolation) -> Self {
-        Self { tools, record, isolation, mounted: Mutex::default(), ids: Mutex::default(), removals: Mutex::default() }
+    pub(crate) fn new(
+        tools: &'a Tools,
+        record: PathBuf,
+        isolation: Isolation,
+        caches: (&'a Store, &'a Report, &'a Caches),
+    ) -> Self {
+        Self {
+            tools,
+            record,
+            isolation,
+            caches,
+            mounted: Mutex::default(),
+            ids: Mutex::default(),
+            removals: Mutex::default(),
+        }
     }
 
     /// A new container with the files of an image, or with none.
@@ -72,6 +89,14 @@ impl<'a> Containers<'a> {
 
     /// The same with the ids that options say.
     pub(crate) fn create_with(&self, manifest: Option<&Digest>, ids: &[String]) -> Result<ContainerId> {
+        let (store, report, caches) = self.caches;
+        if let Some(manifest) = manifest.filter(|_| caches.is_waiting()) {
+            let layout = store.layout();
+            if let Some(descriptor) = layout.manifest(manifest)? {
+                let image = layout.image(&descriptor, &Platform::host())?;
+                caches.have(store, self.tools, report, &image.manifest.layers)?;
+            }
+        }
         let image = manifest.map_or_else(|| "scratch".to_owned(), ToString::to_string);
         let record = format!("{STEP_RECORD}={}", self.record.display());
         let mut args = vec!["create", "--volatile", "--record", &record];

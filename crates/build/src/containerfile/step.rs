@@ -113,7 +113,7 @@ fn one(builder: &Builder<'_>, index: usize, step: &str, state: &mut State, instr
         return Ok(());
     };
     if let Some(why) = &outcome.why {
-        builder.report.line(step, &format!("not cached: {why}"));
+        builder.report.line(step, why);
     }
     let size = outcome.layer.as_ref().map(|layer| layer.descriptor.size);
     builder.report.done(step, outcome.found, begun.elapsed(), size);

@@ -53,7 +53,7 @@ struct Asked {
 pub(crate) struct Outcome {
     pub(crate) layer: Option<NewLayer>,
     pub(crate) found: bool,
-    /// Why the cache had nothing.
+    /// Why the cache had nothing, or which one it was.
     pub(crate) why: Option<String>,
     pub(crate) created_by: String,
 }
@@ -76,9 +76,9 @@ pub(crate) fn transfer(
         inputs.remove("parent");
     }
     let name = remembered_as(&asked, &files, transfer);
-    let known = name.as_deref().and_then(|name| builder.cache.content(name));
+    let known = name.as_deref().and_then(|name| builder.content(name));
     let step = format!("step {inputs:?}");
-    let is_new = || builder.options.no_cache || builder.cache.content(&step).is_none();
+    let is_new = || builder.options.no_cache || builder.content(&step).is_none();
     let standing = || if needs_parent { builder.standing(state) } else { Ok(Arc::default()) };
     let early = (known.is_none() && asked.is_plain() && !asked.unpack && is_new()).then(standing).transpose()?;
     let (content, written) = match (known, &early) {
@@ -94,13 +94,13 @@ pub(crate) fn transfer(
         }
     };
     if let (Some(name), None) = (&name, known) {
-        builder.cache.add_content(name, &content)?;
+        builder.add_content(name, &content)?;
     }
     inputs.insert("files", content.to_string());
     let created_by =
         format!("/bin/sh -c #(nop) {} {}:{} in {}", asked.verb, asked.kind(), content.hex(), asked.destination);
     builder.cached(&inputs, created_by, || {
-        builder.cache.add_content(&step, &content)?;
+        builder.add_content(&step, &content)?;
         match written {
             Some((plan, layer)) => end(&plan, layer),
             None => write(builder, state, &asked, &files, &*standing()?),
