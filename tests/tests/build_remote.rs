@@ -3,11 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
-use hoy_tests::{Out, Run, Sandbox, User, Web, busybox_store, free_port, need};
+use hoy_tests::{Out, Repository, Run, Sandbox, User, Web, busybox_store};
 use sha2::{Digest as _, Sha256};
 
 /// A password that is nowhere but where it was written.
@@ -236,75 +234,6 @@ fn add_fetches_into_a_working_container() {
         assert_eq!(listed.matches("-rw------- 0/0").count(), 3, "{user:?}: {listed}");
         assert_eq!(listed.matches("228 2009-02-13 23:31").count(), 3, "{user:?}: {listed}");
         assert!(listed.contains(" in/tree.tar.gz") && listed.contains(" name"), "{user:?}: {listed}");
-    }
-}
-
-/// A repository that `git daemon` serves on loopback; it ends when dropped.
-struct Repository {
-    daemon: Child,
-    port: u16,
-    dir: tempfile::TempDir,
-}
-
-impl Repository {
-    fn start() -> Option<Self> {
-        if !need(&["git"]) {
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let port = free_port();
-        for (name, text) in [
-            ("Containerfile", "FROM scratch\nCOPY . /\n"),
-            ("run", "#!/bin/sh\n"),
-            ("sub/Containerfile", "FROM scratch\nCOPY file /from-sub\n"),
-            ("sub/file", "one\n"),
-        ] {
-            let path = dir.path().join("work.git").join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        Run::new("chmod").arg("755").arg(dir.path().join("work.git/run")).ok();
-        symlink("..", dir.path().join("work.git/up")).unwrap();
-        symlink("/etc", dir.path().join("work.git/etc")).unwrap();
-        // The program itself: killing git would leave it.
-        let daemon = Command::new(format!("{}/git-daemon", Run::new("git").arg("--exec-path").ok()))
-            .args(["--reuseaddr", "--export-all", "--listen=127.0.0.1"])
-            .arg(format!("--port={port}"))
-            .arg(format!("--base-path={}", dir.path().display()))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let repository = Self { daemon, port, dir };
-        repository.git("git init -q -b main . && git add -A && git commit -q -m one && git tag v1");
-        repository.git("echo two > sub/file && git commit -qam two && git tag -am text v2 && git branch other");
-        let start = std::time::Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed().as_secs() < 20, "git daemon does not answer");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        Some(repository)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("work.git")
-    }
-
-    fn git(&self, script: &str) -> String {
-        let identity = ["-c", "user.name=n", "-c", "user.email=e@example.invalid", "-c", "protocol.file.allow=always"];
-        let script = script.replace("git ", &format!("git {} ", identity.join(" ")));
-        Run::new("sh").args(["-ec", &script]).dir(self.path()).ok()
-    }
-
-    fn url(&self) -> String {
-        format!("git://127.0.0.1:{}/work.git", self.port)
-    }
-}
-
-impl Drop for Repository {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.daemon.kill().unwrap_or_default();
-        self.daemon.wait().map(drop).unwrap_or_default();
     }
 }
 

@@ -20,6 +20,7 @@ use crate::isolation::refuse_for_chroot;
 use crate::working::pull_policy;
 
 pub(crate) mod input;
+mod lock;
 pub(crate) mod output;
 pub(crate) mod progress;
 
@@ -53,7 +54,7 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         }
     }
     let store = context.store()?;
-    let fetcher = Fetcher { options: args.access.fetching() };
+    let fetcher = Fetcher { options: args.access.fetching(), materials: Arc::new(lock::materials(args)?) };
     let input = Input::read(args, store.root(), &context.tools, &fetcher)?;
     let document = Document::parse(&input.containerfile).map_err(|error| Error::msg(error.render(&input.name)))?;
     let ignore = input.context.as_deref().map(hoy_build::Context::ignore);
@@ -91,7 +92,10 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         (false, platforms) => platforms.to_vec(),
     };
     let (report, _view) = report(form(args))?;
-    for_platforms(&store, &context.tools, args, &document, options, platforms, &report).map(Some)
+    let materials = Arc::clone(&options.fetcher.materials);
+    let made = for_platforms(&store, &context.tools, args, &document, options, platforms, &report)?;
+    lock::write(args, &materials)?;
+    Ok(Some(made))
 }
 
 /// Builds for each platform, and makes an index where there are several, or one is asked for.

@@ -52,6 +52,13 @@ pub(crate) struct BuildArgs {
     /// Keep the results of all steps in this cache, whose place is written likewise
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_to: Vec<String>,
+    /// Write the digests of all images, files and commits that were used into this file (default: that of the
+    /// Containerfile, with .lock behind its name)
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "locked")]
+    pub(crate) lock: Option<Option<PathBuf>>,
+    /// Use only what such a file has, as it was then
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub(crate) locked: Option<Option<PathBuf>>,
     /// Build nothing: look for likely mistakes in the Containerfile
     #[arg(long)]
     pub(crate) check: bool,

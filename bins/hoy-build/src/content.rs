@@ -52,7 +52,8 @@ impl Fetching {
 pub(crate) fn copy(context: &Context, args: AddArgs, is_add: bool) -> Result<ExitCode> {
     let access =
         Access { cert_dir: args.cert_dir, tls_verify: args.tls_verify, retry: args.retry, ..Access::default() };
-    let fetching = Fetching { fetcher: Fetcher { options: access.fetching() }, checksum: args.checksum };
+    let fetching =
+        Fetching { fetcher: Fetcher { options: access.fetching(), ..Fetcher::default() }, checksum: args.checksum };
     let mut args = args.copy;
     let doing = if is_add { "add to" } else { "copy to" };
     let store = context.store()?;

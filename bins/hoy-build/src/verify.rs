@@ -59,6 +59,7 @@ fn goes_nowhere(build: &BuildArgs) -> Result<()> {
         ("--platform", build.platform.len() > 1),
         ("--all-platforms", build.all_platforms),
         ("--check", build.check),
+        ("--lock", build.lock.is_some()),
         ("--cache-from", !build.cache_from.is_empty()),
         ("--cache-to", !build.cache_to.is_empty()),
     ];

@@ -163,6 +163,18 @@ impl Place {
     }
 }
 
+/// The one Containerfile, where it is a file of this machine.
+pub(crate) fn local_file(args: &BuildArgs) -> Option<PathBuf> {
+    let context = Path::new(&args.context);
+    let in_context = |name: &str| Some(context.join(name)).filter(|path| path.is_file());
+    match args.file.as_slice() {
+        [] => NAMES.into_iter().find_map(in_context),
+        [file] if Path::new(file).is_file() => Some(PathBuf::from(file)),
+        [file] => in_context(file),
+        _ => None,
+    }
+}
+
 fn default_file(context: &hoy_build::Context) -> Result<(String, Vec<u8>)> {
     for name in NAMES {
         match context.read(name) {

@@ -26,7 +26,6 @@ use crate::containerfile::standing::Standing;
 use crate::containerfile::state::State;
 use crate::containerfile::transfer::Outcome;
 use crate::document::{Format, NewLayer};
-use crate::from::obtain;
 use crate::run::Isolation;
 use crate::sink::LayerSink;
 use crate::source::SourceRoot;
@@ -193,6 +192,11 @@ impl<'a> Builder<'a> {
         Clamp::choose(self.options.timestamp.as_deref(), epoch, base, now)
     }
 
+    /// What the build takes from elsewhere.
+    fn materials(&self) -> &crate::Materials {
+        &self.options.fetcher.materials
+    }
+
     /// An image of the store, fetched where needed.
     pub(crate) fn image(&self, name: &str, platform: &Platform) -> Result<Arc<hoy_layout::Image>> {
         let key = format!("{name} {platform}");
@@ -203,8 +207,7 @@ impl<'a> Builder<'a> {
         }
         let is_other = *platform != Platform::host();
         let options = FromOptions { platform: is_other.then(|| platform.clone()), ..self.options.from.clone() };
-        let found = obtain(self.store, self.tools, name, &options)?;
-        let image = Arc::new(self.store.layout().image(&found.descriptor, platform)?);
+        let image = Arc::new(self.materials().image(self.store, self.tools, name, platform, &options)?);
         images.insert(key, Arc::clone(&image));
         Ok(image)
     }

@@ -95,7 +95,9 @@ impl Elsewhere {
                 Ok(format!("file {digest}\n"))
             }
             // Of the address that the same commit comes from, submodules and what .git says depend.
-            Self::Git { source, found, .. } => Ok(format!("git {} {}\n", source.remote, once(source, found)?.commit)),
+            Self::Git { source, found, .. } => {
+                Ok(format!("git {} {}\n", source.remote, once(builder, source, found)?.commit))
+            }
         }
     }
 
@@ -123,7 +125,7 @@ impl Elsewhere {
             }
             Self::Git { source, keeps_git, found } => {
                 let directory = builder.scratch.directory()?;
-                once(source, found)?.write(source, *keeps_git, &directory)?;
+                once(builder, source, found)?.write(source, *keeps_git, &directory)?;
                 let root = open_directory(&inside(&directory, source.subdirectory.as_deref().unwrap_or_default())?)?;
                 if !plan.target.is_empty() && !plan.is_directory {
                     to.add(Entry::new(plan.target.as_slice(), Kind::Directory, 0o755), &mut std::io::empty())?;
@@ -138,9 +140,9 @@ impl Elsewhere {
 }
 
 /// What a repository's address means, asked once.
-fn once<'a>(source: &GitSource, found: &'a OnceLock<Checkout>) -> Result<&'a Checkout> {
+fn once<'a>(builder: &Builder<'_>, source: &GitSource, found: &'a OnceLock<Checkout>) -> Result<&'a Checkout> {
     match found.get() {
         Some(checkout) => Ok(checkout),
-        None => Checkout::find(source).map(|checkout| found.get_or_init(|| checkout)),
+        None => builder.options.fetcher.checkout(source).map(|checkout| found.get_or_init(|| checkout)),
     }
 }

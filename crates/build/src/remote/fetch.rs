@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use hoy_layer::Time;
 use hoy_oci::Digest;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::containerfile::Context;
 use crate::remote::git::Checkout;
 use crate::remote::url::{GitSource, Remote, without_credentials};
-use crate::{Error, Result, Tools};
+use crate::{Error, Materials, Result, Tools};
 
 /// What a fetched file's permissions are (reference "ADD").
 pub(crate) const FILE_MODE: u32 = 0o600;
@@ -23,6 +23,8 @@ pub(crate) const FILE_MODE: u32 = 0o600;
 pub struct Fetcher {
     /// Options for `hoy-copy fetch`.
     pub options: Vec<String>,
+    /// What is fetched, and what it must be.
+    pub materials: Arc<Materials>,
 }
 
 /// A file that is here.
@@ -49,6 +51,8 @@ impl Fetcher {
     /// # Errors
     /// Those of `hoy-copy`, which has the address from standard input: nobody else sees a password in it.
     pub(crate) fn file(&self, tools: &Tools, address: &str, checksum: Option<&Digest>, path: &Path) -> Result<Got> {
+        // What the lock does not have is not fetched.
+        self.materials.file(address)?;
         let mut args = vec!["fetch".to_owned()];
         args.extend(self.options.iter().cloned());
         args.extend(checksum.map(|digest| format!("--checksum={digest}")));
@@ -57,8 +61,22 @@ impl Fetcher {
         args.push(path.into());
         let answer = tools.copy_told(args, address)?;
         let answer: Answer = serde_json::from_str(&answer).map_err(|source| Error::Json("what was fetched", source))?;
+        self.materials.take_file(address, &answer.digest)?;
         let modified = Time { seconds: answer.modified.unwrap_or_default(), nanoseconds: 0 };
         Ok(Got { path: path.to_owned(), digest: answer.digest, size: answer.size, modified })
+    }
+
+    /// The commit that a repository's address means: the one of the lock, where there is a lock.
+    ///
+    /// # Errors
+    /// Those of git, and of the lock.
+    pub(crate) fn checkout(&self, source: &GitSource) -> Result<Checkout> {
+        let address = format!("{}#{}", source.remote, source.reference.as_deref().unwrap_or("HEAD"));
+        let found = match self.materials.commit(&address)? {
+            Some(commit) => Checkout::find(&GitSource { reference: Some(commit), ..source.clone() })?,
+            None => Checkout::find(source)?,
+        };
+        self.materials.take_commit(&address, &found.commit).map(|()| found)
     }
 
     /// Fetches a source of `add` into the empty directory `directory`: a file by its own name, or a repository's files.
@@ -80,7 +98,7 @@ impl Fetcher {
             Remote::Git(source) => {
                 let mut source = source.clone();
                 checksum.map_or(Ok(()), |checksum| source.expect(checksum))?;
-                let checkout = Checkout::find(&source)?;
+                let checkout = self.checkout(&source)?;
                 checkout.write(&source, source.keeps_git == Some(true), directory)?;
                 inside(directory, source.subdirectory.as_deref().unwrap_or_default())
             }
@@ -93,7 +111,11 @@ impl Fetcher {
     /// Those of fetching it and of unpacking it.
     pub fn context(&self, tools: &Tools, remote: &Remote, directory: &Path) -> Result<Fetched> {
         let address = match remote {
-            Remote::Git(source) => return git_context(source, directory),
+            Remote::Git(source) => {
+                let checkout = self.checkout(source)?;
+                checkout.write(source, source.keeps_git == Some(true), directory)?;
+                return Ok(Fetched::Directory(directory.to_owned(), source.subdirectory.clone()));
+            }
             Remote::File(address) => address,
         };
         let files = directory.join("files");
@@ -126,12 +148,6 @@ pub(crate) fn inside(directory: &Path, inner: &str) -> Result<PathBuf> {
         return Err(Error::Refused(format!("\"{inner}\" of the repository is no directory")));
     }
     Ok(found)
-}
-
-fn git_context(source: &GitSource, directory: &Path) -> Result<Fetched> {
-    let checkout = Checkout::find(source)?;
-    checkout.write(source, source.keeps_git == Some(true), directory)?;
-    Ok(Fetched::Directory(directory.to_owned(), source.subdirectory.clone()))
 }
 
 /// A context that was fetched.
@@ -186,8 +202,12 @@ impl RemoteFile {
         tools: &Tools,
         directory: impl FnOnce() -> Result<PathBuf>,
     ) -> Result<Digest> {
-        match self.checksum {
-            Some(checksum) => Ok(checksum),
+        let known = match self.checksum {
+            Some(checksum) => Some(checksum),
+            None => fetcher.materials.file(&self.address)?,
+        };
+        match known {
+            Some(known) => fetcher.materials.take_file(&self.address, &known).map(|()| known),
             None => Ok(self.get(fetcher, tools, directory)?.digest),
         }
     }
