@@ -51,6 +51,8 @@ impl Check<'_> {
             match found {
                 Ok(_) | Err(hoy_layout::Error::NoPlatform { .. }) => {}
                 Err(hoy_layout::Error::NoBlob { digest, .. }) => drop(missing.insert(digest)),
+                // What it is made of is looked for above; it has no configuration of an image.
+                Err(_) if self.is_artifact(entry) => {}
                 Err(error) => {
                     let is_known = self.found.iter().any(|damage| damage.images.contains(name));
                     if !is_known {
@@ -74,6 +76,13 @@ impl Check<'_> {
             damage.remedy = Some(fetch(&digest, &damage.images));
             self.found.push(damage);
         }
+    }
+
+    /// Whether a name leads to something whole that is no image, as lists and statements that refer to one are.
+    fn is_artifact(&self, entry: &Descriptor) -> bool {
+        let Ok(bytes) = self.store.layout().read_document(entry) else { return false };
+        let document = Document::parse(&entry.media_type, &bytes);
+        matches!(document, Ok(Document::Manifest(manifest)) if !manifest.config.media_type.is_image_config())
     }
 
     /// The parts of a manifest that are not there. A manifest that is itself not there has none: an index may be here with
