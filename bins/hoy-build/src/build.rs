@@ -19,6 +19,7 @@ use crate::image::local_name;
 use crate::isolation::refuse_for_chroot;
 use crate::working::pull_policy;
 
+pub(crate) mod attest;
 pub(crate) mod input;
 mod lock;
 pub(crate) mod output;
@@ -32,6 +33,8 @@ pub(crate) struct Made {
     /// Of one image that of its configuration.
     pub(crate) id: Digest,
     pub(crate) manifest: Descriptor,
+    /// Itself, or of an index what is in it, for each platform.
+    pub(crate) images: Vec<(Platform, Descriptor)>,
     pub(crate) names: Vec<String>,
 }
 
@@ -92,9 +95,11 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         (false, platforms) => platforms.to_vec(),
     };
     let (report, _view) = report(form(args))?;
+    let requests = attest::requests(args, &options, &input.containerfile);
     let materials = Arc::clone(&options.fetcher.materials);
     let made = for_platforms(&store, &context.tools, args, &document, options, platforms, &report)?;
     lock::write(args, &materials)?;
+    attest::attach(context, args, &requests, &made, &materials)?;
     Ok(Some(made))
 }
 
@@ -119,8 +124,8 @@ fn for_platforms(
     }
     options.is_member = is_index;
     let mut built = Vec::new();
-    for platform in platforms {
-        options.platform = platform;
+    for platform in &platforms {
+        options.platform = platform.clone();
         let plan = hoy_build::plan(document, &options)?;
         can_run(&plan, &options.platform)?;
         built.push(hoy_build::build(store, tools, document, &plan, &options, report).map_err(failure)?);
@@ -137,9 +142,10 @@ fn for_platforms(
     caches.export(store, tools, &args.access.options("dest"), report).context(|| "keep the build's cache")?;
     drop(lease);
     let names = if names.is_empty() { list } else { names };
+    let images = platforms.into_iter().zip(images).collect();
     match (named.or(listed.filter(|_| is_index)), built.pop()) {
-        (Some(index), _) => Ok(Made { id: index.digest, manifest: index, names }),
-        (None, Some(only)) => Ok(Made { id: only.id, manifest: only.manifest, names }),
+        (Some(index), _) => Ok(Made { id: index.digest, manifest: index, images, names }),
+        (None, Some(only)) => Ok(Made { id: only.id, manifest: only.manifest, images, names }),
         (None, None) => Err(Error::msg("there is no platform to build for")),
     }
 }

@@ -8,6 +8,7 @@ use hoy_build::Format;
 
 use crate::access::Access;
 use crate::args::Confinement;
+use crate::build::attest::{self, Attest};
 use crate::build::output::Output;
 use crate::build::progress::Form;
 use crate::userns::UserNamespace;
@@ -59,6 +60,13 @@ pub(crate) struct BuildArgs {
     /// Use only what such a file has, as it was then
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub(crate) locked: Option<Option<PathBuf>>,
+    /// Keep beside the image a statement of where it comes from (SLSA v1): true, false, mode=min or mode=max
+    #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = attest::provenance)]
+    pub(crate) provenance: Option<Attest>,
+    /// The same as type=provenance[,mode=max]; type=sbom keeps what sbom lists
+    #[arg(long, value_name = "STATEMENT")]
+    pub(crate) attest: Vec<Attest>,
     /// Build nothing: look for likely mistakes in the Containerfile
     #[arg(long)]
     pub(crate) check: bool,

@@ -10,6 +10,7 @@ use hoy_cli::{Context as _, Result, Stdout, print_line};
 use hoy_sbom::{Subject, cyclonedx, spdx};
 
 use crate::access::Access;
+use crate::build::attest::artifact;
 use crate::context::{Context, warn};
 use crate::image::local_name;
 
@@ -58,27 +59,18 @@ impl Format {
 }
 
 pub(crate) fn sbom(context: &Context, args: &SbomArgs) -> Result<ExitCode> {
-    let doing = || format!("list what \"{}\" consists of", args.image);
     let place = match split_transport(&args.image) {
         Some(_) => args.image.clone(),
         None => format!("store:{}", local_name(&args.image)?),
     };
     let mut options = args.access.options("");
     options.extend(args.platform.iter().map(|platform| format!("--platform={platform}")));
-    let scratch = tempfile::tempfile().context(|| "make a temporary file")?;
-    let found = contents(&context.tools, &place, &options, scratch).context(doing)?;
-    for unread in &found.inventory.unread {
-        warn(&format!("warning: \"/{}\" is not read: {}", unread.path, unread.reason));
-    }
-    let tool = ("hoy-build".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-    let subject = Subject { name: found.name, manifest: found.manifest, created: found.created, tool };
-    let document = match args.format {
-        Format::SpdxJson => spdx(&subject, &found.inventory),
-        Format::CyclonedxJson => cyclonedx(&subject, &found.inventory),
-    };
-    let text = serde_json::to_string_pretty(&document).context(doing)? + "\n";
+    let text =
+        list(context, &place, &options, args.format).context(|| format!("list what \"{}\" consists of", args.image))?;
     if args.attach {
-        return attach(context, args, &place, &options, &text).context(|| format!("attach to \"{}\"", args.image));
+        let kept = attach(context, &place, &options, args.format, &text);
+        print_line(kept.context(|| format!("attach to \"{}\"", args.image))?)?;
+        return Ok(ExitCode::SUCCESS);
     }
     match args.output.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => std::fs::write(path, text).context(|| format!("write \"{}\"", path.display()))?,
@@ -87,14 +79,27 @@ pub(crate) fn sbom(context: &Context, args: &SbomArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn attach(context: &Context, args: &SbomArgs, place: &str, options: &[String], text: &str) -> Result<ExitCode> {
-    let directory = tempfile::tempdir().context(|| "make a temporary directory")?;
-    let file = directory.path().join(args.format.file_name());
-    std::fs::write(&file, text).context(|| format!("write \"{}\"", file.display()))?;
-    let media_type = args.format.media_type();
-    let action = ["attach".to_owned(), format!("--artifact-type={media_type}")];
-    let what = [place.to_owned(), format!("{}:{media_type}", file.display())];
-    let digest = context.tools.copy(action.iter().chain(options).chain(&what))?;
-    print_line(&digest)?;
-    Ok(ExitCode::SUCCESS)
+/// Keeps the list beside an image of the store, in SPDX's form.
+pub(crate) fn attach_to(context: &Context, place: &str, options: &[String]) -> Result<()> {
+    let text = list(context, place, options, Format::SpdxJson)?;
+    attach(context, place, options, Format::SpdxJson, &text).map(drop)
+}
+
+fn list(context: &Context, place: &str, options: &[String], format: Format) -> Result<String> {
+    let scratch = tempfile::tempfile().context(|| "make a temporary file")?;
+    let found = contents(&context.tools, place, options, scratch)?;
+    for unread in &found.inventory.unread {
+        warn(&format!("warning: \"/{}\" is not read: {}", unread.path, unread.reason));
+    }
+    let tool = ("hoy-build".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    let subject = Subject { name: found.name, manifest: found.manifest, created: found.created, tool };
+    let document = match format {
+        Format::SpdxJson => spdx(&subject, &found.inventory),
+        Format::CyclonedxJson => cyclonedx(&subject, &found.inventory),
+    };
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
+}
+
+fn attach(context: &Context, place: &str, options: &[String], format: Format, text: &str) -> Result<String> {
+    artifact(&context.tools, place, options, (format.file_name(), format.media_type()), text)
 }

@@ -60,6 +60,8 @@ fn goes_nowhere(build: &BuildArgs) -> Result<()> {
         ("--all-platforms", build.all_platforms),
         ("--check", build.check),
         ("--lock", build.lock.is_some()),
+        ("--provenance", build.provenance.is_some()),
+        ("--attest", !build.attest.is_empty()),
         ("--cache-from", !build.cache_from.is_empty()),
         ("--cache-to", !build.cache_to.is_empty()),
     ];

@@ -91,11 +91,16 @@ pub(crate) fn check(
     }
 }
 
+/// Whether a variable is called as secrets are.
+pub fn is_secret_name(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
+    has(&SECRETS) && !has(&["public"])
+}
+
 pub(crate) fn secrets<'a>(instruction: &str, names: impl Iterator<Item = &'a Word>, out: &mut Collector) {
     for name in names {
-        let lower = name.text.to_lowercase();
-        let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-        if has(&SECRETS) && !has(&["public"]) {
+        if is_secret_name(&name.text) {
             let text = format!("Do not use ARG or ENV instructions for sensitive data ({instruction} {:?})", name.text);
             out.add("SecretsUsedInArgOrEnv", name.span, text);
         }

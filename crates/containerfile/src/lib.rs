@@ -26,6 +26,7 @@ mod understand;
 mod words;
 
 pub use check::{Finding, Findings};
+pub use check_stage::is_secret_name;
 pub use directive::Directive;
 pub use document::{Document, statements};
 pub use error::{Diagnostic, Error};

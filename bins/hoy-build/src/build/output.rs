@@ -9,7 +9,7 @@ use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_oci::Digest;
 use serde_json::{Value, json};
 
-use crate::build::Made;
+use crate::build::{Made, attest};
 use crate::build_args::BuildArgs;
 use crate::context::Context;
 
@@ -83,13 +83,20 @@ impl Output {
     }
 
     /// Writes the image `manifest`, which has these names.
-    pub(crate) fn write(&self, tools: &Tools, manifest: &Digest, names: &[String], access: &[String]) -> Result<()> {
+    pub(crate) fn write(
+        &self,
+        tools: &Tools,
+        manifest: &Digest,
+        names: &[String],
+        access: &[String],
+        referrers: Option<String>,
+    ) -> Result<()> {
         let image = format!("store:{}", manifest.hex());
         let place = self.place.clone().unwrap_or_default();
         let name = self.name.as_ref().or(names.first()).map(|name| format!(":{name}")).unwrap_or_default();
         let copy = |options: &[String], destination: String| {
             let mut args = vec!["copy".to_owned(), "--quiet".to_owned(), "--all".to_owned()];
-            args.extend(options.iter().cloned());
+            args.extend(referrers.iter().chain(options).cloned());
             args.extend([image.clone(), destination]);
             args
         };
@@ -100,8 +107,9 @@ impl Output {
             Kind::Oci => run(tools, copy(&[], format!("oci-archive:{place}{name}"))),
             Kind::Docker => {
                 let args = copy(&[], format!("docker-archive:{place}{name}"));
-                // Such an archive has one image of a list.
-                run(tools, args.into_iter().filter(|arg| arg != "--all").collect())
+                // Such an archive has one image of a list, and nothing that refers to it.
+                let fits = |arg: &String| !matches!(arg.as_str(), "--all" | "--with-referrers");
+                run(tools, args.into_iter().filter(fits).collect())
             }
             Kind::Image if self.push => match self.name.as_ref().or(names.first()) {
                 Some(name) => run(tools, copy(access, format!("docker://{name}"))),
@@ -141,7 +149,9 @@ fn unpack(tools: &Tools, image: &str, directory: &Path) -> Result<()> {
 /// Everything that becomes of what was built.
 pub(crate) fn results(context: &Context, args: &BuildArgs, made: &Made) -> Result<()> {
     for output in &args.output {
-        output.write(&context.tools, &made.manifest.digest, &made.names, &args.access.options("dest"))?;
+        let referrers = attest::is_asked(args).then(|| "--with-referrers".to_owned());
+        let access = args.access.options("dest");
+        output.write(&context.tools, &made.manifest.digest, &made.names, &access, referrers)?;
     }
     if let Some(file) = &args.iidfile {
         std::fs::write(file, made.id.to_string()).context(|| format!("write \"{}\"", file.display()))?;
