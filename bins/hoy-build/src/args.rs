@@ -8,6 +8,7 @@ use hoy_build::{Filter, Format, Settings};
 
 use crate::access::{Access, PlatformArgs};
 use crate::build_args::BuildArgs;
+use crate::history::HistoryArgs;
 use crate::images::ImagesArgs;
 use crate::manifest::ManifestAction;
 use crate::sbom::SbomArgs;
@@ -81,6 +82,8 @@ pub(crate) enum Action {
     Sbom(SbomArgs),
     /// Build an image again, and tell whether it is the same
     Verify(Box<VerifyArgs>),
+    /// Tell of the last builds, and how long their steps took
+    History(HistoryArgs),
     /// Give an image further names
     Tag(Rest),
     /// Give a working container another name
@@ -120,7 +123,11 @@ pub(crate) struct Rest {
 #[derive(Debug, Args)]
 pub(crate) struct FromArgs {
     /// An image's name, TRANSPORT:DETAILS, or "scratch"
-    pub(crate) image: String,
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    pub(crate) image: Option<String>,
+    /// Go on from where the last build failed, or the one whose id begins so
+    #[arg(long, value_name = "ID", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) resume: Option<String>,
     /// Name of the working container
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,

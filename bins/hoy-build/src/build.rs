@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hoy_build::{BuildOptions, Caches, Fetcher, FromOptions, Isolation, Report, Secret, Squash, Tools, is_socket};
+use hoy_build::{
+    Asked, BuildOptions, Caches, Fetcher, FromOptions, Isolation, Recorder, Report, Secret, Squash, Tools, is_socket,
+};
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_containerfile::Document;
 use hoy_layout::Store;
@@ -14,7 +16,7 @@ use hoy_oci::{Descriptor, Digest, Platform};
 
 use crate::build_args::{BuildArgs, Entitlement};
 use crate::checks;
-use crate::context::Context;
+use crate::context::{Context, warn};
 use crate::image::local_name;
 use crate::isolation::refuse_for_chroot;
 use crate::working::pull_policy;
@@ -95,9 +97,18 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         (false, platforms) => platforms.to_vec(),
     };
     let (report, _view) = report(form(args))?;
+    let asked = Asked { file: input.name.clone(), target: options.target.clone(), names: options.names.clone() };
+    let recorder = Arc::new(Recorder::new(asked, options.now));
+    let hears = Arc::clone(&recorder);
+    let report = report.also(Box::new(move |event| hears.hear(event)));
     let requests = attest::requests(args, &options, &input.containerfile);
     let materials = Arc::clone(&options.fetcher.materials);
-    let made = for_platforms(&store, &context.tools, args, &document, options, platforms, &report)?;
+    let made = for_platforms(&store, &context.tools, args, &document, options, platforms, &report);
+    // That it is not remembered is no failure of a build.
+    if let Err(error) = recorder.keep(&store, made.as_ref().ok().map(|made| &made.manifest.digest)) {
+        warn(&format!("warning: this build is not in the history: {}", Error::from(error)));
+    }
+    let made = made?;
     lock::write(args, &materials)?;
     attest::attach(context, args, &requests, &made, &materials)?;
     Ok(Some(made))

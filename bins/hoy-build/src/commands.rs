@@ -6,7 +6,7 @@ use hoy_cli::{Error, Result};
 
 use crate::args::{Action, Command};
 use crate::context::Context;
-use crate::{build, content, image, images, isolation, manifest, sbom, show, verify, working};
+use crate::{build, content, history, image, images, isolation, manifest, sbom, show, verify, working};
 
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     let context = Context::new(&command.global)?;
@@ -30,6 +30,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Version(args) => show::version(&args),
         Action::Images(args) => images::images(&context, &args),
         Action::Sbom(args) => sbom::sbom(&context, &args),
+        Action::History(args) => history::history(&context, &args),
         Action::Verify(args) => verify::verify(&context, *args),
         Action::Tag(rest) => context.become_other("hoy-storage", "tag", &rest.args),
         Action::Rmi(rest) => context.become_other("hoy-storage", "rmi", &rest.args),

@@ -29,8 +29,14 @@ pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
         ids: args.ids.options()?,
     };
     let store = context.store()?;
-    let (dir, name) = hoy_build::from(&store, &context.tools, &args.image, &options)
-        .context(|| format!("make a working container from \"{}\"", args.image))?;
+    let (dir, name) = match (args.resume, args.image) {
+        (Some(id), _) => hoy_build::resume(&store, &context.tools, &id, &options).context(|| "resume a build")?,
+        (None, image) => {
+            let image = image.unwrap_or_default();
+            hoy_build::from(&store, &context.tools, &image, &options)
+                .context(|| format!("make a working container from \"{image}\""))?
+        }
+    };
     if let Some(file) = &args.cidfile {
         std::fs::write(file, dir.id().as_str()).context(|| format!("write \"{}\"", file.display()))?;
     }

@@ -135,7 +135,12 @@ fn fetch(tools: &Tools, image: &str, options: &FromOptions) -> Result<String> {
     Ok(name)
 }
 
-fn create(store: &Store, tools: &Tools, image: Option<&str>, options: &FromOptions) -> Result<(ContainerDir, String)> {
+pub(crate) fn create(
+    store: &Store,
+    tools: &Tools,
+    image: Option<&str>,
+    options: &FromOptions,
+) -> Result<(ContainerDir, String)> {
     let (mut taken, mut has_failed) = (BTreeSet::new(), false);
     // Another process may take a name between the look and the creation.
     for _ in 0..32 {
@@ -186,6 +191,8 @@ fn record(store: &Store, tools: &Tools, id: &str) -> Result<ContainerDir> {
 /// `debian-working-container`, and a number where that is taken.
 fn free_name(image: Option<&str>, taken: &BTreeSet<String>) -> String {
     let stem = image.map(|image| {
+        // What a build that failed had come to.
+        let image = if image.starts_with("sha256:") { "resumed" } else { image };
         let last = image.rsplit('/').next().unwrap_or(image);
         let last = last.split(['@', ':']).next().unwrap_or(last);
         format!("{}-", last.get(..32.min(last.len())).unwrap_or(last))

@@ -314,6 +314,20 @@ impl<'a> Builder<'a> {
         done(layer, false, why)
     }
 
+    /// A step failed: what came before it is kept, as far as that can be done.
+    pub(crate) fn stopped(&self, step: &str, state: &State) {
+        let put = || {
+            self.have(&state.layers)?;
+            state.put(self.store.layout(), Format::Oci)
+        };
+        // The failure of the step is the one to be told.
+        if !state.layers.is_empty()
+            && let Ok((manifest, _)) = put()
+        {
+            self.report.stopped(step, &manifest.digest);
+        }
+    }
+
     /// Has layers here that a cache elsewhere has.
     pub(crate) fn have(&self, layers: &[Descriptor]) -> Result<()> {
         self.options.caches.have(self.store, self.tools, self.report, layers)

@@ -12,6 +12,7 @@ use crate::containerfile::cache::{NAMES, is_of_use};
 use crate::containerfile::keeper::end_running;
 use crate::containerfile::origin::STEP_RECORD;
 use crate::containerfile::scratch::MEMORY;
+use crate::history::HISTORY;
 use crate::{Error, Result, Tools};
 
 /// The record that a build's container has.
@@ -51,6 +52,9 @@ pub fn prune_builds(store: &Store, tools: &Tools, all: bool) -> Result<usize> {
     }
     if all {
         for path in entries(&root.join("content"))? {
+            count += remove(&path)?;
+        }
+        for path in entries(&root.join(HISTORY))? {
             count += remove(&path)?;
         }
         for path in entries(&root.join("mounts"))? {

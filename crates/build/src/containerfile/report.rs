@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hoy_oci::Digest;
+
 use crate::remote::without_credentials;
 
 /// Something that happened. A step is called as in `[stage 2/5]`.
@@ -33,6 +35,13 @@ pub enum Event<'a> {
         /// How long its layer is, where it has one.
         layer_bytes: Option<u64>,
     },
+    /// A step failed; there is an image of what came before it.
+    Stopped {
+        /// Its name.
+        step: &'a str,
+        /// The manifest.
+        state: &'a Digest,
+    },
     /// A command failed, and these are its last lines.
     Failed(&'a [String]),
     /// Something that a person should know even if nothing else is told.
@@ -52,6 +61,18 @@ impl Report {
     /// Tells `hear`. What it hears has no users and passwords of addresses in it.
     pub fn new(hear: Box<dyn Fn(Event<'_>) + Send + Sync>) -> Self {
         Self(hear)
+    }
+
+    /// The same, and `hear` is told before.
+    pub fn also(self, hear: Box<dyn Fn(Event<'_>) + Send + Sync>) -> Self {
+        Self(Box::new(move |event| {
+            hear(event);
+            (self.0)(event);
+        }))
+    }
+
+    pub(crate) fn stopped(&self, step: &str, state: &Digest) {
+        (self.0)(Event::Stopped { step, state });
     }
 
     pub(crate) fn warn(&self, text: &str) {

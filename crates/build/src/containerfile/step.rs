@@ -38,6 +38,7 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
         let whole = &instruction.statement.keyword;
         one(builder, index, &step, &mut state, &instruction)
             .and_then(|()| state.check_size())
+            .inspect_err(|_| builder.stopped(&step, &state))
             .map_err(|error| builder.locate(&trigger, &shown, whole, error))?;
     }
     for instruction in &stage.instructions {
@@ -48,6 +49,7 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
         let whole = Word { text: statement.text.clone(), span };
         one(builder, index, &step, &mut state, instruction)
             .and_then(|()| state.check_size())
+            .inspect_err(|_| builder.stopped(&step, &state))
             .map_err(|error| builder.locate(text, file, &whole, error))?;
     }
     Ok(state)
