@@ -1,12 +1,13 @@
 //! COPY beside buildah, and beside what the work takes at the least: reading, framing and hashing the files. Two branches of
-//! stages beside the longer of them. What a RUN takes above its command.
+//! stages beside the longer of them. What a RUN takes above its command. A cache that travels beside doing its steps, and
+//! verify beside building again.
 //!
 //! `HOY_LONG=1` makes the contexts of the size that the goals speak of: 600 MB and 50,000 files.
 
 use std::fs;
 use std::path::Path;
 
-use hoy_tests::{Run, Sandbox, has, is_long};
+use hoy_tests::{Registry, Run, Sandbox, has, is_long};
 
 use measure::{Command, beside, heading, measure, median, timed};
 
@@ -105,6 +106,44 @@ fn runs(ours: &Sandbox) {
     );
 }
 
+/// A build of six steps in an empty store with a cache that another store filled, beside doing the steps; and `verify`
+/// beside building again, which it does.
+fn proofs(ours: &Sandbox) {
+    let directory = ours.path("work/steps");
+    fs::create_dir_all(&directory).expect("make a directory");
+    // What compilers and package managers do, as far as anybody can see: time, and files.
+    let step = |number: u32| format!("RUN sleep 0.5; head -c 4000000 /dev/urandom >/file{number}\n");
+    let text = format!(
+        "FROM busybox AS tools\n{}FROM busybox\nCOPY --from=tools /file1 /\nRUN true\n",
+        (1..=6).map(step).collect::<String>()
+    );
+    fs::write(directory.join("Containerfile"), text).expect("write a file");
+    let registry = Registry::start();
+    let cache = format!("{}/cache", registry.address());
+    let options = format!("-q --tls-verify=false {}", directory.display());
+    ours.run("sh").args(["-c", &format!("hoy-build build --cache-to {cache} {options}")]).ok();
+    let base = format!("oci:{}:busybox:latest", ours.path("layout").display());
+    let cold = |script: String| -> Command<'_> {
+        let base = base.clone();
+        Box::new(move || {
+            ours.run("hoy-storage").args(["reset", "--force"]).output();
+            ours.ok("hoy-copy", &["copy", "-q", &base, "store:busybox"]);
+            timed(ours, &script)
+        })
+    };
+    let known = cold(format!("hoy-build build --cache-from {cache} {options}"));
+    let done = cold(format!("hoy-build build {options}"));
+    beside("six steps, `--cache-from` a registry", &known, &[("the steps", &done)], (1, ROUNDS), &ours.path("work"));
+    let files = ours.path("work/verified");
+    context(&files, 1000, 8192);
+    Run::new("chmod").args(["-R", "a+rX"]).arg(&files).ok();
+    ours.run("sh").args(["-c", &format!("hoy-build build -q -t verified {}", files.display())]).ok();
+    let again = format!("hoy-build build -q --no-cache {}", files.display());
+    let same = format!("hoy-build verify verified {}", files.display());
+    let (again, same): (Command, Command) = (Box::new(|| timed(ours, &again)), Box::new(|| timed(ours, &same)));
+    beside("verify of 1000 files", &same, &[("build --no-cache", &again)], (1, ROUNDS), &ours.path("work"));
+}
+
 fn main() {
     if let Some(missing) = ["buildah", "tar", "busybox", "umoci"].iter().find(|peer| !has(peer)) {
         println!("skipped: {missing} is not installed");
@@ -123,5 +162,8 @@ fn main() {
     if let Some(ours) = hoy_tests::busybox_store(hoy_tests::User::Root) {
         branches(&ours);
         runs(&ours);
+        if has("docker-registry") {
+            proofs(&ours);
+        }
     }
 }

@@ -135,7 +135,11 @@ fn progress_in_each_form() {
         let events = fs::read_to_string(sandbox.path("work/events")).unwrap();
         let events: Vec<serde_json::Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).count();
-        assert_eq!((of("begin"), of("end"), of("output"), of("failed")), (4, 1, 1, 1), "{user:?}: {events:#?}");
+        assert_eq!(
+            (of("begin"), of("end"), of("output"), of("failed"), of("stopped")),
+            (4, 1, 1, 1, 1),
+            "{user:?}: {events:#?}"
+        );
         assert!(events.iter().any(|event| event["event"] == "end" && event["cached"] == true), "{events:#?}");
         sandbox.run("hoy-build").args(["build", "--progress=json:1", "."]).fails(125, &["descriptor from 2 on"]);
         sandbox.run("hoy-build").args(["build", "--progress=json:77", "."]).fails(125, &["descriptor 77"]);

@@ -143,6 +143,7 @@ fn object(event: Event<'_>) -> Value {
             let seconds = took.as_secs_f64();
             json!({"event": "end", "step": step, "cached": is_cached, "seconds": seconds, "layer": layer_bytes})
         }
+        Event::Stopped { step, state } => json!({"event": "stopped", "step": step, "state": state}),
         Event::Failed(lines) => json!({"event": "failed", "text": lines.join("\n")}),
         Event::Warning(text) => json!({"event": "warning", "text": text}),
         _ => Value::Null,
