@@ -127,6 +127,13 @@ fn it_goes_where_the_image_goes(user: User) {
     assert_eq!(read["subject"].as_array().unwrap().len(), 3);
     let parameters = &read["predicate"]["buildDefinition"]["externalParameters"];
     assert_eq!(parameters["platforms"], json!(["linux/amd64", "linux/arm64"]));
+    // A secret of the build that was written where all may read it.
+    for (option, code) in [("--provenance=mode=max", 125), ("--provenance=mode=min", 0)] {
+        let text = "FROM scratch\n# not-for-everybody\nLABEL a=b\n";
+        let args = ["build", "-q", "--secret=id=key,env=S3", option, "-t", "localhost/it", "-f", "-", "."];
+        let out = sandbox.run("hoy-build").env("S3", "not-for-everybody").args(args).stdin(text).output();
+        assert_eq!((out.status, out.stderr.contains("is in the provenance")), (code, code == 125), "{}", out.stderr);
+    }
     for (option, word) in [
         ("--attest=type=x", "type=provenance"),
         ("--attest=mode=max", "type=provenance"),

@@ -98,10 +98,10 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
     };
     let (report, _view) = report(form(args))?;
     let asked = Asked { file: input.name.clone(), target: options.target.clone(), names: options.names.clone() };
-    let recorder = Arc::new(Recorder::new(asked, options.now));
+    let recorder = Arc::new(Recorder::new(asked, options.now, &options.secrets)?);
     let hears = Arc::clone(&recorder);
     let report = report.also(Box::new(move |event| hears.hear(event)));
-    let requests = attest::requests(args, &options, &input.containerfile);
+    let requests = attest::requests(args, &options, &input.containerfile)?;
     let materials = Arc::clone(&options.fetcher.materials);
     let made = for_platforms(&store, &context.tools, args, &document, options, platforms, &report);
     // That it is not remembered is no failure of a build.

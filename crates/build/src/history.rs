@@ -11,8 +11,9 @@ use hoy_layout::{ContainerDir, Store, make_directory, write_volatile_file};
 use hoy_oci::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::containerfile::Watch;
 use crate::from::create;
-use crate::{Error, Event, FromOptions, Result, Tools, Working};
+use crate::{Error, Event, FromOptions, Result, Secret, Tools, Working};
 
 /// The directory below `ROOT/build`.
 pub(crate) const HISTORY: &str = "history";
@@ -84,13 +85,17 @@ pub struct Recorder {
     now: SystemTime,
     begun: Instant,
     build: Mutex<PastBuild>,
+    watch: Option<Watch>,
 }
 
 impl Recorder {
-    /// Of a build that begins, at `now`.
-    pub fn new(asked: Asked, now: SystemTime) -> Self {
+    /// Of a build that begins, at `now`; an instruction that has one of the secrets in it is not written down.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for secrets that cannot be looked for.
+    pub fn new(asked: Asked, now: SystemTime, secrets: &[Secret]) -> Result<Self> {
         let build = PastBuild { created: Some(Timestamp::from(now)), asked, ..PastBuild::default() };
-        Self { now, begun: Instant::now(), build: Mutex::new(build) }
+        Ok(Self { now, begun: Instant::now(), build: Mutex::new(build), watch: Watch::new(secrets)? })
     }
 
     fn milliseconds(&self) -> u64 {
@@ -108,6 +113,9 @@ impl Recorder {
                     build.left_out += 1;
                     return;
                 }
+                // All of it is looked at: its end may be what is cut off.
+                let is_secret = self.watch.as_ref().is_some_and(|watch| watch.find(text.as_bytes()).is_some());
+                let text = if is_secret { "(a secret is in it)" } else { text };
                 let step = PastStep {
                     step: step.to_owned(),
                     text: text.chars().take(MAX_TEXT).collect(),
@@ -222,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_is_told_is_bounded() {
-        let recorder = Recorder::new(Asked::default(), SystemTime::UNIX_EPOCH);
+        let recorder = Recorder::new(Asked::default(), SystemTime::UNIX_EPOCH, &[]).unwrap();
         let long = "x".repeat(10_000);
         for number in 0..2000 {
             recorder.hear(Event::Begin { step: &format!("[0 {number}/2000]"), text: &long });

@@ -12,8 +12,9 @@ use hoy_oci::{Digest, Platform};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
+use crate::containerfile::{Watch, leak};
 use crate::remote::without_credentials;
-use crate::{BuildOptions, Lock, Squash};
+use crate::{BuildOptions, Lock, Result, Squash};
 
 /// What a type of predicate is called.
 pub const PREDICATE: &str = "https://slsa.dev/provenance/v1";
@@ -42,7 +43,18 @@ pub struct Request {
 
 impl Request {
     /// Of a build with these options by this Containerfile.
-    pub fn new(options: &BuildOptions, containerfile: &[u8], context: Option<&str>, detail: Detail) -> Self {
+    ///
+    /// # Errors
+    /// [`crate::Error::Refused`] where one of the build's secrets would be in it.
+    pub fn new(options: &BuildOptions, containerfile: &[u8], context: Option<&str>, detail: Detail) -> Result<Self> {
+        if let Some(watch) = Watch::new(&options.secrets)? {
+            let pairs = options.labels.iter().chain(&options.annotations).map(|(_, value)| value.as_bytes());
+            let values = options.args.values().map(String::as_bytes).filter(|_| detail == Detail::Max);
+            let text = Some(containerfile).filter(|_| detail == Detail::Max);
+            if let Some(secret) = pairs.chain(values).chain(text).find_map(|bytes| watch.find(bytes)) {
+                return Err(leak(secret, "the provenance"));
+            }
+        }
         // A context of this machine has no name that means anything elsewhere.
         let context = context.map_or_else(|| "local".to_owned(), address);
         let value = |name: &String, value: &String| match detail {
@@ -81,11 +93,11 @@ impl Request {
             _ => true,
         };
         let parameters = all.into_iter().filter(|(_, value)| is_said(value));
-        Self {
+        Ok(Self {
             parameters: parameters.map(|(name, value)| (name.to_owned(), value)).collect(),
             containerfile: (detail == Detail::Max)
                 .then(|| without_credentials(&String::from_utf8_lossy(containerfile)).into_bytes()),
-        }
+        })
     }
 
     /// The statement about images of these names, digests and platforms, for which `used` was taken.

@@ -80,14 +80,16 @@ fn all(args: &BuildArgs) -> impl Iterator<Item = Attest> {
 }
 
 /// What the statements say of the request: known before the build.
-pub(crate) fn requests(args: &BuildArgs, options: &BuildOptions, containerfile: &[u8]) -> Vec<Request> {
+pub(crate) fn requests(args: &BuildArgs, options: &BuildOptions, containerfile: &[u8]) -> Result<Vec<Request>> {
     // The address of one that is fetched, which is no directory here.
     let context = Some(args.context.as_str()).filter(|text| text.contains("://") || text.starts_with("git@"));
     let details = all(args).filter_map(|one| match one {
         Attest::Provenance(detail) => Some(detail),
         Attest::Sbom | Attest::Nothing => None,
     });
-    details.map(|detail| Request::new(options, containerfile, context, detail)).collect()
+    Ok(details
+        .map(|detail| Request::new(options, containerfile, context, detail))
+        .collect::<std::result::Result<_, _>>()?)
 }
 
 /// Attaches all that was asked for to what was made.

@@ -318,6 +318,10 @@ impl<'a> Builder<'a> {
     pub(crate) fn stopped(&self, step: &str, state: &State) {
         let put = || {
             self.have(&state.layers)?;
+            let config = serde_json::to_vec(&state.working).map_err(|source| Error::Json("configuration", source))?;
+            if let Some(secret) = self.watch.as_ref().and_then(|watch| watch.find(&config)) {
+                return Err(crate::containerfile::leak(secret, "the image so far"));
+            }
             state.put(self.store.layout(), Format::Oci)
         };
         // The failure of the step is the one to be told.

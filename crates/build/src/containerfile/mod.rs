@@ -37,6 +37,7 @@ pub use platforms::{has_commands, index, platforms};
 pub use prune::prune_builds;
 pub use report::{Event, Report};
 pub use run::PREDEFINED;
+pub(crate) use run::leak;
 pub use scratch::temporary_directory;
 pub use secrets::Secret;
 pub(crate) use secrets::{Leak, Watch};
