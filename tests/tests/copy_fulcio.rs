@@ -118,6 +118,8 @@ fn a_certificate_says_who_signed() {
     }
 }
 
+/// What is not bound to this artifact, key, time and log is nobody's signature (CVE-2022-36056, CVE-2026-22703
+/// and others of cosign and sigstore-go).
 fn broken_signatures(place: &Place, good: &Signature) {
     let at = |time| {
         let certificate = good.certificate.as_deref().unwrap();

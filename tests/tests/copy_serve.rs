@@ -244,6 +244,7 @@ fn uploads_go_on() {
     assert_eq!(ask(&at, "GET", &format!("/v2/a/blobs/{name}"), &[], &[]).0, 404);
 }
 
+/// CVE-2023-2253 (a page of any length), CVE-2026-41888 (what is deleted is gone).
 #[test]
 fn lists_deletes_and_referrers() {
     let sandbox = Sandbox::new();
@@ -261,6 +262,10 @@ fn lists_deletes_and_referrers() {
     let last = get(next);
     assert_eq!((last.json()["tags"].clone(), last.field("Link")), (json!(["c"]), None));
     assert_eq!(get("/v2/r/one/tags/list?n=0").json()["tags"], json!([]));
+    assert_eq!(
+        (get("/v2/_catalog?n=18446744073709551615").0, get("/v2/_catalog?n=99999999999999999999").0),
+        (200, 400)
+    );
     let page = get("/v2/_catalog?n=1");
     assert_eq!(
         (page.json(), page.field("Link")),

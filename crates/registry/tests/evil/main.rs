@@ -41,6 +41,7 @@ fn read(registry: &Registry, wanted: &Descriptor) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// GHSA-vh4v, CVE-2026-49349.
 #[test]
 fn credentials_do_not_follow_a_redirect() {
     let content = b"cargo";
@@ -67,6 +68,7 @@ fn credentials_do_not_follow_a_redirect() {
     assert!(home.requests().iter().any(|request| request.header("authorization").is_some()));
 }
 
+/// CVE-2026-48978.
 #[test]
 fn a_realm_elsewhere_sees_no_credentials() {
     let thief = Server::start("127.0.0.2", |_, _| answer("200 OK", &[], b"{\"token\":\"t\"}"));
@@ -99,6 +101,7 @@ fn a_realm_at_the_same_host_gives_a_token() {
     assert!(secrets.iter().all(|r| r.header("authorization").is_none_or(|value| !value.starts_with("Basic"))));
 }
 
+/// CVE-2026-50151.
 #[test]
 fn an_upload_elsewhere_has_no_credentials() {
     let other = Server::start("127.0.0.2", |_, _| answer("201 Created", &[], b""));
@@ -464,6 +467,7 @@ fn pages_of_tags_end() {
     assert!(matches!(registry(&elsewhere).tags("a"), Err(Error::Doing { .. })));
 }
 
+/// CVE-2021-32690, CVE-2014-5277.
 #[test]
 fn plain_http_is_refused_unless_allowed() {
     let home = Server::start("127.0.0.1", |_, _| answer("200 OK", &[], b"{}"));
