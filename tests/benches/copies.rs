@@ -28,11 +28,11 @@ fn curl(address: &str, digests: &[String]) -> String {
 fn curl_back(layout: &Path, digests: &[String]) -> String {
     let one = |digest: &String| {
         let file = layout.join("blobs").join(digest.replace(':', "/"));
-        let begin =
-            "curl -s -X POST -D - http://TO/v2/pushed/blobs/uploads/ | tr -d '\\r' | sed -n 's/^[Ll]ocation: //p'";
-        let type_ = "-H 'Content-Type: application/octet-stream'";
+        // The whole script stands between single quotes.
+        let begin = r#"curl -s -X POST -w "%header{location}" http://TO/v2/pushed/blobs/uploads/"#;
+        let kind = r#"-H "Content-Type: application/octet-stream""#;
         format!(
-            "(sha256sum {0} >/dev/null & curl -sf {type_} -T {0} \"$({begin})&digest={digest}\"; wait) &",
+            "(sha256sum {0} >/dev/null & curl -sf {kind} -T {0} \"$({begin})&digest={digest}\"; wait) &",
             file.display()
         )
     };
