@@ -1,11 +1,12 @@
 //! How a program starts and ends.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::builder::TypedValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Command, Parser};
+use clap::{Arg, ArgAction, Command, Parser};
 use clap_complete::Shell;
 
 use crate::output::Closed;
@@ -46,7 +47,9 @@ pub fn parse_args<A: Parser>(args: Vec<OsString>, code: u8) -> A {
         ["--describe"] => print_and_exit(&describe(A::command())),
         _ => {}
     }
-    match A::command().try_get_matches_from(&args).and_then(|matches| A::from_arg_matches(&matches)) {
+    let read = |command: Command| command.try_get_matches_from(&args).and_then(|found| A::from_arg_matches(&found));
+    // What is wrong is told of the options as they are in the manual.
+    match read(A::command()).or_else(|error| read(with_values(A::command())).map_err(|_| error)) {
         Ok(parsed) => parsed,
         Err(error) => {
             // Nobody is left to tell when the terminal is gone.
@@ -57,6 +60,35 @@ pub fn parse_args<A: Parser>(args: Vec<OsString>, code: u8) -> A {
             }
             .unwrap_or_default();
             std::process::exit(if error.use_stderr() { code.into() } else { 0 });
+        }
+    }
+}
+
+/// The same, where each option that is there or not also takes `=true` and `=false`, as all do in the tools whose
+/// command lines these are.
+fn with_values(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_action() {
+        ArgAction::SetTrue => {
+            let arg = arg.action(ArgAction::Set).num_args(0..=1).require_equals(true);
+            arg.default_missing_value("true").default_value("false").value_parser(BoolValue)
+        }
+        _ => arg,
+    });
+    command.mut_subcommands(with_values)
+}
+
+/// `true` and `false` as Go reads them.
+#[derive(Clone)]
+struct BoolValue;
+
+impl TypedValueParser for BoolValue {
+    type Value = bool;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> std::result::Result<bool, clap::Error> {
+        match value.to_str() {
+            Some("1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
+            Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(false),
+            _ => Err(clap::Error::new(ErrorKind::InvalidValue).with_cmd(command)),
         }
     }
 }

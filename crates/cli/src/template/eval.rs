@@ -172,9 +172,20 @@ impl State<'_> {
 fn walk(value: &Value, path: &[String]) -> Result<Value, String> {
     let mut at = value;
     for field in path {
-        at = at.get(field).ok_or_else(|| format!("there is no field {field:?}{}", known(at)))?;
+        at = get(at, field).ok_or_else(|| format!("there is no field {field:?}{}", known(at)))?;
     }
     Ok(at.clone())
+}
+
+/// A field by its key, or by the name that a Go structure would have for it: `RootFS` for `rootfs`, `DiffIDs` for
+/// `diff_ids`, `OSVersion` for `os.version`.
+fn get<'a>(value: &'a Value, field: &str) -> Option<&'a Value> {
+    let plain = |name: &str| name.replace(['_', '.'], "").to_ascii_lowercase();
+    value.get(field).or_else(|| {
+        let is_go = field.starts_with(|c: char| c.is_ascii_uppercase());
+        let wanted = plain(field);
+        value.as_object()?.iter().find(|(key, _)| is_go && plain(key) == wanted).map(|(_, found)| found)
+    })
 }
 
 /// Says which fields there are, when there are any.

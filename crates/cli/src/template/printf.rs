@@ -1,6 +1,6 @@
 //! Go's printf and the default form of values.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A value as `%v` and a plain action print it.
 pub(super) fn text(value: &Value) -> String {
@@ -9,7 +9,9 @@ pub(super) fn text(value: &Value) -> String {
         Value::String(s) => s.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(" ")),
         Value::Object(items) => {
-            let pairs: Vec<String> = items.iter().map(|(key, value)| format!("{key}:{}", text(value))).collect();
+            // What is empty in another is a structure without fields.
+            let inner = |value: &Value| if *value == Value::Object(Map::new()) { "{}".to_owned() } else { text(value) };
+            let pairs: Vec<String> = items.iter().map(|(key, value)| format!("{key}:{}", inner(value))).collect();
             format!("map[{}]", pairs.join(" "))
         }
         Value::Bool(_) | Value::Number(_) => value.to_string(),
@@ -98,6 +100,11 @@ fn one(verb: char, flags: &Flags, value: &Value) -> String {
         ('q', Value::String(s)) => Value::String(s.clone()).to_string(),
         ('q', Value::Array(items)) => {
             format!("[{}]", items.iter().map(|item| one('q', flags, item)).collect::<Vec<_>>().join(" "))
+        }
+        ('q', Value::Object(items)) => {
+            let quoted = |text: &str| Value::from(text).to_string();
+            let pairs = items.iter().map(|(key, value)| format!("{}:{}", quoted(key), one('q', flags, value)));
+            format!("map[{}]", pairs.collect::<Vec<_>>().join(" "))
         }
         ('t', Value::Bool(b)) => b.to_string(),
         ('x', Value::String(s)) => s.bytes().map(|b| format!("{b:02x}")).collect(),
