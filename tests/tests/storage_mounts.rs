@@ -28,6 +28,36 @@ fn five_hundred(user: User) {
     sandbox.ok("hoy-storage", &["rm", "all"]);
 }
 
+/// The kernel takes no directory twice, and an image may have a layer as often as it likes.
+#[test]
+fn a_layer_that_an_image_has_twice() {
+    for user in [User::Root, User::Sub, User::One] {
+        if !user.available() {
+            continue;
+        }
+        let sandbox = Sandbox::for_user(user);
+        let context = sandbox.path("work/c");
+        fs::create_dir_all(&context).unwrap();
+        for (name, text) in [
+            ("one", "first"),
+            ("two", "second"),
+            ("Containerfile", "FROM scratch\nCOPY one /x\nCOPY two /x\nCOPY one /x\nCOPY two /y\n"),
+        ] {
+            fs::write(context.join(name), text).unwrap();
+        }
+        let built = sandbox.run("hoy-build").args(["build", "-q", "-t", "twice", "c"]).output();
+        assert_eq!(built.status, 0, "{}", built.stderr);
+        let layers = sandbox.ok("hoy-build", &["inspect", "--format", "{{.OCIv1.RootFS.DiffIDs}}", "twice"]);
+        let layers: Vec<&str> = layers.trim_matches(['[', ']']).split(' ').collect();
+        assert!(layers.len() == 4 && layers[0] == layers[2], "{layers:?}");
+        sandbox.ok("hoy-storage", &["create", "--name", "c", "twice"]);
+        let root = PathBuf::from(sandbox.ok("hoy-storage", &["mount", "c"]));
+        let read = |name: &str| sandbox.run("cat").arg(root.join(name)).ok();
+        assert_eq!((read("x"), read("y")), ("first".into(), "second".into()), "the topmost counts");
+        sandbox.ok("hoy-storage", &["rm", "c"]);
+    }
+}
+
 #[test]
 fn five_hundred_layers_as_root() {
     five_hundred(User::Root);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::differences;
 use crate::directory::{TemporaryDirectory, remove_whole, temporary_name};
-use crate::overlay::{Overlay, Writable, unmount_at};
+use crate::overlay::{Overlay, Writable, each_once, unmount_at};
 use crate::{Error, Result, boot, shift};
 
 /// Written data is on disk after this time by itself (vm.dirty_expire_centisecs), so that waiting for it costs little.
@@ -361,7 +361,7 @@ impl<'a> Cache<'a> {
             std::fs::create_dir(&path).map(|()| path.clone()).map_err(Error::io("create", &path))
         };
         let (upper, work, merged, empty) = (part("upper")?, part("work")?, part("merged")?, part("empty")?);
-        let mut lowers: Vec<PathBuf> = below.iter().rev().map(|name| self.place(name)).collect();
+        let mut lowers = each_once(below.iter().rev().map(|name| self.place(name)));
         if lowers.is_empty() {
             lowers.push(empty);
         }

@@ -13,7 +13,7 @@ use crate::directory::remove_whole;
 use crate::mapped::MAP_IDS;
 use crate::mounts::unmount_all;
 use crate::overlay::{
-    MAX_LAYERS, MOUNT_OVERLAY, Overlay, VOLATILE_MARK, Writable, is_mount_point, unmount_at, why_impossible,
+    MAX_LAYERS, MOUNT_OVERLAY, Overlay, VOLATILE_MARK, Writable, each_once, is_mount_point, unmount_at, why_impossible,
 };
 use crate::unpack::unpack_into;
 use crate::userns::{IdOptions, Wanted};
@@ -349,7 +349,7 @@ fn mount_at(cache: &Cache<'_>, dir: &ContainerDir, container: &Container) -> Res
     if is_mount_point(&rootfs)? {
         return Ok(());
     }
-    let mut lowers: Vec<PathBuf> = container.layers.iter().rev().map(|name| cache.place(name)).collect();
+    let mut lowers = each_once(container.layers.iter().rev().map(|name| cache.place(name)));
     if lowers.len() > MAX_LAYERS {
         return Err(Error::Layers { count: lowers.len() });
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::{make_directory, words};
 use crate::directory::remove_whole;
 use crate::mounts::unmount_all;
-use crate::overlay::{MAX_LAYERS, MOUNT_OVERLAY, Overlay, is_mount_point, why_impossible};
+use crate::overlay::{MAX_LAYERS, MOUNT_OVERLAY, Overlay, each_once, is_mount_point, why_impossible};
 use crate::unpack::unpack_into;
 use crate::{Cache, Error, Result};
 
@@ -104,8 +104,8 @@ fn overlay(store: &Store, cache: &Cache<'_>, mounted: &mut MountedImage, image: 
     let directory = File::open(&top).map_err(Error::io("open", &top))?;
     let set = hoy_layer::set_directory(directory.as_fd(), &entry);
     set.map_err(|e| Error::io("prepare", &top)(std::io::Error::other(e)))?;
-    let mut lowers = vec![top];
-    lowers.extend(mounted.layers.iter().rev().map(|name| cache.place(name)));
+    let layers = mounted.layers.iter().rev().map(|name| cache.place(name));
+    let mut lowers = each_once(std::iter::once(top).chain(layers));
     if lowers.len() == 1 {
         lowers.push(empty);
     }

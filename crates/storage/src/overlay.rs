@@ -1,5 +1,6 @@
 //! Overlay mounts through the mount API of Linux 5.2 (fsopen(2)); layer by layer since Linux 6.5.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,13 @@ pub(crate) struct Writable<'a> {
 pub(crate) const VOLATILE_MARK: &str = "work/incompat/volatile";
 
 type Call<T> = std::result::Result<T, Errno>;
+
+/// Directories for an overlay, topmost first, each where it comes first: the kernel takes none twice (`ELOOP`), and
+/// what a layer has is hidden where the same layer lies above.
+pub(crate) fn each_once(lowers: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    lowers.filter(|lower| seen.insert(lower.clone())).collect()
+}
 
 impl Overlay<'_> {
     /// Mounts it at the directory `target`.
