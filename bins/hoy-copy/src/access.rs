@@ -50,20 +50,27 @@ pub(crate) struct Access {
 pub(crate) fn registries(global: &Global) -> Result<Registries> {
     let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let named = global.registries_conf.clone().or_else(|| env("CONTAINERS_REGISTRIES_CONF"));
-    if let Some(path) = &named {
-        if !path.exists() {
-            return Err(Error::msg(format!("read registries file \"{}\": it is not there", path.display())));
-        }
-        // Whoever names one file wants no other.
-        return Ok(Registries::read(Some(path), &[])?);
+    if let Some(path) = named.iter().find(|path| !path.exists()) {
+        return Err(Error::msg(format!("read registries file \"{}\": it is not there", path.display())));
     }
     let home = env("HOME").unwrap_or_default();
     let user = env("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("containers");
     let etc = PathBuf::from("/etc/containers");
-    let file = [user.join("registries.conf"), etc.join("registries.conf")].into_iter().find(|path| path.exists());
-    let cache = env("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache")).join("containers");
-    let mut all = Registries::read(file.as_deref(), &[etc.join("registries.conf.d"), user.join("registries.conf.d")])?;
-    all.add_aliases(&cache.join("short-name-aliases.conf"))?;
+    // Whoever names one file wants no other.
+    let is_named = named.is_some();
+    let usual = [user.join("registries.conf"), etc.join("registries.conf")];
+    let file = named.or_else(|| usual.into_iter().find(|path| path.exists()));
+    let directories = match &global.registries_conf_dir {
+        Some(directory) => vec![directory.clone()],
+        None if is_named => Vec::new(),
+        None => vec![etc.join("registries.conf.d"), user.join("registries.conf.d")],
+    };
+    let cache = || env("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache")).join("containers");
+    let usual = || (!is_named).then(|| cache().join("short-name-aliases.conf"));
+    let mut all = Registries::read(file.as_deref(), &directories)?;
+    if let Some(aliases) = global.short_name_alias_conf.clone().or_else(usual) {
+        all.add_aliases(&aliases)?;
+    }
     Ok(all)
 }
 

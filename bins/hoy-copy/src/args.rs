@@ -55,6 +55,12 @@ pub(crate) struct Global {
     pub(crate) registries_conf: Option<PathBuf>,
     #[arg(long, global = true, hide = true)]
     pub(crate) tls_details: Option<PathBuf>,
+    /// Further rules for registries in files of this directory, instead of the usual ones
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) registries_conf_dir: Option<PathBuf>,
+    /// What short names stand for, instead of the usual short-name-aliases.conf
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) short_name_alias_conf: Option<PathBuf>,
     /// What is run for ssh://, with its first arguments (default: HOY_SSH, or ssh)
     #[arg(long, global = true, value_name = "COMMAND")]
     pub(crate) ssh: Option<String>,
