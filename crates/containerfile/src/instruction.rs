@@ -57,7 +57,7 @@ pub enum Kind {
     Workdir(Word),
 }
 
-/// `FROM [--platform=…] IMAGE [AS NAME]`.
+/// `FROM [--platform=…] [--after=STAGE]… IMAGE [AS NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct From {
     /// Image, earlier stage, or `scratch`.
@@ -66,6 +66,8 @@ pub struct From {
     pub name: Option<Word>,
     /// `--platform`.
     pub platform: Option<Word>,
+    /// `--after`, as buildah has it: stages that come first, though nothing is taken from them.
+    pub after: Vec<Word>,
 }
 
 /// The shell form or the exec form (reference "Shell and exec form").

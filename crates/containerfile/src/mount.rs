@@ -134,6 +134,8 @@ impl Mount {
                 "required" if matches!(mount.kind, MountType::Secret | MountType::Ssh) => {
                     mount.is_required = flag(&value)?;
                 }
+                // What is labelled here is so for all containers, and nothing else is labelled.
+                "z" if mount.kind != MountType::Secret && value.is_none() => {}
                 "required" => return Err(plain(mount.unexpected("required"))),
                 _ => match value {
                     Some(value) => mount.set(&key, value)?,

@@ -88,7 +88,7 @@ impl Document {
         for index in 0..stages.len() {
             let needs = needs(index, &stages, request)?;
             if let Some(stage) = stages.get_mut(index) {
-                stage.needs = needs;
+                stage.needs.extend(needs);
             }
         }
         let target = target(&stages, request)?;
@@ -185,7 +185,16 @@ fn open(
         None => named(&value(&from.image)?, before, &request.contexts),
     };
     let platform = from.platform.as_ref().map(value).transpose()?;
-    Ok(Stage { name, base, platform, instructions: Vec::new(), needs: BTreeSet::new() })
+    let mut needs = BTreeSet::new();
+    for word in &from.after {
+        let text = value(word)?;
+        let index = match named(&text, before, &BTreeSet::new()) {
+            Origin::Stage(index) => Some(index),
+            _ => text.parse().ok().filter(|index| *index < before.len()),
+        };
+        needs.insert(index.ok_or_else(|| Fault::at(word.span, Error::UnknownStage(text.clone())))?);
+    }
+    Ok(Stage { name, base, platform, instructions: Vec::new(), needs })
 }
 
 /// ONBUILD of a stage is done at the start of each stage that is built from it.

@@ -148,8 +148,8 @@ fn from(statement: &Statement) -> Result<From, Fault> {
         }
     });
     let name = named.transpose()?;
-    let flags = Flags::read(statement, &[("platform", Takes::One)])?;
-    Ok(From { image: image.clone(), name, platform: flags.word("platform").cloned() })
+    let flags = Flags::read(statement, &[("platform", Takes::One), ("after", Takes::Many)])?;
+    Ok(From { image: image.clone(), name, platform: flags.word("platform").cloned(), after: flags.words("after") })
 }
 
 fn transfer(statement: &Statement, name: &'static str) -> Result<Transfer, Fault> {
