@@ -226,7 +226,7 @@ fn names_and_lists() {
     let format = "{{.Name}} {{.Tag}}";
     let named = build(&["images", "--format", format]);
     assert_eq!(named, "localhost/app latest\nr.example/team/app 1");
-    assert_eq!(build(&["images", "-q", "--no-trunc"]), id, "one image with two names");
+    assert_eq!(build(&["images", "-q", "--no-trunc"]), format!("sha256:{id}"), "one image with two names");
     let listed: Value = serde_json::from_str(&build(&["images", "--json"])).unwrap();
     assert_eq!(listed[0]["names"][1], "r.example/team/app:1");
     assert_eq!(build(&["images", "-q", "--filter", "dangling=true"]), "");

@@ -64,7 +64,7 @@ fn lists(user: User) {
     let fails = |args: &[&str], said: &str| {
         sandbox.run("hoy-build").arg("manifest").args(args).fails(125, &[said]);
     };
-    fails(&["create", "list"], "is taken");
+    fails(&["create", "list"], "is already in use");
     fails(&["create", "--amend", "one", "two"], "no index");
     fails(&["add", "none", "one"], "none");
     fails(&["annotate", "--arch", "x", "list", &digest("busybox")], "has no image");

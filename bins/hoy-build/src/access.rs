@@ -2,11 +2,13 @@
 
 use clap::{ArgAction, Args};
 
+use crate::never::NeverInCopying;
+
 /// How a registry is reached.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Access {
     /// Credentials file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing)]
     pub(crate) authfile: Option<String>,
     /// Directory of certificates
     #[arg(long, value_name = "DIR")]
@@ -21,6 +23,19 @@ pub(crate) struct Access {
     /// How many times to repeat what may pass the next time
     #[arg(long, value_name = "N")]
     pub(crate) retry: Option<u32>,
+    /// How long to wait before it is repeated
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) retry_delay: Option<String>,
+    #[command(flatten)]
+    pub(crate) never: NeverInCopying,
+}
+
+/// A file that is to be read is there, whether what is done comes to read it or not.
+fn existing(path: &str) -> Result<String, String> {
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(path.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 impl Access {
@@ -35,6 +50,7 @@ impl Access {
             (format!("--{side}creds"), &self.creds),
             (format!("--{side}tls-verify"), &verify),
             ("--retry-times".to_owned(), &retry),
+            ("--retry-delay".to_owned(), &self.retry_delay),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
@@ -48,7 +64,8 @@ impl Access {
         let retry = self.retry.map(|n| format!("--retry-times={n}"));
         let verify = self.tls_verify.map(|verify| format!("--tls-verify={verify}"));
         let directory = self.cert_dir.as_ref().map(|dir| format!("--cert-dir={dir}"));
-        [retry, verify, directory].into_iter().flatten().collect()
+        let delay = self.retry_delay.as_ref().map(|delay| format!("--retry-delay={delay}"));
+        [retry, delay, verify, directory].into_iter().flatten().collect()
     }
 }
 
@@ -64,4 +81,68 @@ pub(crate) struct PlatformArgs {
     /// Choose an image for this variant of the processor
     #[arg(long, value_name = "NAME")]
     pub(crate) variant: Option<String>,
+    /// Choose an image for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", conflicts_with_all = ["arch", "os", "variant"])]
+    pub(crate) platform: Option<hoy_oci::Platform>,
+}
+
+/// What becomes of an image on its way elsewhere.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Sending {
+    /// How layers are compressed there: gzip, zstd, zstd:chunked or none
+    #[arg(long, value_name = "FORMAT")]
+    compression_format: Option<String>,
+    /// How much
+    #[arg(long, value_name = "LEVEL")]
+    compression_level: Option<String>,
+    /// Compress again what is compressed otherwise
+    #[arg(long, requires = "compression_format")]
+    force_compression: bool,
+    /// Leave signatures behind
+    #[arg(long)]
+    remove_signatures: bool,
+    /// Sign with this key of GnuPG
+    #[arg(long, value_name = "KEY")]
+    sign_by: Option<String>,
+    /// Encrypt layers for this key
+    #[arg(long, value_name = "jwe:FILE")]
+    encryption_key: Vec<String>,
+    /// Encrypt this layer alone, counted from 0; negative numbers count from the last
+    #[arg(long, value_name = "N", allow_hyphen_values = true, requires = "encryption_key")]
+    encrypt_layer: Vec<String>,
+}
+
+impl Sending {
+    /// The options for `hoy-copy copy`.
+    pub(crate) fn options(&self) -> Vec<String> {
+        let one = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!("--{name}={value}"));
+        let each = |name: &'static str, values: &[String]| {
+            values.iter().map(|value| format!("--{name}={value}")).collect::<Vec<_>>()
+        };
+        let flag = |name: &str, is_set: bool| is_set.then(|| format!("--{name}"));
+        let options = [
+            one("dest-compress-format", &self.compression_format),
+            one("dest-compress-level", &self.compression_level),
+            flag("dest-force-compress-format", self.force_compression),
+            flag("remove-signatures", self.remove_signatures),
+            one("sign-by", &self.sign_by),
+        ];
+        let lists = [each("encryption-key", &self.encryption_key), each("encrypt-layer", &self.encrypt_layer)];
+        options.into_iter().flatten().chain(lists.into_iter().flatten()).collect()
+    }
+}
+
+/// What becomes of an image on its way here.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Receiving {
+    /// Decrypt layers with this key
+    #[arg(long, value_name = "FILE[:PASSWORD]")]
+    decryption_key: Vec<String>,
+}
+
+impl Receiving {
+    /// The options for `hoy-copy copy`.
+    pub(crate) fn options(&self) -> impl Iterator<Item = String> {
+        self.decryption_key.iter().map(|key| format!("--decryption-key={key}"))
+    }
 }

@@ -6,36 +6,29 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use hoy_build::{Filter, Format, Settings};
 
-use crate::access::{Access, PlatformArgs};
+use crate::access::{Access, PlatformArgs, Receiving, Sending};
 use crate::build_args::BuildArgs;
+use crate::global::Global;
 use crate::history::HistoryArgs;
 use crate::images::ImagesArgs;
 use crate::manifest::ManifestAction;
+use crate::never::{NeverForCommands, NeverInCommit};
+use crate::said::SaidArgs;
 use crate::sbom::SbomArgs;
+use crate::source::SourceAction;
+use crate::surroundings::Surroundings;
 use crate::userns::UserNamespace;
 use crate::verify::VerifyArgs;
 
 /// Make images: working containers that are changed from the shell and committed
 #[derive(Debug, Parser)]
-#[command(name = "hoy-build", version, max_term_width = 100)]
+// Of an option that is given twice the last counts, as in buildah: scripts add to options that they were given.
+#[command(name = "hoy-build", version, max_term_width = 100, args_override_self = true)]
 pub(crate) struct Command {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) action: Action,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Global {
-    /// Where the store is
-    #[arg(long, global = true, env = "HOY_ROOT", hide_env = true, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
-    /// Where the store's volatile state is
-    #[arg(long, global = true, env = "HOY_RUNROOT", hide_env = true, value_name = "DIR")]
-    pub(crate) runroot: Option<PathBuf>,
-    /// Further store whose images are used where they are and never changed
-    #[arg(long, value_name = "DIR", global = true)]
-    pub(crate) additional_store: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,8 +63,8 @@ pub(crate) enum Action {
     /// Remove working containers
     #[command(visible_alias = "delete")]
     Rm(SomeArgs),
-    /// Remove images; the options are those of hoy-storage rmi
-    Rmi(Rest),
+    /// Remove images
+    Rmi(RmiArgs),
     /// Fetch an image and print its id
     Pull(PullArgs),
     /// Remove what builds left, images without a name, and what nothing needs
@@ -107,9 +100,12 @@ pub(crate) enum Action {
     /// Run a command in a changed root directory, spoken to as an OCI runtime
     #[command(hide = true)]
     InRoot(InRoot),
-    /// Not there yet
-    #[command(hide = true, alias = "mkcw")]
-    Source(Rest),
+    /// Make, send and fetch images of sources
+    #[command(subcommand)]
+    Source(SourceAction),
+    /// Never there: images of confidential workloads
+    #[command(hide = true)]
+    Mkcw(Rest),
 }
 
 /// What another program understands.
@@ -134,7 +130,7 @@ pub(crate) struct FromArgs {
     /// Also write the container's id into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) cidfile: Option<PathBuf>,
-    /// When to fetch the image: true or missing (if it is not there), always, false or never
+    /// When to fetch the image: missing (if it is not there; default), true or newer, always, false or never
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) pull: Option<String>,
     /// Fetch the image even if it is there
@@ -146,6 +142,15 @@ pub(crate) struct FromArgs {
     /// Say nothing while fetching
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// What its image is to be: oci or docker
+    #[arg(short, long, value_name = "FORMAT", env = "BUILDAH_FORMAT", hide_env = true)]
+    pub(crate) format: Option<Format>,
+    #[command(flatten)]
+    pub(crate) never: NeverForCommands,
+    #[command(flatten)]
+    pub(crate) surroundings: Surroundings,
+    #[command(flatten)]
+    pub(crate) receiving: Receiving,
     #[command(flatten)]
     pub(crate) access: Access,
     #[command(flatten)]
@@ -178,6 +183,22 @@ pub(crate) struct PruneArgs {
     /// Also the cache of builds, and all images that no container was made from
     #[arg(short, long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmiArgs {
+    /// Images
+    #[arg(required_unless_present_any = ["all", "prune"], conflicts_with_all = ["all", "prune"])]
+    pub(crate) images: Vec<String>,
+    /// All images
+    #[arg(short, long, conflicts_with = "prune")]
+    pub(crate) all: bool,
+    /// Also with the containers made from them, and with all their names
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Images that have no name
+    #[arg(short, long)]
+    pub(crate) prune: bool,
 }
 
 #[derive(Debug, Args)]
@@ -244,6 +265,9 @@ pub(crate) struct AddArgs {
     /// How many times to repeat what may pass the next time
     #[arg(long, value_name = "N")]
     pub(crate) retry: Option<u32>,
+    /// How long to wait before it is repeated
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) retry_delay: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -333,6 +357,12 @@ pub(crate) struct RunArgs {
     /// host or private (default private)
     #[arg(long, value_name = "MODE")]
     pub(crate) uts: Option<String>,
+    /// host or private (default private)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) cgroupns: Option<String>,
+    /// Exit codes that are no failure: 0 is given instead
+    #[arg(long, value_name = "CODE,…", value_delimiter = ',')]
+    pub(crate) valid_exit_codes: Vec<u8>,
     #[command(flatten)]
     pub(crate) may: Confinement,
     /// oci or rootless, which are one here, or chroot, where nothing else can be had
@@ -350,16 +380,8 @@ pub(crate) struct CommitArgs {
     /// The image's name, or TRANSPORT:DETAILS; none leaves the image without a name
     pub(crate) image: Option<String>,
     /// oci or docker
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        env = "BUILDAH_FORMAT",
-        hide_env = true,
-        default_value = "oci",
-        hide_default_value = true
-    )]
-    pub(crate) format: Format,
+    #[arg(short, long, value_name = "FORMAT", env = "BUILDAH_FORMAT", hide_env = true)]
+    pub(crate) format: Option<Format>,
     /// One layer holds everything
     #[arg(long)]
     pub(crate) squash: bool,
@@ -375,6 +397,9 @@ pub(crate) struct CommitArgs {
     /// The latest time in the image, in seconds since 1970, or now
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timestamp: Option<String>,
+    /// The latest time in the image is when this file was changed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["timestamp", "omit_timestamp"])]
+    pub(crate) reference_time: Option<PathBuf>,
     /// The latest time in the image is 1970
     #[arg(long, conflicts_with = "timestamp")]
     pub(crate) omit_timestamp: bool,
@@ -386,12 +411,31 @@ pub(crate) struct CommitArgs {
     #[arg(short = 'D', long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
     pub(crate) disable_compression: bool,
-    /// Label the image with the builder's version; only false, for such a label would differ between builders
-    #[arg(long, value_name = "BOOL", value_parser = ["false"], require_equals = true, hide_possible_values = true)]
-    pub(crate) identity_label: Option<String>,
-    /// Leave this variable out of the image
+    /// The same as --timestamp, weaker
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", hide_env = true)]
+    pub(crate) source_date_epoch: Option<String>,
+    /// Times in the new layer are no later than that; only true, for it is always so
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = ["true"], hide_possible_values = true)]
+    pub(crate) rewrite_timestamp: Option<String>,
+    /// An instruction of a Containerfile that changes the configuration: CMD, ENV, LABEL, …
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(crate) change: Vec<String>,
+    /// A file with a container configuration in Docker's JSON, which wins over the image's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Add the image to the index of this name, which is made where it is missing
     #[arg(long, value_name = "NAME")]
-    pub(crate) unsetenv: Vec<String>,
+    pub(crate) manifest: Option<String>,
+    /// Describe the image in this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) said: SaidArgs,
+    #[command(flatten)]
+    pub(crate) never: NeverInCommit,
+    #[command(flatten)]
+    pub(crate) sending: Sending,
     #[command(flatten)]
     pub(crate) access: Access,
 }
@@ -400,12 +444,17 @@ pub(crate) struct CommitArgs {
 pub(crate) struct PullArgs {
     /// An image's name or TRANSPORT:DETAILS
     pub(crate) image: String,
-    /// When to fetch the image: always (default), missing, never
+    /// Fetch the images of all tags that the repository has
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
+    /// When to fetch the image: always (default), missing, newer, never
     #[arg(long, value_name = "WHEN")]
     pub(crate) policy: Option<String>,
     /// Say nothing while fetching
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) receiving: Receiving,
     #[command(flatten)]
     pub(crate) access: Access,
     #[command(flatten)]
@@ -433,6 +482,8 @@ pub(crate) struct PushArgs {
     /// Remove the image's name from the store afterwards
     #[arg(long)]
     pub(crate) rm: bool,
+    #[command(flatten)]
+    pub(crate) sending: Sending,
     #[command(flatten)]
     pub(crate) access: Access,
 }
@@ -466,8 +517,8 @@ pub(crate) struct ContainersArgs {
 pub(crate) struct InspectArgs {
     /// A working container or an image
     pub(crate) object: String,
-    /// What it is: container or image (default: whichever there is)
-    #[arg(short = 't', long = "type", value_name = "TYPE", value_parser = ["container", "image"],
+    /// What it is: container, image or manifest, an index of images (default: container or image)
+    #[arg(short = 't', long = "type", value_name = "TYPE", value_parser = ["container", "image", "manifest"],
           hide_possible_values = true)]
     pub(crate) kind: Option<String>,
     #[command(flatten)]

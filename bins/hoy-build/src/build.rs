@@ -7,19 +7,23 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use hoy_build::{
-    Asked, BuildOptions, Caches, Fetcher, FromOptions, Isolation, Recorder, Report, Secret, Squash, Tools, is_socket,
+    Asked, BuildOptions, Caches, Fetcher, FromOptions, Isolation, Pull, Recorder, Report, Said, Secret, Squash, Tools,
+    is_socket,
 };
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_containerfile::Document;
 use hoy_layout::Store;
 use hoy_oci::{Descriptor, Digest, Platform};
 
+use crate::access::PlatformArgs;
 use crate::build_args::{BuildArgs, Entitlement};
 use crate::checks;
 use crate::context::{Context, warn};
 use crate::image::local_name;
 use crate::isolation::refuse_for_chroot;
-use crate::working::pull_policy;
+use crate::said::pair;
+use crate::surroundings::check_network;
+use crate::working::{platform, pull_policy};
 
 pub(crate) mod attest;
 pub(crate) mod input;
@@ -41,6 +45,11 @@ pub(crate) struct Made {
 }
 
 pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
+    if let Some(file) = &args.logfile {
+        let open = std::fs::OpenOptions::new().create(true).append(true).open(file);
+        let log = open.context(|| format!("open \"{}\"", file.display()))?;
+        hoy_sys::rustix::stdio::dup2_stderr(&log)?;
+    }
     if let Some(made) = make(context, args)? {
         output::results(context, args, &made)?;
     }
@@ -63,7 +72,8 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
     let input = Input::read(args, store.root(), &context.tools, &fetcher)?;
     let document = Document::parse(&input.containerfile).map_err(|error| Error::msg(error.render(&input.name)))?;
     let ignore = input.context.as_deref().map(hoy_build::Context::ignore);
-    let first = args.platform.first().cloned().unwrap_or_else(Platform::host);
+    let platforms = wanted(args);
+    let first = platforms.first().cloned().unwrap_or_else(Platform::host);
     let environment = |image: &str| hoy_build::environment_of(&store, image, &first);
     let findings = document.check(ignore, &environment).map_err(|error| Error::msg(error.render(&input.name)))?;
     if args.check {
@@ -91,7 +101,7 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
     }
     // After entering: the program starts anew there, and warns once.
     checks::beside(&findings, args, &input.name)?;
-    let platforms = match (args.all_platforms, args.platform.as_slice()) {
+    let platforms = match (args.all_platforms, platforms.as_slice()) {
         (true, _) => hoy_build::platforms(&store, &context.tools, &plan, &args.access.options(""))?,
         (false, []) => vec![Platform::host()],
         (false, platforms) => platforms.to_vec(),
@@ -112,6 +122,13 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
     lock::write(args, &materials)?;
     attest::attach(context, args, &requests, &made, &materials)?;
     Ok(Some(made))
+}
+
+/// The platforms that were asked for; none for this machine's.
+fn wanted(args: &BuildArgs) -> Vec<Platform> {
+    let one =
+        PlatformArgs { arch: args.arch.clone(), os: args.os.clone(), variant: args.variant.clone(), platform: None };
+    if args.platform.is_empty() { platform(&one).into_iter().collect() } else { args.platform.clone() }
 }
 
 /// Builds for each platform, and makes an index where there are several, or one is asked for.
@@ -202,10 +219,7 @@ fn form(args: &BuildArgs) -> Form {
 fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform) -> Result<BuildOptions> {
     let environment = |name: &str| std::env::var(name).ok();
     let network = args.run.network.as_str();
-    if !matches!(network, "none" | "host") {
-        let text = format!("option --network: \"{network}\": only host and none are there");
-        return Err(Error::msg(text).with_hint("use --network host to reach the network"));
-    }
+    check_network(network)?;
     let create = hoy_spec::Options {
         network: Some(network.to_owned()),
         cap_add: args.run.may.cap_add.clone(),
@@ -223,12 +237,22 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
         cpuset_cpus: args.run.cpuset_cpus.clone(),
         cpuset_mems: args.run.cpuset_mems.clone(),
         shm_size: args.run.shm_size.clone(),
+        pid: args.run.pid.clone(),
+        ipc: args.run.ipc.clone(),
+        uts: args.run.uts.clone(),
+        cgroupns: args.run.cgroupns.clone(),
+        group_add: args.run.group_add.clone(),
         security_opt: args.run.security_opt.clone(),
         ..hoy_spec::Options::default()
     };
     let mut copy_options = args.access.options("src");
+    copy_options.extend(args.receiving.options());
     copy_options.extend(form(args).is_alone().then(|| "--quiet".to_owned()));
-    let pull = pull_policy("--pull", &args.pull)?;
+    let pull = match (args.pull_always, args.pull_never) {
+        (true, _) => Pull::Always,
+        (_, true) => Pull::Never,
+        _ => pull_policy("--pull", &args.pull)?,
+    };
     let proxies = hoy_build::PREDEFINED.iter().filter(|_| args.run.http_proxy);
     let proxies = proxies.filter_map(|name| Some(((*name).to_owned(), environment(name)?)));
     Ok(BuildOptions {
@@ -254,8 +278,15 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
             (false, false) => Squash::New,
             (false, true) => Squash::None,
         },
-        labels: args.label.iter().map(|text| pair(text)).collect(),
-        annotations: args.annotation.iter().map(|text| pair(text)).collect(),
+        said: Said {
+            labels: args.label.iter().map(|text| pair(text)).collect(),
+            env: args.env.iter().filter_map(|text| variable(text, environment)).collect(),
+            inherits_labels: args.inherit_labels,
+            inherits_annotations: args.inherit_annotations,
+            os_version: args.os_version.clone(),
+            os_features: args.os_feature.clone(),
+            ..args.said.said()
+        },
         omit_history: args.omit_history,
         fetcher,
         from: FromOptions { name: None, pull, copy_options, platform: None, ids: Vec::new() },
@@ -281,7 +312,7 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
 }
 
 /// `NAME:ADDRESS` or `NAME=ADDRESS`, an address of IPv6 also in brackets: a line of hosts(5).
-fn host(text: &str) -> Result<String> {
+pub(crate) fn host(text: &str) -> Result<String> {
     let wrong = || Error::msg(format!("option --add-host: \"{text}\": its form is NAME:ADDRESS"));
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(wrong)?;
     let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
@@ -293,9 +324,9 @@ fn host(text: &str) -> Result<String> {
     Ok(format!("{address}\t{name}"))
 }
 
-fn pair(text: &str) -> (String, String) {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    (name.to_owned(), value.to_owned())
+/// `NAME=VALUE`; a name alone takes its value from the environment, if it has one there.
+fn variable(text: &str, environment: impl Fn(&str) -> Option<String>) -> Option<(String, String)> {
+    if text.contains('=') { Some(pair(text)) } else { Some((text.to_owned(), environment(text)?)) }
 }
 
 /// The image's names: those of `--tag`, and of outputs that are images.

@@ -6,11 +6,13 @@ use std::str::FromStr;
 use clap::{ArgAction, Args};
 use hoy_build::Format;
 
-use crate::access::Access;
+use crate::access::{Access, Receiving};
 use crate::args::Confinement;
 use crate::build::attest::{self, Attest};
 use crate::build::output::Output;
 use crate::build::progress::Form;
+use crate::never::{Never, NeverInBuild};
+use crate::said::SaidArgs;
 use crate::userns::UserNamespace;
 
 /// What is built, from what, and what comes of it.
@@ -84,9 +86,25 @@ pub(crate) struct BuildArgs {
     /// Label of the image
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,
-    /// Annotation of the manifest
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub(crate) annotation: Vec<String>,
+    /// Labels of the base image are its own (default true)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "true", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) inherit_labels: bool,
+    /// Annotations of the base image are its own (default true)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "true", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) inherit_annotations: bool,
+    /// Set a variable of the image; NAME alone takes it from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// The version of the operating system that the image needs
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) os_version: Option<String>,
+    /// A feature of the operating system that the image needs
+    #[arg(long, value_name = "NAME")]
+    pub(crate) os_feature: Vec<String>,
+    #[command(flatten)]
+    pub(crate) said: SaidArgs,
     /// oci or docker
     #[arg(
         long,
@@ -100,6 +118,9 @@ pub(crate) struct BuildArgs {
     /// Write the image's id into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
+    /// Write the id alone, without sha256:, into this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile_raw: Option<PathBuf>,
     /// The latest time in the image, in seconds since 1970, or now
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timestamp: Option<String>,
@@ -124,6 +145,33 @@ pub(crate) struct BuildArgs {
     /// Platform of the image (default: this machine's); several make an index of images
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
     pub(crate) platform: Vec<hoy_oci::Platform>,
+    /// Processor of the image, where --platform is not given
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["platform", "all_platforms"])]
+    pub(crate) arch: Option<String>,
+    /// Operating system of the image, likewise
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["platform", "all_platforms"])]
+    pub(crate) os: Option<String>,
+    /// Variant of the processor, likewise
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["platform", "all_platforms"])]
+    pub(crate) variant: Option<String>,
+    /// Compress new layers, which is done anyway
+    #[arg(long, conflicts_with = "disable_compression")]
+    pub(crate) compress: bool,
+    /// Remove containers of steps; only true, for it is always so
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = ["true"], hide_possible_values = true, visible_alias = "force-rm")]
+    pub(crate) rm: Option<String>,
+    /// Ask no Docker Notary about images; only true, for it is always so
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = ["true"], hide_possible_values = true)]
+    pub(crate) disable_content_trust: Option<String>,
+    /// Leave out stages that the target does not need; only true, for it is always so
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = ["true"], hide_possible_values = true)]
+    pub(crate) skip_unused_stages: Option<String>,
+    /// Tell what is done in this file instead of on standard error
+    #[arg(long, value_name = "FILE")]
+    pub(crate) logfile: Option<PathBuf>,
     /// An index of images for all platforms that the base images are for
     #[arg(long, conflicts_with = "platform")]
     pub(crate) all_platforms: bool,
@@ -139,10 +187,16 @@ pub(crate) struct BuildArgs {
     /// An option for cpp, through which a Containerfile goes whose name ends in .in
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     pub(crate) cpp_flag: Vec<String>,
-    /// When to fetch images: missing, always or never
+    /// When to fetch images: missing, newer, always or never
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           default_value = "missing", hide_default_value = true)]
     pub(crate) pull: String,
+    /// Always fetch images
+    #[arg(long, conflicts_with = "pull_never")]
+    pub(crate) pull_always: bool,
+    /// Never fetch images
+    #[arg(long)]
+    pub(crate) pull_never: bool,
     /// Only what failed is told
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -154,6 +208,12 @@ pub(crate) struct BuildArgs {
     pub(crate) jobs: Option<usize>,
     #[command(flatten)]
     pub(crate) run: RunOptions,
+    #[command(flatten)]
+    pub(crate) never: Never,
+    #[command(flatten)]
+    pub(crate) never_in_build: NeverInBuild,
+    #[command(flatten)]
+    pub(crate) receiving: Receiving,
     #[command(flatten)]
     pub(crate) access: Access,
 }
@@ -170,6 +230,21 @@ pub(crate) struct RunOptions {
     /// host or none (default none)
     #[arg(long, visible_alias = "net", value_name = "MODE", default_value = "none", hide_default_value = true)]
     pub(crate) network: String,
+    /// host or private (default private)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) pid: Option<String>,
+    /// host or private (default private)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) ipc: Option<String>,
+    /// host or private (default private)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) uts: Option<String>,
+    /// host or private (default private)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) cgroupns: Option<String>,
+    /// A further group of the user
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group_add: Vec<String>,
     /// Limit of a resource
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,
@@ -177,7 +252,7 @@ pub(crate) struct RunOptions {
     #[arg(short, long, value_name = "BYTES")]
     pub(crate) memory: Option<String>,
     /// Most memory and swap together
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub(crate) memory_swap: Option<String>,
     /// So many processors' time
     #[arg(long, value_name = "NUMBER")]
@@ -186,7 +261,7 @@ pub(crate) struct RunOptions {
     #[arg(short, long, value_name = "WEIGHT")]
     pub(crate) cpu_shares: Option<u64>,
     /// Microseconds of each period
-    #[arg(long, value_name = "MICROSECONDS")]
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
     pub(crate) cpu_quota: Option<i64>,
     /// Length of a period
     #[arg(long, value_name = "MICROSECONDS")]

@@ -6,7 +6,7 @@ use hoy_cli::{Error, Result};
 
 use crate::args::{Action, Command};
 use crate::context::Context;
-use crate::{build, content, history, image, images, isolation, manifest, sbom, show, verify, working};
+use crate::{build, content, history, image, images, isolation, manifest, never, sbom, show, source, verify, working};
 
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     let context = Context::new(&command.global)?;
@@ -32,15 +32,16 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Sbom(args) => sbom::sbom(&context, &args),
         Action::History(args) => history::history(&context, &args),
         Action::Verify(args) => verify::verify(&context, *args),
-        Action::Tag(rest) => context.become_other("hoy-storage", "tag", &rest.args),
-        Action::Rmi(rest) => context.become_other("hoy-storage", "rmi", &rest.args),
+        Action::Tag(rest) => context.leave_to("hoy-storage", "tag", &rest.args),
+        Action::Rmi(args) => images::rmi(&context, &args),
         Action::Unshare(rest) => context.become_other("hoy-storage", "unshare", &rest.args),
-        Action::Login(rest) => context.become_other("hoy-copy", "login", &rest.args),
+        Action::Login(rest) => context.leave_to("hoy-copy", "login", &rest.args),
         Action::Build(args) => build::build(&context, &args),
         Action::InRoot(args) => isolation::in_root(&args),
         Action::Keep(args) => images::keep(&context, &args),
         Action::Manifest(action) => manifest::run(&context, action),
-        Action::Source(_) => Err(Error::msg("source and mkcw are not there yet")),
-        Action::Logout(rest) => context.become_other("hoy-copy", "logout", &rest.args),
+        Action::Source(action) => source::run(&context, action),
+        Action::Mkcw(_) => Err(Error::msg(format!("mkcw: {}", never::CW))),
+        Action::Logout(rest) => context.leave_to("hoy-copy", "logout", &rest.args),
     }
 }

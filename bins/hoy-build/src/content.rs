@@ -17,6 +17,7 @@ use crate::args::{AddArgs, RunArgs};
 use crate::build::input::Temporary;
 use crate::context::{Context, warn};
 use crate::isolation::refuse_for_chroot;
+use crate::surroundings::{Surroundings, check_network};
 
 /// How sources are fetched.
 struct Fetching {
@@ -50,8 +51,13 @@ impl Fetching {
 }
 
 pub(crate) fn copy(context: &Context, args: AddArgs, is_add: bool) -> Result<ExitCode> {
-    let access =
-        Access { cert_dir: args.cert_dir, tls_verify: args.tls_verify, retry: args.retry, ..Access::default() };
+    let access = Access {
+        cert_dir: args.cert_dir,
+        tls_verify: args.tls_verify,
+        retry: args.retry,
+        retry_delay: args.retry_delay,
+        ..Access::default()
+    };
     let fetching =
         Fetching { fetcher: Fetcher { options: access.fetching(), ..Fetcher::default() }, checksum: args.checksum };
     let mut args = args.copy;
@@ -64,6 +70,14 @@ pub(crate) fn copy(context: &Context, args: AddArgs, is_add: bool) -> Result<Exi
         0 | 1 => None,
         _ => args.paths.pop().map(|path| path.to_string_lossy().into_owned()),
     };
+    if let Some(context) = &args.contextdir {
+        // What is named by its whole path is named from the context too.
+        for path in &mut args.paths {
+            if let Ok(rest) = path.strip_prefix(context) {
+                *path = Path::new(".").join(rest);
+            }
+        }
+    }
     let ignore = args.ignorefile.clone().or_else(|| default_ignore_file(args.contextdir.as_deref()));
     let ignore = ignore.map(|file| std::fs::read_to_string(&file).context(|| format!("read \"{}\"", file.display())));
     let ignore = ignore.transpose()?;
@@ -75,7 +89,7 @@ pub(crate) fn copy(context: &Context, args: AddArgs, is_add: bool) -> Result<Exi
         None => fetching.fetch(context, store.root(), &mut args.paths).context(adding)?,
         Some(_) => Vec::new(),
     };
-    let mut origin = args.from.as_ref().map(|from| Origin::open(context, &store, from)).transpose()?;
+    let mut origin = args.from.as_ref().map(|from| Origin::open(context, &store, from, args.quiet)).transpose()?;
     let options = CopyOptions {
         chown: args.chown.clone(),
         chmod: args.chmod.clone(),
@@ -124,7 +138,7 @@ struct Origin {
 }
 
 impl Origin {
-    fn open(context: &Context, store: &Store, from: &str) -> Result<Self> {
+    fn open(context: &Context, store: &Store, from: &str, is_quiet: bool) -> Result<Self> {
         let doing = || format!("copy from \"{from}\"");
         match store.find_container(from) {
             Ok(dir) => {
@@ -132,7 +146,8 @@ impl Origin {
                 Ok(Self { path, temporary: None, ids: dir.container()?.id_maps })
             }
             Err(error) if error.is_not_found() => {
-                let options = FromOptions::default();
+                let copy_options = is_quiet.then(|| "--quiet".to_owned()).into_iter().collect();
+                let options = FromOptions { copy_options, ..FromOptions::default() };
                 let (dir, _) = hoy_build::from(store, &context.tools, from, &options).context(doing)?;
                 let id = dir.id().as_str().to_owned();
                 let path = context.tools.mount(&id).context(doing)?;
@@ -155,16 +170,20 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     let (container, command) = name_and_words(args.container_and_command);
     let doing = || format!("run in \"{container}\"");
     let (dir, working) = Working::find(&store, &container).context(doing)?;
-    let network = args.network.as_deref().unwrap_or("none");
-    if !matches!(network, "none" | "host") {
-        let text = format!("option --network: \"{network}\": only host and none are there");
-        return Err(Error::msg(text).with_hint("use --network host to reach the network"));
-    }
-    let isolation = context.isolation(args.isolation.as_deref())?;
+    let own = Surroundings::of(&working).context(doing)?;
+    let isolation = context.isolation(args.isolation.as_deref().or(own.isolation.as_deref()))?;
     if isolation == Isolation::Oci {
         context.enter_namespaces(dir.id())?;
     }
-    let create = Options {
+    let files = Temporary::new(store.root())?;
+    let mounts = match isolation {
+        Isolation::Oci => own.files(files.path(), args.hostname.as_deref().unwrap_or(dir.id().short()))?,
+        Isolation::Chroot if own.has_files() => {
+            return Err(Error::msg("options --add-host and --dns of from cannot be had with --isolation chroot"));
+        }
+        Isolation::Chroot => Vec::new(),
+    };
+    let mut create = Options {
         env: args.env.clone(),
         user: args.user.clone(),
         workdir: args.workingdir.clone(),
@@ -176,19 +195,27 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         device: args.may.device.clone(),
         cdi_directories: args.may.cdi_config_dir.clone(),
         hostname: args.hostname.clone(),
-        network: Some(network.to_owned()),
+        network: args.network.clone(),
+        cgroupns: args.cgroupns.clone(),
         pid: args.pid.clone(),
         ipc: args.ipc.clone(),
         uts: args.uts.clone(),
         ..Options::default()
     };
+    if own.http_proxy != Some(false) {
+        let proxies = hoy_build::PREDEFINED.iter();
+        let proxies = proxies.filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
+        create.env = proxies.chain(std::mem::take(&mut create.env)).collect();
+    }
+    own.add_to(&mut create);
+    check_network(create.network.get_or_insert_with(|| "none".to_owned()))?;
     let (mut runtime, mut runtime_flags) = (args.may.runtime.clone(), args.may.runtime_flags());
     if isolation == Isolation::Chroot {
         refuse_for_chroot(&create, dir.container()?.id_maps.is_some())?;
         let (program, action) = Isolation::IN_ROOT;
         (runtime, runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
     }
-    let options = RunOptions { create, runtime, runtime_flags, mounts: Vec::new(), bundles: None, isolation };
+    let options = RunOptions { create, runtime, runtime_flags, mounts, bundles: None, isolation };
     let code = hoy_build::run(&store, &context.tools, &dir, &working, &command, &options, warn).context(doing)?;
     if args.history.add_history && code == 0 {
         let step = format!("/bin/sh -c {}", command.join(" "));
@@ -197,5 +224,6 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
             Ok(())
         })?;
     }
-    Ok(ExitCode::from(code))
+    let is_valid = args.valid_exit_codes.contains(&code);
+    Ok(ExitCode::from(if is_valid { 0 } else { code }))
 }

@@ -5,12 +5,17 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hoy_build::Tools;
 use hoy_cli::{Context as _, Error, Result};
 use hoy_layout::{ContainerId, Roots, Store};
 
-use crate::args::Global;
+use crate::FAILED;
+use crate::global::Global;
+
+/// Whether warnings are wanted: --log-level.
+static IS_SILENT: AtomicBool = AtomicBool::new(false);
 
 pub(crate) struct Context {
     roots: Roots,
@@ -19,6 +24,9 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(global: &Global) -> Result<Self> {
+        global.check()?;
+        // Once, before anything else is done.
+        IS_SILENT.store(global.is_silent(), Ordering::Relaxed);
         let uid = hoy_sys::rustix::process::getuid().as_raw();
         let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
         let roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
@@ -27,7 +35,8 @@ impl Context {
             warn(&format!("warning: {}", hoy_cli::Error::from(problem)));
         }
         let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(PathBuf::from));
-        Ok(Self { tools: Tools::new(beside, roots.clone()), roots })
+        let tools = Tools::new(beside, roots.clone()).with_copy_options(global.copy_options());
+        Ok(Self { tools: if global.is_telling() { tools.telling() } else { tools }, roots })
     }
 
     pub(crate) fn store(&self) -> Result<Store> {
@@ -40,6 +49,13 @@ impl Context {
     pub(crate) fn become_other(&self, program: &str, action: &str, args: &[OsString]) -> Result<ExitCode> {
         let error = self.tools.command(program).arg(action).args(args).exec();
         Err(Error::from(error)).context(|| format!("run \"{program}\""))
+    }
+
+    /// Has another program do it; its failure has the exit code of every failure here.
+    pub(crate) fn leave_to(&self, program: &str, action: &str, args: &[OsString]) -> Result<ExitCode> {
+        let status = self.tools.command(program).arg(action).args(args).status();
+        let status = status.context(|| format!("run \"{program}\""))?;
+        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
     }
 
     /// Goes on where an ordinary user's mounts are visible and files of all its ids can be written.
@@ -68,6 +84,9 @@ impl Context {
 
 /// Tells the person something that is no failure.
 pub(crate) fn warn(text: &str) {
+    if IS_SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     // Standard error may be closed, and then there is nobody to tell.
     writeln!(std::io::stderr(), "hoy-build: {text}").unwrap_or_default();
 }

@@ -1,13 +1,17 @@
 //! Commands that make and move images.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use hoy_build::{Clamp, CommitOptions, Committed, FromOptions, Pull, Working, split_transport};
+use hoy_build::{Clamp, CommitOptions, Committed, Format, FromOptions, Pull, Working, split_transport};
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_layout::Store;
-use hoy_oci::{Reference, Timestamp};
+use hoy_oci::{Platform, Reference, Timestamp};
+use serde_json::Value;
 
 use crate::args::{CommitArgs, PullArgs, PushArgs};
+use crate::build::Made;
+use crate::build::output::write_metadata;
 use crate::context::{Context, warn};
 use crate::working::{platform, pull_policy};
 
@@ -26,17 +30,34 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
     };
     let options = CommitOptions {
         name,
-        format: args.format,
+        format: match (args.format, &working.format) {
+            (Some(format), _) => format,
+            (None, recorded) => recorded.as_deref().map_or(Ok(Format::Oci), str::parse)?,
+        },
         clamp: clamp(&args, &working)?,
         compress: !args.disable_compression,
         squash: args.squash,
         omit_history: args.omit_history,
-        unsetenv: args.unsetenv.clone(),
+        said: args.said.said(),
+        changes: args.change.clone(),
+        config: args.config.as_deref().map(configuration).transpose()?,
     };
     let made = hoy_build::commit(&store, &context.tools, &dir, &working, &options).context(doing)?;
     made.warnings.iter().for_each(|warning| warn(warning));
     if let Some(destination) = destination {
         send(context, &store, &made, &args, destination)?;
+    }
+    let names: Vec<String> = options.name.into_iter().collect();
+    if let Some(list) = &args.manifest {
+        let list = local_name(list)?;
+        hoy_build::index(&store, std::slice::from_ref(&made.manifest), &[list], true, options.format)?;
+    }
+    if let Some(file) = &args.metadata_file {
+        let config = &working.config;
+        let platform = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
+        let (id, manifest) = (made.id, made.manifest.clone());
+        let made = Made { id, images: vec![(platform, manifest.clone())], manifest, names };
+        write_metadata(file, &made)?;
     }
     match &args.iidfile {
         Some(file) => {
@@ -50,17 +71,30 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads a configuration in Docker's JSON.
+fn configuration(file: &Path) -> Result<Value> {
+    let doing = || format!("read \"{}\"", file.display());
+    let bytes = std::fs::read(file).context(doing)?;
+    serde_json::from_slice(&bytes).context(doing)
+}
+
 /// `store:NAME` and `NAME` are names in the store.
 pub(crate) fn local_name(image: &str) -> Result<String> {
-    let name = image.strip_prefix("store:").unwrap_or(image);
+    let name = hoy_build::in_store(image).unwrap_or(image);
     Ok(Reference::parse_local(name).context(|| format!("use the name \"{name}\""))?.to_string())
 }
 
 fn clamp(args: &CommitArgs, working: &Working) -> Result<Clamp> {
+    if let Some(file) = &args.reference_time {
+        let changed = file.metadata().and_then(|metadata| metadata.modified());
+        let time = Timestamp::from(changed.context(|| format!("look at \"{}\"", file.display()))?);
+        let whole = Timestamp::from_unix(time.unix_seconds());
+        return Ok(Clamp::At(whole.unwrap_or(Timestamp::EPOCH)));
+    }
     if args.omit_timestamp {
         return Ok(Clamp::At(Timestamp::EPOCH));
     }
-    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let epoch = args.source_date_epoch.clone();
     let base = working.config.created.filter(|_| working.from_manifest.is_some());
     let now = || Timestamp::from(std::time::SystemTime::now());
     Ok(Clamp::choose(args.timestamp.as_deref(), epoch.as_deref(), base, now)?)
@@ -70,6 +104,7 @@ fn clamp(args: &CommitArgs, working: &Working) -> Result<Clamp> {
 fn send(context: &Context, store: &Store, made: &Committed, args: &CommitArgs, destination: &str) -> Result<()> {
     let mut command = vec!["copy".to_owned()];
     command.extend(args.access.options("dest"));
+    command.extend(args.sending.options());
     command.extend(args.quiet.then(|| "--quiet".to_owned()));
     command.extend([format!("store:{}", made.manifest.digest.hex()), destination.to_owned()]);
     let sent = context.tools.copy(command).context(|| format!("send the image to \"{destination}\""));
@@ -82,13 +117,30 @@ fn send(context: &Context, store: &Store, made: &Committed, args: &CommitArgs, d
 pub(crate) fn pull(context: &Context, args: PullArgs) -> Result<ExitCode> {
     let pull = args.policy.as_deref().map_or(Ok(Pull::Always), |when| pull_policy("--policy", when))?;
     let mut copy_options = args.access.options("src");
+    copy_options.extend(args.receiving.options());
     copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
     let options = FromOptions { name: None, pull, copy_options, platform: platform(&args.platform), ids: Vec::new() };
     let store = context.store()?;
-    let id = hoy_build::pull(&store, &context.tools, &args.image, &options)
-        .context(|| format!("pull \"{}\"", args.image))?;
-    print_line(id.hex())?;
+    let images = if args.all_tags { tags(context, &args)? } else { vec![args.image.clone()] };
+    for image in images {
+        let doing = || format!("pull \"{image}\"");
+        let id = hoy_build::pull(&store, &context.tools, &image, &options).context(doing)?;
+        print_line(id.hex())?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The names of all images in the repository.
+fn tags(context: &Context, args: &PullArgs) -> Result<Vec<String>> {
+    let doing = || format!("list the tags of \"{}\"", args.image);
+    let name = args.image.strip_prefix("docker://").unwrap_or(&args.image);
+    let repository = Reference::parse(name).context(doing)?;
+    let mut command = vec!["list-tags".to_owned()];
+    command.extend(args.access.options(""));
+    command.push(format!("docker://{}", repository.name()));
+    let listed: Value = serde_json::from_str(&context.tools.copy(command).context(doing)?)?;
+    let tags = listed.get("Tags").and_then(Value::as_array).into_iter().flatten();
+    Ok(tags.filter_map(|tag| Some(format!("{}:{}", repository.name(), tag.as_str()?))).collect())
 }
 
 pub(crate) fn push(context: &Context, args: PushArgs) -> Result<ExitCode> {
@@ -97,13 +149,23 @@ pub(crate) fn push(context: &Context, args: PushArgs) -> Result<ExitCode> {
     let found = store.find_image(&args.image).context(doing)?;
     let source = found.name.clone().unwrap_or_else(|| found.descriptor.digest.hex());
     let destination = match (&args.destination, &found.name) {
-        (Some(destination), _) if split_transport(destination).is_some() => destination.clone(),
-        (Some(destination), _) => format!("docker://{destination}"),
+        (Some(destination), name) if split_transport(destination).is_some() => {
+            match (split_transport(destination), name) {
+                // Such an archive is of images with names.
+                (Some(("docker-archive", path)), Some(name)) if !path.contains(':') => format!("{destination}:{name}"),
+                _ => destination.clone(),
+            }
+        }
+        (Some(destination), _) => match hoy_build::in_store(destination) {
+            Some(name) => format!("store:{}", local_name(name)?),
+            None => format!("docker://{destination}"),
+        },
         (None, Some(name)) => format!("docker://{name}"),
         (None, None) => return Err(Error::msg(format!("\"{}\" has no name: say where to push it", args.image))),
     };
     let mut command = vec!["copy".to_owned()];
     command.extend(args.access.options("dest"));
+    command.extend(args.sending.options());
     command.extend(args.all.then(|| "--all".to_owned()));
     command.extend(args.quiet.then(|| "--quiet".to_owned()));
     let format = match args.format.as_deref() {

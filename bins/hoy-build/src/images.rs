@@ -1,17 +1,20 @@
 //! `images` and `prune`: what `hoy-storage` knows of them, in buildah's shapes.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::SystemTime;
 
 use clap::Args;
+use hoy_build::in_store;
 use hoy_cli::{Context as _, Error, Result, Stdout, human, print_line, table};
 use hoy_oci::Timestamp;
 use serde_json::{Value, json};
 
-use crate::args::{Keep, PruneArgs};
+use crate::args::{Keep, PruneArgs, RmiArgs};
 use crate::context::{Context, warn};
+use crate::never::NeverInImages;
 
 #[derive(Debug, Args)]
 pub(crate) struct ImagesArgs {
@@ -23,7 +26,7 @@ pub(crate) struct ImagesArgs {
     /// Show digests of manifests
     #[arg(long)]
     pub(crate) digests: bool,
-    /// List those with dangling=true, dangling=false or label=NAME[=VALUE]
+    /// List those with dangling=BOOL, label=NAME[=VALUE], before=IMAGE, since=IMAGE or reference=PATTERN
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<ImageFilter>,
     /// Print by a Go template
@@ -35,6 +38,8 @@ pub(crate) struct ImagesArgs {
     /// Print no headings
     #[arg(short, long)]
     pub(crate) noheading: bool,
+    #[command(flatten)]
+    pub(crate) never: NeverInImages,
     /// Do not shorten ids
     #[arg(long)]
     pub(crate) no_trunc: bool,
@@ -48,6 +53,11 @@ pub(crate) struct ImagesArgs {
 pub(crate) enum ImageFilter {
     Dangling(bool),
     Label(String, Option<String>),
+    /// Made before, or after, another image.
+    Before(String),
+    Since(String),
+    /// A name, or a pattern of names.
+    Reference(String),
 }
 
 impl FromStr for ImageFilter {
@@ -62,14 +72,26 @@ impl FromStr for ImageFilter {
                 Some((name, value)) => Self::Label(name.to_owned(), Some(value.to_owned())),
                 None => Self::Label(label.to_owned(), None),
             }),
-            _ => Err("a filter is dangling= or label=".to_owned()),
+            Some(("before", image)) => Ok(Self::Before(image.to_owned())),
+            Some(("since" | "after", image)) => Ok(Self::Since(image.to_owned())),
+            Some(("reference", pattern)) => Ok(Self::Reference(pattern.to_owned())),
+            _ => Err("a filter is dangling=, label=, before=, since= or reference=".to_owned()),
         }
     }
 }
 
 impl ImageFilter {
-    fn accepts(&self, image: &Value) -> bool {
+    fn accepts(&self, image: &Value, times: &impl Fn(&str) -> Option<i64>) -> bool {
+        let created = image.get("Created").and_then(Value::as_i64).unwrap_or_default();
+        let than =
+            |other: &str, is_it: fn(&i64, &i64) -> bool| times(other).is_some_and(|other| is_it(&created, &other));
         match self {
+            Self::Before(other) => than(other, i64::lt),
+            Self::Since(other) => than(other, i64::gt),
+            Self::Reference(pattern) => {
+                let names = image.get("Names").and_then(Value::as_array).into_iter().flatten();
+                names.filter_map(Value::as_str).any(|name| is_meant(name, pattern))
+            }
             Self::Dangling(wanted) => image.get("Dangling").and_then(Value::as_bool) == Some(*wanted),
             Self::Label(name, value) => match image.get("Labels").and_then(|labels| labels.get(name)) {
                 Some(found) => value.as_ref().is_none_or(|value| found == value.as_str()),
@@ -86,7 +108,14 @@ pub(crate) fn images(context: &Context, args: &ImagesArgs) -> Result<ExitCode> {
     if let (true, Some(name)) = (images.is_empty(), &args.image) {
         return Err(Error::msg(format!("no image is named \"{name}\"")));
     }
-    images.retain(|image| args.filter.iter().all(|filter| filter.accepts(image)));
+    let store = context.store()?;
+    for filter in &args.filter {
+        if let ImageFilter::Before(other) | ImageFilter::Since(other) = filter {
+            store.image(other).context(|| format!("option --filter: \"{other}\""))?;
+        }
+    }
+    let times = |other: &str| Some(store.image(other).ok()?.1.config.created?.unix_seconds());
+    images.retain(|image| args.filter.iter().all(|filter| filter.accepts(image, &times)));
     let now = Timestamp::from(SystemTime::now()).unix_seconds();
     let mut out = Stdout::new();
     if args.json {
@@ -108,13 +137,43 @@ pub(crate) fn images(context: &Context, args: &ImagesArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether a pattern names an image: as a whole, or from the beginning of a part of the name on; without a tag, with any.
+fn is_meant(name: &str, pattern: &str) -> bool {
+    let has_tag = pattern.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let whole = if has_tag { pattern.to_owned() } else { format!("{pattern}:*") };
+    let starts = std::iter::once(0).chain(name.match_indices('/').map(|(at, _)| at + 1));
+    starts.filter_map(|at| name.get(at..)).any(|rest| matches(rest.as_bytes(), whole.as_bytes()))
+}
+
+/// `*` stands for anything, `?` for one character.
+fn matches(text: &[u8], pattern: &[u8]) -> bool {
+    let (mut at, mut star) = ((0, 0), None);
+    while at.0 < text.len() {
+        match pattern.get(at.1) {
+            Some(b'*') => {
+                star = Some(at);
+                at.1 += 1;
+            }
+            Some(c) if *c == b'?' || Some(c) == text.get(at.0) => at = (at.0 + 1, at.1 + 1),
+            _ => match &mut star {
+                None => return false,
+                Some(last) => {
+                    last.0 += 1;
+                    at = (last.0, last.1 + 1);
+                }
+            },
+        }
+    }
+    pattern.get(at.1..).unwrap_or_default().iter().all(|c| *c == b'*')
+}
+
 fn text<'a>(image: &'a Value, field: &str) -> &'a str {
     image.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn id(image: &Value, is_whole: bool) -> String {
     let id = text(image, "Id");
-    if is_whole { id.to_owned() } else { id.chars().take(12).collect() }
+    if is_whole { format!("sha256:{id}") } else { id.chars().take(12).collect() }
 }
 
 fn created_and_size(image: &Value, now: i64) -> (i64, String, String) {
@@ -168,18 +227,34 @@ fn rows(image: &Value, args: &ImagesArgs, now: i64) -> Vec<Value> {
     names.into_iter().map(row).collect()
 }
 
-pub(crate) fn prune(context: &Context, args: &PruneArgs) -> Result<ExitCode> {
-    // What a build's commands wrote may belong to any of the user's ids.
-    context.enter()?;
-    hoy_build::prune_builds(&context.store()?, &context.tools, args.all).context(|| "prune what builds left")?;
+pub(crate) fn rmi(context: &Context, args: &RmiArgs) -> Result<ExitCode> {
+    if args.prune {
+        remove_nameless(context)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = [("--force", args.force), ("--all", args.all)];
+    let options = options.into_iter().filter(|(_, is_set)| *is_set).map(|(option, _)| OsString::from(option));
+    let images = args.images.iter().map(|image| in_store(image).unwrap_or(image).into());
+    context.leave_to("hoy-storage", "rmi", &options.chain(images).collect::<Vec<_>>())
+}
+
+/// Removes images without a name; one that a container was made from stays.
+fn remove_nameless(context: &Context) -> Result<()> {
     let images: Vec<Value> = serde_json::from_str(&context.tools.storage(["images", "--format", "json"])?)?;
     for image in images.iter().filter(|image| image.get("Dangling").and_then(Value::as_bool) == Some(true)) {
-        // One that a container was made from stays.
         match context.tools.storage(["rmi", text(image, "Id")]) {
             Ok(_) => print_line(text(image, "Id"))?,
             Err(error) => warn(&error.to_string()),
         }
     }
+    Ok(())
+}
+
+pub(crate) fn prune(context: &Context, args: &PruneArgs) -> Result<ExitCode> {
+    // What a build's commands wrote may belong to any of the user's ids.
+    context.enter()?;
+    hoy_build::prune_builds(&context.store()?, &context.tools, args.all).context(|| "prune what builds left")?;
+    remove_nameless(context)?;
     let mut command = vec!["prune", "--force"];
     command.extend(args.all.then_some("--all"));
     context.tools.storage(command)?;

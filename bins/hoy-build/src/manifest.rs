@@ -9,7 +9,7 @@ use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_layout::Store;
 use hoy_oci::{Digest, Document, Reference};
 
-use crate::access::Access;
+use crate::access::{Access, Sending};
 use crate::context::Context;
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +44,9 @@ pub(crate) struct CreateArgs {
     /// Add to the index if there is one
     #[arg(short, long)]
     amend: bool,
+    /// Make it anew if there is one
+    #[arg(long, conflicts_with = "amend")]
+    replace: bool,
     /// Set an annotation of the index
     #[arg(long, value_name = "NAME=VALUE")]
     annotation: Vec<String>,
@@ -134,6 +137,8 @@ pub(crate) struct PushArgs {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
+    sending: Sending,
+    #[command(flatten)]
     access: Access,
 }
 
@@ -174,7 +179,7 @@ pub(crate) fn run(context: &Context, action: ManifestAction) -> Result<ExitCode>
         ManifestAction::Rm(args) => {
             let names: Vec<OsString> =
                 args.lists.iter().map(|list| Ok(found(&store, list)?.into())).collect::<Result<_>>()?;
-            context.become_other("hoy-storage", "rmi", &names)
+            context.leave_to("hoy-storage", "rmi", &names)
         }
         ManifestAction::Exists(args) => Ok(ExitCode::from(u8::from(found(&store, &args.list).is_err()))),
     }
@@ -193,8 +198,8 @@ fn found(store: &Store, list: &str) -> Result<String> {
 
 /// Where an image is: in a transport that it names, in the store, or at a registry.
 fn place(store: &Store, image: &str) -> String {
-    match store.find_image(image) {
-        _ if split_transport(image).is_some() || image.starts_with("store:") => image.to_owned(),
+    match store.find_image(hoy_build::in_store(image).unwrap_or(image)) {
+        _ if split_transport(image).is_some() => image.to_owned(),
         Ok(found) => format!("store:{}", found.name.unwrap_or_else(|| found.descriptor.digest.hex())),
         Err(_) => format!("docker://{image}"),
     }
@@ -212,10 +217,13 @@ fn edit(context: &Context, store: &Store, list: &str, verb: &str, options: Vec<S
 fn create(context: &Context, store: &Store, args: &CreateArgs) -> Result<ExitCode> {
     let doing = || format!("create the index \"{}\"", args.list);
     let name = Reference::parse_local(&args.list).context(doing)?.to_string();
+    if args.replace && store.find_image(&name).is_ok() {
+        store.layout().remove_name(&found(store, &name)?)?;
+    }
     let is_there = store.find_image(&name).is_ok();
     if is_there && !args.amend {
-        let text = format!("the name \"{name}\" is taken");
-        return Err(Error::msg(text).with_hint("add to it with --amend")).context(doing);
+        let text = format!("the name \"{name}\" is already in use");
+        return Err(Error::msg(text).with_hint("add to it with --amend, or take it with --replace")).context(doing);
     }
     let which = if args.all { "all" } else { "system" };
     let mut options = vec![format!("--multi-arch={which}")];
@@ -295,6 +303,12 @@ fn annotate(context: &Context, store: &Store, args: &AnnotateArgs) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints the index that `list` names in the store.
+pub(crate) fn inspect_of(context: &Context, store: &Store, list: &str) -> Result<ExitCode> {
+    found(store, list)?;
+    inspect(context, store, &InspectArgs { list: list.to_owned(), access: Access::default() })
+}
+
 fn inspect(context: &Context, store: &Store, args: &InspectArgs) -> Result<ExitCode> {
     let mut command = vec!["manifest".to_owned()];
     command.extend(args.access.options(""));
@@ -314,6 +328,7 @@ fn push(context: &Context, store: &Store, args: &PushArgs) -> Result<ExitCode> {
     let mut command = vec!["copy".to_owned()];
     command.push(if args.all { "--all".to_owned() } else { "--multi-arch=index-only".to_owned() });
     command.extend(args.access.options("dest"));
+    command.extend(args.sending.options());
     command.extend(args.quiet.then(|| "--quiet".to_owned()));
     command.extend(args.format.as_ref().map(|format| format!("--format={format}")));
     command.extend(args.digestfile.as_ref().map(|file| format!("--digestfile={file}")));

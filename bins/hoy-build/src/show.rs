@@ -1,15 +1,17 @@
 //! Commands that only look.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use hoy_build::{Working, inspect_container, inspect_image};
+use hoy_build::{Working, inspect_container, inspect_image, with_empty_fields};
 use hoy_cli::{Context as _, Result, Stdout, Template, print_line, table};
 use hoy_layout::Store;
 use serde_json::{Value, json};
 
 use crate::args::{ContainersArgs, FormatArgs, InspectArgs, VersionArgs};
 use crate::context::{Context, warn};
+use crate::manifest;
 use crate::working::mount_point;
 
 /// Fields and headings, as buildah has them.
@@ -52,6 +54,9 @@ pub(crate) fn containers(context: &Context, args: &ContainersArgs) -> Result<Exi
 pub(crate) fn inspect(context: &Context, args: &InspectArgs) -> Result<ExitCode> {
     let store = context.store()?;
     let doing = || format!("inspect \"{}\"", args.object);
+    if args.kind.as_deref() == Some("manifest") {
+        return manifest::inspect_of(context, &store, &args.object);
+    }
     let found = match args.kind.as_deref() {
         Some("container") => container(context, &store, &args.object),
         Some(_) => image(&store, &args.object),
@@ -60,7 +65,8 @@ pub(crate) fn inspect(context: &Context, args: &InspectArgs) -> Result<ExitCode>
             other => other,
         },
     };
-    show(&found.context(doing)?, &args.format)
+    let found = found.context(doing)?;
+    show(&if args.format.format.is_some() { with_empty_fields(found) } else { found }, &args.format)
 }
 
 fn container(context: &Context, store: &Store, text: &str) -> Result<Value> {
@@ -79,16 +85,63 @@ pub(crate) fn info(context: &Context, args: &FormatArgs) -> Result<ExitCode> {
     let is_root = hoy_sys::user::is_initial_root();
     let platform = hoy_oci::Platform::host();
     let value = json!({
-        "host": {"arch": platform.architecture, "os": platform.os, "rootless": !is_root, "variant": platform.variant},
+        "host": {
+            "arch": platform.architecture,
+            "os": platform.os,
+            "rootless": !is_root,
+            "variant": platform.variant.unwrap_or_default(),
+            "CgroupVersion": if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "v2" } else { "v1" },
+            "Distribution": distribution(),
+            "MemTotal": memory("MemTotal:"),
+            "MemFree": memory("MemFree:"),
+            "SwapTotal": memory("SwapTotal:"),
+            "SwapFree": memory("SwapFree:"),
+            "OCIRuntime": std::env::var("BUILDAH_RUNTIME").unwrap_or_else(|_| "hoy-runtime".to_owned()),
+            "cpus": std::thread::available_parallelism().map_or(1, usize::from),
+            "hostname": words("/proc/sys/kernel/hostname"),
+            "kernel": words("/proc/sys/kernel/osrelease"),
+            "uptime": uptime(),
+        },
         "store": {
             "ContainerStore": {"number": containers},
             "GraphDriverName": "overlay",
+            "GraphOptions": null,
+            "GraphStatus": {},
             "GraphRoot": store.root(),
             "ImageStore": {"number": images},
             "RunRoot": store.runroot(),
         },
     });
     show(&value, args)
+}
+
+/// The first line of a file of the kernel; empty where there is none.
+fn words(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+/// A line of /proc/meminfo, in bytes.
+fn memory(name: &str) -> u64 {
+    let text = words("/proc/meminfo");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default().saturating_mul(1024)
+}
+
+/// What os-release(5) calls this system.
+fn distribution() -> Value {
+    let text = words("/etc/os-release");
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default();
+        line.trim_matches('"').to_owned()
+    };
+    json!({"distribution": value("ID"), "version": value("VERSION_ID")})
+}
+
+/// How long the machine has been up, as `1h 2m 3s`.
+fn uptime() -> String {
+    let text = words("/proc/uptime");
+    let seconds: u64 = text.split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
+    format!("{}h {}m {}s", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 fn show(value: &Value, args: &FormatArgs) -> Result<ExitCode> {

@@ -12,14 +12,17 @@ use crate::FAILED;
 use crate::access::PlatformArgs;
 use crate::args::{ConfigArgs, FromArgs, MountArgs, RenameArgs, SomeArgs};
 use crate::context::{Context, warn};
+use crate::surroundings::check_network;
 
 pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
+    args.surroundings.network.as_deref().map_or(Ok(()), check_network)?;
     let pull = match (args.pull_always, args.pull_never, args.pull.as_deref()) {
         (true, ..) => Pull::Always,
         (_, true, _) => Pull::Never,
         (.., when) => pull_policy("--pull", when.unwrap_or("missing"))?,
     };
     let mut copy_options = args.access.options("src");
+    copy_options.extend(args.receiving.options());
     copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
     let options = FromOptions {
         name: args.name,
@@ -37,6 +40,11 @@ pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
                 .context(|| format!("make a working container from \"{image}\""))?
         }
     };
+    let format = args.format.map(|format| format.to_string());
+    Working::edit(&dir, |working| {
+        working.format = format;
+        args.surroundings.record(working)
+    })?;
     if let Some(file) = &args.cidfile {
         std::fs::write(file, dir.id().as_str()).context(|| format!("write \"{}\"", file.display()))?;
     }
@@ -47,15 +55,19 @@ pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
 /// The policy that a word means.
 pub(crate) fn pull_policy(option: &str, when: &str) -> Result<Pull> {
     match when {
-        "true" | "missing" | "ifmissing" => Ok(Pull::Missing),
+        "missing" | "ifmissing" | "notpresent" => Ok(Pull::Missing),
+        "true" | "newer" | "ifnewer" => Ok(Pull::Newer),
         "always" => Ok(Pull::Always),
         "false" | "never" => Ok(Pull::Never),
-        _ => Err(Error::msg(format!("option {option}: \"{when}\" is not one of missing, always, never"))),
+        _ => Err(Error::msg(format!("option {option}: \"{when}\" is not one of missing, newer, always, never"))),
     }
 }
 
 /// The platform asked for, if it is not simply this machine's.
 pub(crate) fn platform(args: &PlatformArgs) -> Option<Platform> {
+    if args.platform.is_some() {
+        return args.platform.clone();
+    }
     if args.arch.is_none() && args.os.is_none() && args.variant.is_none() {
         return None;
     }

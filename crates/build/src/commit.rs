@@ -2,12 +2,13 @@
 
 use hoy_layout::{ContainerDir, ImageLayout, Store};
 use hoy_oci::{Descriptor, Digest};
+use serde_json::Value;
 
 use crate::document::{self, Format, NewLayer};
 use crate::sink::LayerSink;
 use crate::tools::answer;
 use crate::working::image_by_manifest;
-use crate::{Clamp, Error, Result, Tools, Working};
+use crate::{Clamp, Error, Result, Said, Tools, Working, instruct};
 
 /// How an image is made.
 #[derive(Debug, Clone)]
@@ -24,8 +25,12 @@ pub struct CommitOptions {
     pub squash: bool,
     /// The image tells nothing of how it was made.
     pub omit_history: bool,
-    /// Variables that the image does not have.
-    pub unsetenv: Vec<String>,
+    /// What is said of the image as a whole.
+    pub said: Said,
+    /// Instructions of a Containerfile that change its configuration.
+    pub changes: Vec<String>,
+    /// A configuration in Docker's JSON whose fields win over the container's.
+    pub config: Option<Value>,
 }
 
 /// An image that was made.
@@ -57,8 +62,11 @@ pub fn commit(
     let layout = store.layout();
     let lease = store.lease()?;
     let mut working = working.clone();
-    let unset = |entry: &String| options.unsetenv.iter().any(|name| entry.split('=').next() == Some(name));
-    working.config.config.env.retain(|entry| !unset(entry));
+    if let Some(config) = &options.config {
+        overlay(&mut working, config)?;
+    }
+    instruct(&mut working, &options.changes)?;
+    options.said.apply(&mut working, Some(options.clamp.created()));
     let base = match working.from_manifest {
         Some(manifest) if !options.squash => image_by_manifest(layout, &manifest)?.manifest.layers,
         _ => Vec::new(),
@@ -88,6 +96,18 @@ pub fn commit(
         _ => Vec::new(),
     };
     Ok(Committed { id: manifest.config.digest, manifest: descriptor, is_new_and_nameless, warnings })
+}
+
+/// Fields of a container's configuration win over what the working container says.
+fn overlay(working: &mut Working, config: &Value) -> Result<()> {
+    let json = |source| Error::Json("configuration of a container", source);
+    let mut own = serde_json::to_value(&working.config.config).map_err(json)?;
+    if let (Some(own), Some(fields)) = (own.as_object_mut(), config.as_object()) {
+        let said = fields.iter().filter(|(_, value)| !value.is_null());
+        own.extend(said.map(|(key, value)| (key.clone(), value.clone())));
+    }
+    working.config.config = serde_json::from_value(own).map_err(json)?;
+    Ok(())
 }
 
 /// Enters the image into the index; whether it is new there and has no name.

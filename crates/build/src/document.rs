@@ -16,6 +16,15 @@ pub enum Format {
     Docker,
 }
 
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Oci => "oci",
+            Self::Docker => "docker",
+        })
+    }
+}
+
 impl FromStr for Format {
     type Err = Error;
 

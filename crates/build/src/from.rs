@@ -16,6 +16,8 @@ pub enum Pull {
     Missing,
     /// Always.
     Always,
+    /// Always where that succeeds; what the store has will do otherwise.
+    Newer,
     /// Never.
     Never,
 }
@@ -45,6 +47,7 @@ const TRANSPORTS: [&str; 5] = ["docker", "oci", "oci-archive", "docker-archive",
 /// # Errors
 /// Those of `hoy-copy` and `hoy-storage`; [`hoy_layout::Error::NoImage`].
 pub fn from(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<(ContainerDir, String)> {
+    let image = in_store(image).unwrap_or(image);
     if image == SCRATCH {
         return create(store, tools, None, options);
     }
@@ -60,12 +63,34 @@ pub fn from(store: &Store, tools: &Tools, image: &str, options: &FromOptions) ->
 pub fn pull(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<Digest> {
     let found = obtain(store, tools, image, options)?;
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
-    Ok(store.layout().image(&found.descriptor, &platform)?.manifest.config.digest)
+    let image = store.layout().image(&found.descriptor, &platform)?;
+    if let Some(layer) = image.manifest.layers.iter().find(|layer| layer.media_type.as_str().ends_with("+encrypted")) {
+        match &found.name {
+            Some(name) => drop(store.layout().remove_name(name)?),
+            None => drop(store.layout().remove_digest(&found.descriptor.digest)?),
+        }
+        let digest = layer.digest;
+        return Err(Error::Refused(format!("layer {digest} is encrypted: give its key with --decryption-key")));
+    }
+    Ok(image.manifest.config.digest)
 }
 
 pub(crate) fn obtain(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<NamedImage> {
+    if let Some(name) = in_store(image) {
+        return Ok(store.find_image(name)?);
+    }
+    // A digest alone is no name at a registry.
+    if image.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64) {
+        return Ok(store.find_image(image)?);
+    }
     if split_transport(image).is_some() || options.pull == Pull::Always {
         return Ok(store.find_image(&fetch(tools, image, options)?)?);
+    }
+    if options.pull == Pull::Newer {
+        return match (fetch(tools, image, options), store.find_image(image)) {
+            (Err(_), Ok(found)) if suits(store, &found, options) => Ok(found),
+            (fetched, _) => Ok(store.find_image(&fetched?)?),
+        };
     }
     match store.find_image(image) {
         Ok(found) if suits(store, &found, options) => Ok(found),
@@ -89,6 +114,11 @@ pub fn split_transport(image: &str) -> Option<(&str, &str)> {
     let (transport, rest) = image.split_once(':')?;
     let is_one = TRANSPORTS.contains(&transport) && (transport != "docker" || rest.starts_with("//"));
     is_one.then_some((transport, rest))
+}
+
+/// The name in the store that `store:NAME`, or `containers-storage:NAME` in others' words, is.
+pub fn in_store(image: &str) -> Option<&str> {
+    ["store:", "containers-storage:"].into_iter().find_map(|prefix| image.strip_prefix(prefix))
 }
 
 /// The store's name for an image fetched from `image`.
@@ -115,10 +145,14 @@ pub fn store_name(image: &str) -> Result<String> {
 
 /// Fetches an image and says what the store calls it.
 fn fetch(tools: &Tools, image: &str, options: &FromOptions) -> Result<String> {
-    if options.pull == Pull::Never {
+    let is_remote = split_transport(image).is_none_or(|(transport, _)| transport == "docker");
+    if options.pull == Pull::Never && is_remote {
         return Err(Error::Refused(format!("\"{image}\" would have to be fetched, and --pull-never forbids it")));
     }
-    let name = store_name(image)?;
+    let name = match named_in_archive(tools, image) {
+        Some(name) => name,
+        None => store_name(image)?,
+    };
     let source = match split_transport(image) {
         Some(_) => image.to_owned(),
         None => format!("docker://{name}"),
@@ -133,6 +167,17 @@ fn fetch(tools: &Tools, image: &str, options: &FromOptions) -> Result<String> {
     args.extend([source, format!("store:{name}")]);
     tools.copy(args)?;
     Ok(name)
+}
+
+/// The name that an image has in an archive of docker's, where the person says none.
+fn named_in_archive(tools: &Tools, image: &str) -> Option<String> {
+    let (transport, rest) = split_transport(image)?;
+    if transport != "docker-archive" || rest.contains(':') {
+        return None;
+    }
+    let listed: serde_json::Value = serde_json::from_str(&tools.copy(["list-tags", image]).ok()?).ok()?;
+    let name = listed.get("Tags")?.get(0)?.as_str()?;
+    Some(Reference::parse_local(name).ok()?.to_string())
 }
 
 pub(crate) fn create(

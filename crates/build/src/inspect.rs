@@ -105,6 +105,44 @@ fn docker(config: &ImageConfig) -> Result<Value> {
     Ok(whole)
 }
 
+/// What was described, with every field that a template may name: what is empty is not left out.
+#[must_use]
+pub fn with_empty_fields(mut described: Value) -> Value {
+    let health = json!({"Test": [], "Interval": 0, "Timeout": 0, "StartPeriod": 0, "StartInterval": 0, "Retries": 0});
+    let config = json!({
+        "Hostname": "", "Domainname": "", "User": "", "ExposedPorts": {}, "Env": [], "Cmd": [], "Healthcheck": health,
+        "Volumes": {}, "WorkingDir": "", "Entrypoint": [], "OnBuild": [], "Labels": {}, "StopSignal": "", "Shell": [],
+    });
+    let whole = json!({
+        "created": "", "author": "", "comment": "", "architecture": "", "os": "", "variant": "", "os.version": "",
+        "os.features": [], "history": [], "config": config, "rootfs": {"type": "", "diff_ids": []},
+        "id": "", "parent": "", "container": "", "container_config": config, "docker_version": "",
+    });
+    for key in ["OCIv1", "Docker"] {
+        if let Some(found) = described.get_mut(key) {
+            fill(found, &whole);
+            let steps = found.get_mut("history").and_then(Value::as_array_mut).into_iter().flatten();
+            steps.for_each(|step| {
+                fill(step, &json!({"created_by": "", "comment": "", "author": "", "empty_layer": false}))
+            });
+        }
+    }
+    described
+}
+
+/// Adds what is missing, at every depth.
+fn fill(value: &mut Value, empty: &Value) {
+    match (value, empty) {
+        (Value::Object(found), Value::Object(empty)) => {
+            for (key, empty) in empty {
+                fill(found.entry(key.clone()).or_insert(Value::Null), empty);
+            }
+        }
+        (value @ Value::Null, empty) => *value = empty.clone(),
+        _ => {}
+    }
+}
+
 fn merge(into: &mut Value, from: Value) {
     if let (Some(into), Value::Object(from)) = (into.as_object_mut(), from) {
         into.extend(from);

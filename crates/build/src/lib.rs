@@ -27,9 +27,11 @@ mod placed;
 mod provenance;
 mod remote;
 mod run;
+mod said;
 mod settings;
 mod sink;
 mod source;
+mod source_image;
 mod supervise;
 mod tools;
 mod tree;
@@ -42,22 +44,24 @@ pub use commit::{CommitOptions, Committed, commit};
 pub use compare::{Difference, compare};
 pub use containerfile::{
     BuildOptions, Built, Caches, Context, Event, NamedContext, PREDEFINED, Report, Secret, Squash, build,
-    environment_of, has_commands, index, is_socket, keep, needs_mounts, plan, platforms, prune_builds,
+    environment_of, has_commands, index, instruct, is_socket, keep, needs_mounts, plan, platforms, prune_builds,
     temporary_directory,
 };
 pub use contents::{Contents, contents};
 pub use copy::{CopyOptions, copy};
 pub use document::Format;
 pub use error::{Error, Result};
-pub use from::{FromOptions, Pull, from, pull, split_transport, store_name};
+pub use from::{FromOptions, Pull, from, in_store, pull, split_transport, store_name};
 pub use history::{Asked, PastBuild, PastStep, Recorder, past_builds, resume};
 pub use in_root::{become_command, kill_command};
-pub use inspect::{inspect_container, inspect_image};
+pub use inspect::{inspect_container, inspect_image, with_empty_fields};
 pub use list::{Filter, containers};
 pub use materials::{Lock, Materials};
 pub use provenance::{Detail, PREDICATE, Request};
 pub use remote::{Fetched, Fetcher, Remote, without_credentials};
 pub use run::{Isolation, RunOptions, run};
+pub use said::Said;
 pub use settings::{Settings, apply};
+pub use source_image::{add_source, create_source};
 pub use tools::Tools;
 pub use working::Working;

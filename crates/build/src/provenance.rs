@@ -48,8 +48,9 @@ impl Request {
     /// [`crate::Error::Refused`] where one of the build's secrets would be in it.
     pub fn new(options: &BuildOptions, containerfile: &[u8], context: Option<&str>, detail: Detail) -> Result<Self> {
         if let Some(watch) = Watch::new(&options.secrets)? {
-            let pairs = options.labels.iter().chain(&options.annotations).map(|(_, value)| value.as_bytes());
-            let values = options.args.values().map(String::as_bytes).filter(|_| detail == Detail::Max);
+            let pairs = options.said.labels.iter().chain(&options.said.annotations).map(|(_, value)| value.as_bytes());
+            let env = options.said.env.iter().map(|(_, value)| value);
+            let values = options.args.values().chain(env).map(String::as_bytes).filter(|_| detail == Detail::Max);
             let text = Some(containerfile).filter(|_| detail == Detail::Max);
             if let Some(secret) = pairs.chain(values).chain(text).find_map(|bytes| watch.find(bytes)) {
                 return Err(leak(secret, "the provenance"));
@@ -63,6 +64,7 @@ impl Request {
             Detail::Max => json!(without_credentials(value)),
         };
         let build_args = options.args.iter().map(|(name, text)| (name.clone(), value(name, text)));
+        let env = options.said.env.iter().map(|(name, text)| (name.clone(), value(name, text)));
         let pairs = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<BTreeMap<String, String>>();
         let squash = match options.squash {
             Squash::None => "none",
@@ -76,8 +78,9 @@ impl Request {
             ("contexts", json!(options.contexts.keys().collect::<Vec<_>>())),
             ("target", json!(options.target)),
             ("buildArgs", json!(build_args.collect::<BTreeMap<_, _>>())),
-            ("labels", json!(pairs(&options.labels))),
-            ("annotations", json!(pairs(&options.annotations))),
+            ("env", json!(env.collect::<BTreeMap<_, _>>())),
+            ("labels", json!(pairs(&options.said.labels))),
+            ("annotations", json!(pairs(&options.said.annotations))),
             ("secrets", json!(secrets)),
             ("ssh", json!(options.ssh.keys().collect::<Vec<_>>())),
             ("timestamp", json!(options.timestamp)),

@@ -62,6 +62,15 @@ pub struct Settings {
     /// Set a label; NAME- removes it, - removes all
     #[arg(short, long, value_name = "NAME=VALUE", allow_hyphen_values = true)]
     pub label: Vec<String>,
+    /// Remove a label
+    #[arg(long, value_name = "NAME")]
+    pub unsetlabel: Vec<String>,
+    /// Remove an annotation
+    #[arg(long, value_name = "NAME")]
+    pub unsetannotation: Vec<String>,
+    /// Time between health checks while the container starts
+    #[arg(long, value_name = "DURATION")]
+    pub healthcheck_start_interval: Option<String>,
     /// Add an instruction for images built on this one; - removes all
     #[arg(long, value_name = "INSTRUCTION", allow_hyphen_values = true)]
     pub onbuild: Vec<String>,
@@ -112,6 +121,8 @@ pub fn apply(
     apply_image(working, settings)?;
     apply_process(working, settings, environment)?;
     apply_health(working, settings)?;
+    settings.unsetlabel.iter().for_each(|name| drop(working.config.config.labels.remove(name)));
+    settings.unsetannotation.iter().for_each(|name| drop(working.annotations.remove(name)));
     if !add_history {
         working.history.truncate(before);
     }
@@ -250,6 +261,7 @@ fn apply_health(working: &mut Working, settings: &Settings) -> Result<()> {
     for (option, key, value) in [
         ("--healthcheck-interval", "Interval", &settings.healthcheck_interval),
         ("--healthcheck-start-period", "StartPeriod", &settings.healthcheck_start_period),
+        ("--healthcheck-start-interval", "StartInterval", &settings.healthcheck_start_interval),
         ("--healthcheck-timeout", "Timeout", &settings.healthcheck_timeout),
     ] {
         let Some(text) = value else { continue };

@@ -1,6 +1,6 @@
 //! The other programs, as children.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -14,12 +14,28 @@ use crate::{Error, Result};
 pub struct Tools {
     beside: Option<PathBuf>,
     roots: Roots,
+    copy_options: Vec<OsString>,
+    is_telling: bool,
 }
 
 impl Tools {
     /// Programs are looked for in the directory `beside`, then in PATH.
     pub fn new(beside: Option<PathBuf>, roots: Roots) -> Self {
-        Self { beside, roots }
+        Self { beside, roots, copy_options: Vec::new(), is_telling: false }
+    }
+
+    /// Every `hoy-copy` is told these options, which are of the kind that all its commands have.
+    #[must_use]
+    pub fn with_copy_options(mut self, options: Vec<OsString>) -> Self {
+        self.copy_options = options;
+        self
+    }
+
+    /// Each child is told on standard error before it is run.
+    #[must_use]
+    pub fn telling(mut self) -> Self {
+        self.is_telling = true;
+        self
     }
 
     /// A child that works on the same store.
@@ -27,7 +43,24 @@ impl Tools {
         let beside = self.beside.as_ref().map(|dir| dir.join(program)).filter(|path| path.exists());
         let mut command = Command::new(beside.unwrap_or_else(|| PathBuf::from(program)));
         command.envs(self.roots.environment());
+        if program == "hoy-copy" {
+            command.args(&self.copy_options);
+        }
         command
+    }
+
+    /// Says what is run, where that was asked for, and nobody's password.
+    fn tell(&self, command: &Command) {
+        if !self.is_telling {
+            return;
+        }
+        let shown = |arg: &OsStr| match arg.to_string_lossy().split_once("creds=") {
+            Some((option, _)) => format!("{option}creds=***"),
+            None => arg.to_string_lossy().into_owned(),
+        };
+        let words: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(shown).collect();
+        // Standard error may be closed, and then there is nobody to tell.
+        writeln!(std::io::stderr(), "run {}", words.join(" ")).unwrap_or_default();
     }
 
     /// What `hoy-storage` answers, without the newline at its end.
@@ -36,7 +69,9 @@ impl Tools {
     /// [`Error::NoProgram`]; [`Error::Program`] with its words.
     pub fn storage<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
         let mut command = self.command("hoy-storage");
-        let output = command.args(args).stdin(Stdio::null()).output().map_err(no_program("hoy-storage"))?;
+        command.args(args).stdin(Stdio::null());
+        self.tell(&command);
+        let output = command.output().map_err(no_program("hoy-storage"))?;
         answer("hoy-storage", output)
     }
 
@@ -59,6 +94,7 @@ impl Tools {
     fn copy_from<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, stdin: Stdio) -> Result<String> {
         let mut command = self.command("hoy-copy");
         command.args(args).stdin(stdin).stdout(Stdio::piped());
+        self.tell(&command);
         let is_terminal = std::io::stderr().is_terminal();
         command.stderr(if is_terminal { Stdio::inherit() } else { Stdio::piped() });
         let mut child = command.spawn().map_err(no_program("hoy-copy"))?;
@@ -72,6 +108,7 @@ impl Tools {
     pub(crate) fn storage_stream<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Child> {
         let mut command = self.command("hoy-storage");
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.tell(&command);
         command.spawn().map_err(no_program("hoy-storage"))
     }
 

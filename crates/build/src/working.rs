@@ -41,6 +41,12 @@ pub struct Working {
     /// A remark on that layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_comment: Option<String>,
+    /// What commands in it have and use, as the options of `from` said it; null where they said nothing.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub surroundings: Value,
+    /// In whose words its image is, if `from` said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -60,6 +66,8 @@ impl Working {
             history: Vec::new(),
             created_by: None,
             history_comment: None,
+            surroundings: Value::Null,
+            format: None,
             other: Map::new(),
         }
     }

@@ -85,7 +85,8 @@ impl Input {
 
 /// What a context is called that is fetched.
 fn remote(text: &str) -> Result<Option<Remote>> {
-    let is_image = ["docker-image://", "container-image://", "oci-layout://"].iter().any(|s| text.starts_with(s));
+    let is_image =
+        ["docker-image://", "container-image://", "docker://", "oci-layout://"].iter().any(|s| text.starts_with(s));
     if is_image || Path::new(text).exists() {
         return Ok(None);
     }
@@ -224,7 +225,8 @@ fn named_context(
     let wrong = || Error::msg(format!("option --build-context: \"{shown}\": its form is NAME=CONTEXT"));
     let (name, value) =
         text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty()).ok_or_else(wrong)?;
-    let image = ["docker-image://", "container-image://"].iter().find_map(|start| value.strip_prefix(start));
+    let image =
+        ["docker-image://", "container-image://", "docker://"].iter().find_map(|start| value.strip_prefix(start));
     if let Some(image) = image {
         return Ok((name.to_owned(), NamedContext::Image(image.to_owned())));
     }

@@ -156,9 +156,11 @@ pub(crate) fn results(context: &Context, args: &BuildArgs, made: &Made) -> Resul
     if let Some(file) = &args.iidfile {
         std::fs::write(file, made.id.to_string()).context(|| format!("write \"{}\"", file.display()))?;
     }
+    if let Some(file) = &args.iidfile_raw {
+        std::fs::write(file, made.id.hex()).context(|| format!("write \"{}\"", file.display()))?;
+    }
     if let Some(file) = &args.metadata_file {
-        let text = format!("{}\n", serde_json::to_string_pretty(&metadata(made))?);
-        std::fs::write(file, text).context(|| format!("write \"{}\"", file.display()))?;
+        write_metadata(file, made)?;
     }
     if !args.output.iter().any(Output::is_stdout) {
         print_line(made.id.hex())?;
@@ -166,7 +168,12 @@ pub(crate) fn results(context: &Context, args: &BuildArgs, made: &Made) -> Resul
     Ok(())
 }
 
-/// What docker and buildah tell of an image in a file.
+/// Writes what docker and buildah tell of an image in a file.
+pub(crate) fn write_metadata(file: &Path, made: &Made) -> Result<()> {
+    let text = format!("{}\n", serde_json::to_string_pretty(&metadata(made))?);
+    std::fs::write(file, text).context(|| format!("write \"{}\"", file.display()))
+}
+
 fn metadata(made: &Made) -> Value {
     let manifest = &made.manifest;
     let mut described = json!({

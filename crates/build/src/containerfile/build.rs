@@ -146,11 +146,8 @@ fn warn_of_unused(builder: &Builder<'_>) {
 /// What is said of the image as a whole.
 fn finish(builder: &Builder<'_>, state: &mut State) -> Result<()> {
     let options = builder.options;
-    for (name, value) in &options.labels {
-        state.working.config.config.labels.insert(name.clone(), value.clone());
-        state.remember(&format!("LABEL {name}={value}"));
-    }
-    state.working.annotations.extend(options.annotations.iter().cloned());
+    let created = Some(state.clamp.created());
+    options.said.apply(&mut state.working, created).iter().for_each(|step| state.remember(step));
     merge(builder, state)?;
     if options.omit_history {
         state.working.config.history.clear();

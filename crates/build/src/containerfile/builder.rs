@@ -29,7 +29,7 @@ use crate::document::{Format, NewLayer};
 use crate::run::Isolation;
 use crate::sink::LayerSink;
 use crate::source::SourceRoot;
-use crate::{Clamp, Error, Fetcher, FromOptions, Result, Tools};
+use crate::{Clamp, Error, Fetcher, FromOptions, Result, Said, Tools};
 
 /// What a build is asked for.
 #[derive(Debug)]
@@ -70,10 +70,8 @@ pub struct BuildOptions {
     pub explain: bool,
     /// What becomes one layer.
     pub squash: Squash,
-    /// `--label`.
-    pub labels: Vec<(String, String)>,
-    /// `--annotation`.
-    pub annotations: Vec<(String, String)>,
+    /// What is said of the image as a whole.
+    pub said: Said,
     /// The image tells nothing of how it was made.
     pub omit_history: bool,
     /// How images are fetched.

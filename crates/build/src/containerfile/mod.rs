@@ -41,3 +41,4 @@ pub(crate) use run::leak;
 pub use scratch::temporary_directory;
 pub use secrets::Secret;
 pub(crate) use secrets::{Leak, Watch};
+pub use settings::instruct;

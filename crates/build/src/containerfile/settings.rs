@@ -1,13 +1,46 @@
 //! Instructions that change what an image says about itself and make no layer.
 
+use std::path::Path;
 use std::time::Duration;
 
 use hoy_containerfile::{CommandLine, Healthcheck, Instruction, Kind, Word};
+use hoy_oci::Platform;
 use serde_json::{Map, Value};
 
 use crate::change::is_port;
 use crate::containerfile::state::State;
-use crate::{Error, Result};
+use crate::{Error, Result, Working};
+
+/// Carries out instructions on the configuration of a working container.
+///
+/// # Errors
+/// [`Error::Refused`] for what is no such instruction.
+pub fn instruct(working: &mut Working, instructions: &[String]) -> Result<()> {
+    if instructions.is_empty() {
+        return Ok(());
+    }
+    let config = &working.config;
+    let platform = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
+    let mut state = State::of(working.clone(), &platform);
+    for text in instructions {
+        let instruction =
+            Instruction::trigger(text).map_err(|error| Error::Refused(error.render("--change").trim().to_owned()))?;
+        if let Kind::Workdir(word) = &instruction.kind {
+            let path = state.text(word)?;
+            let old = Path::new(if state.working.config.config.working_dir.is_empty() {
+                "/"
+            } else {
+                &state.working.config.config.working_dir
+            });
+            state.working.config.config.working_dir = old.join(path).display().to_string();
+        } else if !apply(&mut state, &instruction)? {
+            let reason = "only CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME and WORKDIR change a configuration";
+            return Err(Error::option("--change", text, reason));
+        }
+    }
+    *working = state.working;
+    Ok(())
+}
 
 /// Carries out one such instruction; false for any other.
 pub(crate) fn apply(state: &mut State, instruction: &Instruction) -> Result<bool> {

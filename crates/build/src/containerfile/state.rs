@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hoy_containerfile::{Rules, Variables, Word, expand};
 use hoy_layout::{Image, ImageLayout};
-use hoy_oci::{Descriptor, Digest, Hasher, History, MAX_DOCUMENT_BYTES, Platform};
+use hoy_oci::{Descriptor, Digest, Hasher, History, MAX_DOCUMENT_BYTES, Platform, Timestamp};
 
 use crate::document::{self, Format, NewLayer};
 use crate::{Clamp, Error, Result, Working};
@@ -55,6 +55,11 @@ impl State {
             escape: '\\',
         };
         state.counted()
+    }
+
+    /// What is known of a working container.
+    pub(crate) fn of(working: Working, platform: &Platform) -> Self {
+        Self { working, ..Self::scratch(platform, Clamp::Now(Timestamp::EPOCH)) }.counted()
     }
 
     /// The same, its environment indexed and its size known.

@@ -29,6 +29,9 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
     builder.report.begin(&format!("[{label} 1/{count}]"), &line);
     let mut state = base(builder, index).map_err(|error| builder.locate(text, file, &from, error))?;
     state.escape = builder.document.escape;
+    for (name, value) in &builder.options.said.env {
+        state.set_env(name, value);
+    }
     let mut number = 1;
     for trigger in triggers(&mut state) {
         let shown = format!("ONBUILD trigger of {}", state.working.from_image);
@@ -74,7 +77,10 @@ fn base(builder: &Builder<'_>, index: usize) -> Result<State> {
     let image = |name: &str| {
         let image = builder.image(name, &platform)?;
         let clamp = builder.clamp(image.config.created)?;
-        Ok(State::from_image(&crate::store_name(name).unwrap_or_else(|_| name.to_owned()), &image, clamp))
+        let name = crate::store_name(name).unwrap_or_else(|_| name.to_owned());
+        let mut state = State::from_image(&name, &image, clamp);
+        builder.options.said.apply_to_base(&mut state.working);
+        Ok(state)
     };
     match &stage.base {
         Origin::Scratch => Ok(State::scratch(&platform, builder.clamp(None)?)),

@@ -1,0 +1,132 @@
+//! Options of buildah that are refused, each with the reason.
+
+use clap::Args;
+
+/// Refuses a value, and says why.
+fn never(reason: &'static str) -> impl Fn(&str) -> Result<String, &'static str> + Clone + Send + Sync {
+    move |_| Err(reason)
+}
+
+pub(crate) const CW: &str = "images of confidential workloads are disks that are encrypted for one machine and its attestation \
+                  server, which no other tool here reads; use buildah mkcw";
+const CGROUP: &str = "a command gets a control group of its own below that of this process: start hoy-build in the \
+                      group that is to be the parent";
+const STEPS: &str = "steps make layers here, and no images that could have labels";
+const STAGES: &str = "stages leave no images: build each that is wanted with --target";
+const CNI: &str = "networks of containers are not made here: --network is host or none";
+const HOOKS: &str = "hooks are run by the runtime of whoever runs containers, not by a build";
+const FILES: &str = "an image has what its container has: hoy-build copy puts the file there before";
+const NAMES: &str = "names that an image had before are not kept";
+const BLOBS: &str = "the store keeps blobs as they came, and needs no other directory for them: leave it out";
+const RESOLVER: &str = "a RUN has no network, or with --network host the network and the resolv.conf of the host";
+const FILES_OF_HOST: &str =
+    "a RUN without a network has neither file of the host, and one with the host's network needs them";
+const STDIN: &str =
+    "what is built must not depend on what somebody types: give it as a file of the context or as a secret";
+const POLICY: &str = "which images may be used is said by containers-policy.json(5) and registries.conf(5)";
+const SIGN: &str = "an image is signed where it is pushed: hoy-build push --sign-by";
+const VOLUMES: &str = "a RUN may change what is below a VOLUME, and the change stays";
+const LATER: &str =
+    "layers are compressed with gzip, so that all builders of one input make one image; push compresses otherwise";
+const SPLIT: &str =
+    "images for several platforms are built one after another: give each its own --platform and --logfile";
+const SCANNER: &str =
+    "no image of a scanner is run: hoy-build sbom describes an image, and hoy-build copy adds it to one";
+
+/// Options that never work for whoever makes an image.
+#[derive(Debug, Args)]
+pub(crate) struct Never {
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "", value_parser = never(CW))]
+    cw: Option<String>,
+    #[arg(long, hide = true, value_parser = never(SCANNER), num_args = 0..=1, default_missing_value = "")]
+    sbom: Option<String>,
+    #[arg(long, hide = true, value_parser = never(SCANNER))]
+    sbom_scanner_image: Option<String>,
+    #[arg(long, hide = true, value_parser = never(SCANNER))]
+    sbom_scanner_command: Option<String>,
+    #[arg(long, hide = true, value_parser = never(SCANNER))]
+    sbom_merge_strategy: Option<String>,
+    #[arg(long, hide = true, value_parser = never(SCANNER))]
+    sbom_output: Option<String>,
+    #[arg(long, hide = true, value_parser = never(SCANNER))]
+    sbom_image_output: Option<String>,
+    #[arg(long, hide = true, value_parser = never(SCANNER))]
+    sbom_purl_output: Option<String>,
+    #[arg(long, hide = true, value_parser = never(SCANNER))]
+    sbom_image_purl_output: Option<String>,
+}
+
+/// Options of a commit that never work.
+#[derive(Debug, Args)]
+pub(crate) struct NeverInCommit {
+    #[arg(long, hide = true, value_parser = never(FILES))]
+    add_file: Option<String>,
+    #[command(flatten)]
+    image: Never,
+}
+
+/// Options of a build that never work.
+#[derive(Debug, Args)]
+pub(crate) struct NeverInBuild {
+    #[arg(long, hide = true, value_parser = never(STEPS))]
+    layer_label: Option<String>,
+    #[arg(long, hide = true, value_parser = never(STAGES), num_args = 0..=1, default_missing_value = "")]
+    save_stages: Option<String>,
+    #[arg(long, hide = true, value_parser = never(STAGES), num_args = 0..=1, default_missing_value = "")]
+    stage_labels: Option<String>,
+    #[arg(long, hide = true, value_parser = never(HOOKS))]
+    hooks_dir: Option<String>,
+    #[arg(long, hide = true, value_parser = never(SPLIT), num_args = 0..=1, default_missing_value = "")]
+    logsplit: Option<String>,
+    #[arg(long, hide = true, value_parser = never(RESOLVER))]
+    dns: Option<String>,
+    #[arg(long, hide = true, value_parser = never(RESOLVER))]
+    dns_search: Option<String>,
+    #[arg(long, hide = true, value_parser = never(RESOLVER))]
+    dns_option: Option<String>,
+    #[arg(long, hide = true, value_parser = never(FILES_OF_HOST), num_args = 0..=1, default_missing_value = "")]
+    no_hosts: Option<String>,
+    #[arg(long, hide = true, value_parser = never(FILES_OF_HOST), num_args = 0..=1, default_missing_value = "")]
+    no_hostname: Option<String>,
+    #[arg(long, hide = true, value_parser = never(STDIN), num_args = 0..=1, default_missing_value = "")]
+    stdin: Option<String>,
+    #[arg(long, hide = true, value_parser = never(POLICY))]
+    source_policy_file: Option<String>,
+    #[arg(long, hide = true, value_parser = never(SIGN))]
+    sign_by: Option<String>,
+    #[arg(long, hide = true, value_parser = never(VOLUMES), num_args = 0..=1, default_missing_value = "")]
+    compat_volumes: Option<String>,
+    #[arg(long, hide = true, value_parser = never(LATER))]
+    compression_format: Option<String>,
+    #[arg(long, hide = true, value_parser = never(LATER))]
+    compression_level: Option<String>,
+    #[arg(long, hide = true, value_parser = never(LATER), num_args = 0..=1, default_missing_value = "")]
+    force_compression: Option<String>,
+    #[command(flatten)]
+    group: NeverForCommands,
+}
+
+/// Options for commands that never work.
+#[derive(Debug, Args)]
+pub(crate) struct NeverForCommands {
+    #[arg(long, hide = true, value_parser = never(CGROUP))]
+    cgroup_parent: Option<String>,
+    #[arg(long, hide = true, value_parser = never(CNI))]
+    cni_config_dir: Option<String>,
+    #[arg(long, hide = true, value_parser = never(CNI))]
+    cni_plugin_path: Option<String>,
+}
+
+/// Options of `images` that never work.
+#[derive(Debug, Args)]
+pub(crate) struct NeverInImages {
+    #[arg(long, hide = true, value_parser = never(NAMES), num_args = 0..=1, default_missing_value = "")]
+    history: Option<String>,
+}
+
+/// Options of whatever fetches or sends images that never work.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct NeverInCopying {
+    #[arg(long, hide = true, value_parser = never(BLOBS))]
+    blob_cache: Option<String>,
+}

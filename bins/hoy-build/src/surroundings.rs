@@ -1,0 +1,189 @@
+//! What commands in a working container have and use: `from` remembers it, each later `run` takes it up.
+
+use std::path::Path;
+
+use clap::{ArgAction, Args};
+use hoy_build::Working;
+use hoy_cli::{Context as _, Result};
+use hoy_spec::{Mount, Options};
+use serde::{Deserialize, Serialize};
+
+use crate::build::host;
+
+/// The options of `from` that are for commands; they are recorded with the container.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Surroundings {
+    /// For each later run: bind a directory or file of the host
+    #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
+    volume: Vec<String>,
+    /// Add a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    cap_add: Vec<String>,
+    /// Take away a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    cap_drop: Vec<String>,
+    /// Give access to a device of the host
+    #[arg(long, value_name = "HOST[:TARGET][:rwm]")]
+    device: Vec<String>,
+    /// A further group of the user
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// Limit of a resource
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    /// As podman has it: seccomp=FILE, no-new-privileges, …
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// A name that commands find in /etc/hosts
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub(crate) add_host: Vec<String>,
+    /// Address of a name server, or none
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dns: Vec<String>,
+    /// Domain that names are looked for in
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
+    /// Option of resolv.conf(5)
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) dns_option: Vec<String>,
+    /// Most memory
+    #[arg(short, long, value_name = "BYTES")]
+    memory: Option<String>,
+    /// Most memory and swap together
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    /// Weight against others that want a processor
+    #[arg(short, long, value_name = "WEIGHT")]
+    cpu_shares: Option<u64>,
+    /// Microseconds of each period
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    cpu_quota: Option<i64>,
+    /// Length of a period
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_period: Option<u64>,
+    /// Only these processors
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Only memory of these nodes
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    shm_size: Option<String>,
+    /// host or none
+    #[arg(long, visible_alias = "net", value_name = "MODE")]
+    pub(crate) network: Option<String>,
+    /// host or private
+    #[arg(long, value_name = "MODE")]
+    pid: Option<String>,
+    /// host or private
+    #[arg(long, value_name = "MODE")]
+    ipc: Option<String>,
+    /// host or private
+    #[arg(long, value_name = "MODE")]
+    uts: Option<String>,
+    /// host or private
+    #[arg(long, value_name = "MODE")]
+    cgroupns: Option<String>,
+    /// oci or rootless, which are one here, or chroot
+    #[arg(long, value_name = "TYPE", value_parser = ["oci", "rootless", "chroot"], env = "BUILDAH_ISOLATION",
+          hide_env = true, hide_possible_values = true)]
+    pub(crate) isolation: Option<String>,
+    /// Pass proxy variables of the environment on (default true)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) http_proxy: Option<bool>,
+}
+
+impl Surroundings {
+    /// What is recorded of a working container.
+    pub(crate) fn of(working: &Working) -> Result<Self> {
+        if working.surroundings.is_null() {
+            return Ok(Self::default());
+        }
+        Ok(serde_json::from_value(working.surroundings.clone())?)
+    }
+
+    /// Records it.
+    pub(crate) fn record(&self, working: &mut Working) -> hoy_build::Result<()> {
+        if *self != Self::default() {
+            let json = |source| hoy_build::Error::Json("options of a container", source);
+            working.surroundings = serde_json::to_value(self).map_err(json)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it asks for files of its own in /etc.
+    pub(crate) fn has_files(&self) -> bool {
+        [&self.add_host, &self.dns, &self.dns_search, &self.dns_option].iter().any(|list| !list.is_empty())
+    }
+
+    /// The files that tell a command where it is, made in `directory` and mounted from there.
+    pub(crate) fn files(&self, directory: &Path, hostname: &str) -> Result<Vec<Mount>> {
+        let mut files = vec![
+            ("/etc/hostname", format!("{hostname}\n")),
+            ("/run/.containerenv", concat!("engine=\"hoy-build-", env!("CARGO_PKG_VERSION"), "\"\n").to_owned()),
+        ];
+        if !self.add_host.is_empty() {
+            let lines = self.add_host.iter().map(|text| host(text)).collect::<Result<Vec<_>>>()?;
+            files.push(("/etc/hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{}\n", lines.join("\n"))));
+        }
+        let servers = self.dns.iter().filter(|server| *server != "none").map(|server| format!("nameserver {server}\n"));
+        let words = |word: &str, values: &[String]| match values {
+            [] => String::new(),
+            values => format!("{word} {}\n", values.join(" ")),
+        };
+        let resolv =
+            [words("search", &self.dns_search), servers.collect(), words("options", &self.dns_option)].concat();
+        if !resolv.is_empty() {
+            files.push(("/etc/resolv.conf", resolv));
+        }
+        let mount = |(place, text): (&str, String)| {
+            let path = directory.join(place.trim_start_matches('/').replace('/', "-"));
+            std::fs::write(&path, text).context(|| format!("write \"{}\"", path.display()))?;
+            let options = ["bind", "ro"].map(str::to_owned).to_vec();
+            let source = path.display().to_string();
+            Ok(Mount { destination: place.to_owned(), kind: "bind".to_owned(), source, options })
+        };
+        files.into_iter().map(mount).collect()
+    }
+
+    /// Adds it to what a command was asked to have, which wins.
+    pub(crate) fn add_to(self, options: &mut Options) {
+        let before = |own: Vec<String>, asked: &mut Vec<String>| *asked = [own, std::mem::take(asked)].concat();
+        before(self.volume, &mut options.volume);
+        before(self.cap_add, &mut options.cap_add);
+        before(self.cap_drop, &mut options.cap_drop);
+        before(self.device, &mut options.device);
+        before(self.group_add, &mut options.group_add);
+        before(self.ulimit, &mut options.ulimit);
+        before(self.security_opt, &mut options.security_opt);
+        options.memory = self.memory;
+        options.memory_swap = self.memory_swap;
+        options.cpu_shares = self.cpu_shares;
+        options.cpu_quota = self.cpu_quota;
+        options.cpu_period = self.cpu_period;
+        options.cpuset_cpus = self.cpuset_cpus;
+        options.cpuset_mems = self.cpuset_mems;
+        options.shm_size = self.shm_size;
+        for (asked, own) in [
+            (&mut options.network, self.network),
+            (&mut options.pid, self.pid),
+            (&mut options.ipc, self.ipc),
+            (&mut options.uts, self.uts),
+            (&mut options.cgroupns, self.cgroupns),
+        ] {
+            *asked = asked.take().or(own);
+        }
+    }
+}
+
+/// `host` or `none`: no other network is there.
+pub(crate) fn check_network(network: &str) -> Result<()> {
+    if matches!(network, "none" | "host") {
+        return Ok(());
+    }
+    let text = format!("option --network: \"{network}\": only host and none are there");
+    Err(hoy_cli::Error::msg(text).with_hint("use --network host to reach the network"))
+}

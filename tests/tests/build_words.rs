@@ -1,0 +1,190 @@
+//! `hoy-build` in buildah's words: what scripts pass to every command, and options that few builders have.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use hoy_tests::{Registry, Sandbox, User, busybox_store, need};
+use serde_json::Value;
+
+fn inspect(sandbox: &Sandbox, template: &str, name: &str) -> String {
+    sandbox.ok("hoy-build", &["inspect", "--format", template, name])
+}
+
+fn refused(sandbox: &Sandbox, args: &[&str]) -> String {
+    let output = sandbox.run("hoy-build").args(args).output();
+    assert_eq!((output.status, output.stdout.as_str()), (125, ""), "{args:?}: {}", output.stderr);
+    output.stderr
+}
+
+/// What wrappers put before the command, and add to it again.
+#[test]
+fn options_of_every_command() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let conf = sandbox.path("work/registries.conf");
+    fs::write(&conf, "[[registry]]\nprefix = \"r.example\"\nlocation = \"127.0.0.1:1\"\ninsecure = true\n").unwrap();
+    let conf = conf.to_str().unwrap();
+    let quiet = ["--storage-driver", "vfs", "--log-level", "error", "--log-level=error"];
+    let made = [&quiet[..], &["from", "--quiet", "--quiet=false", "-q", "busybox"]].concat();
+    assert_eq!(sandbox.ok("hoy-build", &made), "busybox-working-container");
+    let pulled = refused(&sandbox, &["--registries-conf", "/none", "--registries-conf", conf, "pull", "r.example/a"]);
+    assert!(pulled.contains("127.0.0.1:1/a"), "the last counts: {pulled}");
+    let policy = sandbox.path("work/policy.json");
+    fs::write(&policy, "{\"default\": [{\"type\": \"reject\"}]}").unwrap();
+    let layout = format!("oci:{}:x", sandbox.path("work/layout").display());
+    let pushed = refused(&sandbox, &["push", "--signature-policy", policy.to_str().unwrap(), "busybox", &layout]);
+    assert!(pushed.contains("policy"), "{pushed}");
+    let told = sandbox.run("hoy-build").args(["--log-level", "debug", "pull", "--creds", "u:secret", "r.example/a"]);
+    let told = told.output().stderr;
+    assert!(told.contains("run ") && told.contains("hoy-copy") && !told.contains("secret"), "{told}");
+    for (args, why) in [
+        (["--storage-driver", "zfs", "images"].as_slice(), "zfs"),
+        (&["--storage-opt", "overlay.mountopt=nodev", "images"], "overlay.mountopt=nodev"),
+        (&["--log-level", "loud", "images"], "loud"),
+        (&["build", "--cw", "type=SNP", "."], "confidential"),
+        (&["build", "--layer-label", "a=b", "."], "labels"),
+        (&["build", "--save-stages", "."], "--target"),
+        (&["commit", "--sbom", "syft", "c"], "hoy-build sbom"),
+        (&["mkcw", "a", "b"], "confidential"),
+        (&["from", "--cgroup-parent", "/x", "busybox"], "control group"),
+        (&["pull", "--authfile", "/none", "busybox"], "/none"),
+        (&["rmi", "none-such"], "none-such"),
+    ] {
+        let said = refused(&sandbox, args);
+        assert!(said.contains(why), "{args:?}: {said}");
+    }
+}
+
+/// What `from` says of commands holds for each `run`, and a run's own words win.
+fn remembered(user: User) {
+    let Some(sandbox) = busybox_store(user) else { return };
+    let work = sandbox.path("work");
+    fs::write(work.join("shown"), "bound").unwrap();
+    let volume = format!("{}:/shown:ro", work.join("shown").display());
+    let options =
+        ["--volume", &volume, "--add-host", "friend:192.0.2.7", "--dns", "192.0.2.53", "--ulimit", "nofile=77"];
+    sandbox.ok("hoy-build", &[&["from", "--name", "c", "--format", "docker"], &options[..], &["busybox"]].concat());
+    let run = |script: &str| sandbox.ok("hoy-build", &["run", "c", "sh", "-c", script]);
+    assert_eq!(run("cat /shown; ulimit -n"), "bound77", "{user:?}");
+    assert_eq!(run("grep -c friend /etc/hosts; cat /etc/resolv.conf"), "1\nnameserver 192.0.2.53", "{user:?}");
+    assert!(run("cat /run/.containerenv").starts_with("engine="), "{user:?}");
+    let named = ["run", "--hostname", "here", "c", "sh", "-c", "cat /etc/hostname; hostname"];
+    assert_eq!(sandbox.ok("hoy-build", &named), "here\nhere", "{user:?}");
+    sandbox.run("hoy-build").args(["run", "--valid-exit-codes", "3,4", "c", "sh", "-c", "exit 4"]).ok();
+    sandbox.ok("hoy-build", &["commit", "-q", "c", "made"]);
+    let manifest: Value = serde_json::from_str(&inspect(&sandbox, "{{.Manifest}}", "made")).unwrap();
+    assert!(manifest["mediaType"].as_str().unwrap().contains("docker"), "{user:?}: {manifest}");
+    assert_eq!(manifest["layers"].as_array().unwrap().len(), 1, "{user:?}: nothing that was mounted is in a layer");
+    let wrong = refused(&sandbox, &["from", "--network", "mine", "busybox"]);
+    assert!(wrong.contains("\"mine\""), "{wrong}");
+}
+
+#[test]
+fn from_remembers_as_root() {
+    remembered(User::Root);
+}
+
+#[test]
+fn from_remembers_as_user() {
+    remembered(User::Sub);
+}
+
+/// What `commit` and `build` say of the image alone.
+#[test]
+fn said_of_an_image() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    sandbox.ok("hoy-build", &["from", "--name", "c", "busybox"]);
+    fs::write(sandbox.path("work/config.json"), r#"{"Cmd": ["over"], "Env": null}"#).unwrap();
+    let changes = ["--change", "ENV A=1 B=2", "--change", "LABEL l=$A", "-c", "WORKDIR /w"];
+    let others = ["--config", "config.json", "--unsetenv", "B", "--annotation", "n=v", "--manifest", "list"];
+    let more = ["--metadata-file", "meta.json", "--timestamp", "0", "--created-annotation"];
+    let args = [&["commit", "-q"], &changes[..], &others, &more, &["c", "store:made"]].concat();
+    let id = sandbox.ok("hoy-build", &args);
+    let get = |template: &str| inspect(&sandbox, template, "made");
+    assert_eq!(get("{{.OCIv1.Config.Cmd}} {{.OCIv1.Config.WorkingDir}} {{.Docker.Config.OnBuild}}"), "[over] /w []");
+    assert!(get("{{.OCIv1.Config.Env}}").contains("A=1") && !get("{{.OCIv1.Config.Env}}").contains("B=2"));
+    assert_eq!(get("{{printf \"%q\" .OCIv1.Config.Labels}}"), "map[\"l\":\"1\"]");
+    assert_eq!(get("{{index .ImageAnnotations \"org.opencontainers.image.created\"}}"), "1970-01-01T00:00:00Z");
+    let written: Value = serde_json::from_slice(&fs::read(sandbox.path("work/meta.json")).unwrap()).unwrap();
+    assert_eq!(written["containerimage.config.digest"], format!("sha256:{id}"));
+    assert!(sandbox.ok("hoy-build", &["manifest", "inspect", "list"]).contains("sha256:"));
+    let wrong = refused(&sandbox, &["commit", "--change", "RUN true", "c"]);
+    assert!(wrong.contains("WORKDIR"), "{wrong}");
+
+    fs::create_dir(sandbox.path("work/b")).unwrap();
+    fs::write(sandbox.path("work/b/Containerfile"), "FROM made\nRUN test \"$E\" = 5\nLABEL own=1\n").unwrap();
+    let options = ["--inherit-labels=false", "--env", "E=5", "--unsetlabel", "gone", "--label", "gone=1", "--rm"];
+    let files = ["--iidfile-raw", "raw", "--logfile", "log", "--os-version", "9"];
+    let built = sandbox.run("hoy-build").args(["build", "-t", "again"]).args(options).args(files).arg("b").output();
+    assert_eq!((built.status, built.stderr.as_str()), (0, ""), "what is done is told in the file");
+    assert!(fs::read_to_string(sandbox.path("work/log")).unwrap().contains("RUN test"));
+    assert_eq!(fs::read_to_string(sandbox.path("work/raw")).unwrap(), built.stdout.trim());
+    assert_eq!(inspect(&sandbox, "{{printf \"%q\" .OCIv1.Config.Labels}}", "again"), "map[\"own\":\"1\"]");
+    assert_eq!(inspect(&sandbox, "{{.OCIv1.OSVersion}}", "again"), "9");
+    assert!(sandbox.ok("hoy-build", &["images", "-q", "--filter", "reference=ag*"]).len() == 12);
+    let others = sandbox.ok("hoy-build", &["images", "--format", "{{.Name}}", "--filter", "before=again"]);
+    assert!(!others.contains("again"), "{others}");
+}
+
+/// A stage that comes first, though nothing is taken from it.
+#[test]
+fn from_after() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let build = |text: &str| {
+        fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+        sandbox.run("hoy-build").args(["build", "--jobs", "2", "."]).output()
+    };
+    let made = build("ARG S=one\nFROM busybox AS one\nRUN touch /here\nFROM --after=$S --after=0 busybox\nRUN true\n");
+    let (first, second) = (made.stderr.find("RUN touch"), made.stderr.find("RUN true"));
+    assert!(made.status == 0 && first.is_some() && first < second, "{}", made.stderr);
+    let wrong = build("FROM --after=self busybox AS self\n");
+    assert!(wrong.status == 125 && wrong.stderr.contains("\"self\" could not be found"), "{}", wrong.stderr);
+}
+
+/// Images of sources go to a registry and come back; every tag of a repository is fetched.
+#[test]
+fn sources_and_all_tags() {
+    if !need(&["docker-registry"]) {
+        return;
+    }
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let registry = Registry::start();
+    let build = |args: &[&str]| sandbox.ok("hoy-build", args);
+    fs::create_dir_all(sandbox.path("work/tree/sub")).unwrap();
+    fs::write(sandbox.path("work/tree/sub/a.c"), "int a;").unwrap();
+    build(&["source", "create", "--author", "me", "--time-stamp=false", "src"]);
+    build(&["source", "add", "--annotation", "a=b", "src", "tree"]);
+    build(&["source", "add", "src", "tree/sub/a.c"]);
+    let layout = sandbox.path("work/src");
+    let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let blob = |descriptor: &Value| {
+        let digest = descriptor["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+        layout.join("blobs/sha256").join(digest)
+    };
+    let manifest: Value = serde_json::from_slice(&fs::read(blob(&index["manifests"][0])).unwrap()).unwrap();
+    assert_eq!(manifest["config"]["mediaType"], "application/vnd.oci.source.image.config.v1+json");
+    assert_eq!(fs::read_to_string(blob(&manifest["config"])).unwrap(), "{\"author\":\"me\"}");
+    let listed = |layer: usize| sandbox.run("tar").arg("tzf").arg(blob(&manifest["layers"][layer])).ok();
+    assert_eq!((listed(0), listed(1)), ("sub/\nsub/a.c".to_owned(), "a.c".to_owned()));
+    assert_eq!(manifest["layers"][0]["annotations"]["a"], "b");
+    assert_eq!(fs::read_dir(layout.join("blobs/sha256")).unwrap().count(), 4, "older manifests are gone");
+    assert!(refused(&sandbox, &["source", "create", "src"]).contains("already exists"));
+    assert!(refused(&sandbox, &["source", "add", "/none", "tree"]).contains("/none"));
+    let place = format!("{}/src:1", registry.address());
+    build(&["source", "push", "-q", "--tls-verify=false", "src", &place]);
+    build(&["source", "pull", "-q", "--tls-verify=false", &place, "back"]);
+    let back: Value = serde_json::from_slice(&fs::read(sandbox.path("work/back/index.json")).unwrap()).unwrap();
+    assert_eq!(back["manifests"][0]["digest"], index["manifests"][0]["digest"]);
+
+    for tag in ["one", "two"] {
+        build(&["push", "-q", "--tls-verify=false", "busybox", &format!("{}/many:{tag}", registry.address())]);
+    }
+    let pulled = build(&["pull", "-q", "--tls-verify=false", "--all-tags", &format!("{}/many", registry.address())]);
+    assert_eq!(pulled.lines().count(), 2, "{pulled}");
+    let names = build(&["images", "--format", "{{.Tag}}", "--filter", "reference=many"]);
+    assert!(["one", "two"].iter().all(|tag| names.lines().any(|name| name == *tag)), "{names}");
+    let archive = format!("docker-archive:{}", PathBuf::from("a.tar").display());
+    build(&["push", "-q", "busybox", &archive]);
+    assert_eq!(build(&["from", "-q", &archive]), "busybox-working-container", "the archive says its name");
+}
