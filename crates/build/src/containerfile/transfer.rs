@@ -78,9 +78,9 @@ pub(crate) fn transfer(
     let name = remembered_as(&asked, &files, transfer);
     let known = name.as_deref().and_then(|name| builder.content(name));
     let step = format!("step {inputs:?}");
-    let is_new = || builder.options.no_cache || builder.content(&step).is_none();
+    let is_new = builder.options.no_cache || builder.content(&step).is_none();
     let standing = || if needs_parent { builder.standing(state) } else { Ok(Arc::default()) };
-    let early = (known.is_none() && asked.is_plain() && !asked.unpack && is_new()).then(standing).transpose()?;
+    let early = (known.is_none() && asked.is_plain() && !asked.unpack && is_new).then(standing).transpose()?;
     let (content, written) = match (known, &early) {
         (Some(content), _) => (content, None),
         (None, None) => (fingerprint(builder, &asked, &files)?, None),
