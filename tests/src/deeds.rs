@@ -35,7 +35,7 @@ pub fn containers(user: User, ordeal: Ordeal) {
     let Some(victim) = with_both(user) else { return };
     let storage = |args: &[&str]| victim.sandbox.run("hoy-storage").args(args);
     ordeal(&victim, "create", &|| storage(&["create", "new"]), None);
-    ordeal(&victim, "unpack", &|| storage(&["unpack", "new", "tree"]), None);
+    ordeal(&victim, "unpack", &|| storage(&["unpack", "new", "tree"]), Some("is not empty"));
     victim.reset();
     victim.sandbox.ok("hoy-storage", &["create", "--name", "second", "new"]);
     victim.keep();

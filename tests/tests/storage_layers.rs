@@ -181,6 +181,32 @@ fn killed_while_layers_are_mounted() {
     assert!(killed > 10, "only {killed} were killed in time");
 }
 
+/// A tree that an unpack makes is whole or not there, whenever that is killed, and the next one leaves nothing beside it.
+#[test]
+fn killed_while_a_tree_is_made() {
+    let Some(sandbox) = with_layers(User::Root) else { return };
+    let tree = sandbox.path("work/trees/tree");
+    let unpack = || sandbox.run("hoy-storage").arg("unpack").arg("multi").arg(&tree);
+    unpack().ok();
+    let whole = listing(&tree, Run::new);
+    let mut killed = 0;
+    for round in 0..30_u64 {
+        fs::remove_dir_all(&tree).unwrap();
+        let mut child = unpack().spawn();
+        std::thread::sleep(std::time::Duration::from_micros(200 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if !tree.exists() {
+            killed += 1;
+            unpack().ok();
+        }
+        assert_eq!(listing(&tree, Run::new), whole, "round {round}");
+        assert_eq!(fs::read_dir(sandbox.path("work/trees")).unwrap().count(), 1, "round {round}");
+    }
+    assert!(killed > 10, "only {killed} were killed in time");
+    unpack().fails(1, &["tree", "is not empty"]);
+}
+
 /// The same changes made by every kind of user give the same layer, byte for byte.
 #[test]
 fn one_layer_whoever_makes_it() {

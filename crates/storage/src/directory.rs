@@ -2,11 +2,13 @@
 
 use std::fs::{DirBuilder, File};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hoy_layout::TEMPORARY_PREFIX;
+use hoy_oci::Digest;
 use hoy_sys::rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use hoy_sys::rustix::io::Errno;
 
@@ -25,15 +27,37 @@ pub(crate) struct TemporaryDirectory {
 
 /// A name in `parent` that no other process of any time has: process ids come again, but not within one nanosecond.
 pub(crate) fn temporary_name(parent: &Path) -> PathBuf {
+    unique_name(parent, TEMPORARY_PREFIX)
+}
+
+fn unique_name(parent: &Path, prefix: &str) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    parent.join(format!("{TEMPORARY_PREFIX}{}-{count}-{time}", std::process::id()))
+    parent.join(format!("{prefix}{}-{count}-{time}", std::process::id()))
 }
 
 impl TemporaryDirectory {
     pub(crate) fn create_in(parent: &Path) -> Result<Self> {
-        let path = temporary_name(parent);
+        Self::create(temporary_name(parent))
+    }
+
+    /// A directory that is to be renamed to `target`, beside it, in place of those that killed processes left for that.
+    pub(crate) fn create_beside(target: &Path) -> Result<Self> {
+        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = Digest::of(target.file_name().unwrap_or_default().as_bytes()).hex();
+        let prefix = format!("{TEMPORARY_PREFIX}{}-", name.get(..16).unwrap_or_default());
+        hoy_layout::make_directory(parent, 0o755)?;
+        for entry in std::fs::read_dir(parent).map_err(Error::io("read", parent))? {
+            let entry = entry.map_err(Error::io("read", parent))?;
+            if entry.file_name().as_bytes().starts_with(prefix.as_bytes()) {
+                crate::garbage::remove_temporary(&entry.path())?;
+            }
+        }
+        Self::create(unique_name(parent, &prefix))
+    }
+
+    fn create(path: PathBuf) -> Result<Self> {
         DirBuilder::new().mode(0o755).create(&path).map_err(Error::io("create", &path))?;
         let file = File::open(&path).map_err(Error::io("open", &path))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(Error::io("lock", &path))?;
@@ -56,14 +80,14 @@ impl TemporaryDirectory {
         remove_tree(&self.path)
     }
 
-    /// Gives the directory its name, unless somebody else's has it by now.
-    pub(crate) fn rename_to(mut self, target: &Path) -> Result<()> {
+    /// Gives the directory its name, unless somebody else's has it by now; whether it has it.
+    pub(crate) fn rename_to(mut self, target: &Path) -> Result<bool> {
         match hoy_sys::rustix::fs::rename(&self.path, target) {
             Ok(()) => self.is_kept = true,
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
             Err(errno) => return Err(Error::io("rename to", target)(errno)),
         }
-        Ok(())
+        Ok(self.is_kept)
     }
 }
 

@@ -8,9 +8,12 @@ use hoy_layer::{Entry, Kind};
 use hoy_layout::{Image, Store};
 
 use crate::cache::{layers_of, unpack_all};
+use crate::directory::TemporaryDirectory;
 use crate::{Error, Result};
 
 /// Makes `directory` the root file system of the image that a person calls `image`; it must be empty or not exist.
+///
+/// Where it does not exist it appears whole.
 ///
 /// Returns how many files could not be given their owner or all their attributes.
 ///
@@ -21,7 +24,12 @@ pub fn unpack_image(store: &Store, image: &str, directory: &Path) -> Result<u64>
     // What is found now is still there when it is unpacked.
     let _lease = store.lease()?;
     let (_, image) = store.image(image)?;
-    unpack_into(store, &image, directory)
+    if directory.symlink_metadata().is_ok() || directory.file_name().is_none() {
+        return unpack_into(store, &image, directory);
+    }
+    let temporary = TemporaryDirectory::create_beside(directory)?;
+    let count = unpack_into(store, &image, temporary.path())?;
+    if temporary.rename_to(directory)? { Ok(count) } else { Err(Error::NotEmpty(directory.to_owned())) }
 }
 
 /// [`unpack_image`] for a caller that holds a lease.

@@ -222,7 +222,7 @@ fn replace(
     let path = cache.path(name);
     remove_whole(&path)?;
     match tree == temporary.path() {
-        true => temporary.rename_to(&path)?,
+        true => temporary.rename_to(&path).map(drop)?,
         false => std::fs::rename(tree, &path).map_err(Error::io("rename to", &path))?,
     }
     drop(lock);
