@@ -4,6 +4,7 @@
 //! `hoy-storage`, `hoy-runtime` and `hoy-copy` as child processes. It never reads a clock or the environment: programs
 //! hand in what counts.
 
+mod behind;
 mod change;
 mod chmod;
 mod clamp;

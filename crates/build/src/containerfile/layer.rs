@@ -1,24 +1,25 @@
 //! Copied files as a layer, written straight into the store, and their fingerprint, of which no time is a part.
 
 use std::collections::BTreeSet;
-use std::io::{BufWriter, Read};
+use std::io::Read;
 
 use hoy_layer::{Entry, Kind, TarWriter, Time};
 use hoy_oci::{Digest, Hasher};
 
 use crate::Error;
 use crate::Result;
+use crate::behind::Behind;
 use crate::containerfile::standing::{Node, Standing, join, split};
 use crate::destination::{Heard, Owner, Receiver, described, refuse_whiteout};
 use crate::document::NewLayer;
 use crate::sink::LayerSink;
 
-/// How much of files and layers is read and written at once, in bytes.
+/// How much of files is read at once, in bytes.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Writes entries as a layer for the root file system that `standing` tells of.
 pub(crate) struct LayerWriter<'a> {
-    archive: TarWriter<BufWriter<LayerSink>>,
+    archive: TarWriter<Behind<LayerSink>>,
     standing: &'a Standing,
     owner: Owner,
     has_owners: bool,
@@ -33,7 +34,7 @@ impl<'a> LayerWriter<'a> {
     pub(crate) fn new(sink: LayerSink, standing: &'a Standing, owner: Owner, clamp: Option<i64>, made_at: i64) -> Self {
         let made_at = Time { seconds: made_at, nanoseconds: 0 };
         Self {
-            archive: TarWriter::new(BufWriter::with_capacity(BUFFER_BYTES, sink)),
+            archive: TarWriter::new(Behind::new(sink)),
             standing,
             owner,
             has_owners: false,
@@ -76,8 +77,7 @@ impl<'a> LayerWriter<'a> {
 
     /// The layer; none where everything was there already.
     pub(crate) fn finish(self) -> Result<Option<NewLayer>> {
-        let sink = self.archive.finish()?.into_inner();
-        sink.map_err(|error| hoy_layer::Error::Write(error.into_error()))?.finish()
+        self.archive.finish()?.finish().map_err(hoy_layer::Error::Write)?.finish()
     }
 }
 
