@@ -74,6 +74,39 @@ const OWNERS: &str = "FROM busybox\n\
     RUN cd /srv/own && chown -h 0:0 moved && chown 12:34 pipe && chmod 700 file && chown 0:34 dir && chown 5:5 /etc /bin/busybox\n\
     RUN ! chown 1:1 /proc/self/fd/99 && ! chown 1:1 '' && touch /last\n";
 
+/// Devices that are made, given away, moved, made unreadable, and copied from one stage to another.
+const DEVICES: &str = "FROM busybox\n\
+    RUN mkdir -p /srv/dev && cd /srv/dev && mknod -m 640 disk b 8 1 && mknod tty c 5 1 && chown 0:5 tty && \\\n\
+        (umask 077; mknod null c 1 3) && mknod pipe p && mv disk moved && ! mknod tty c 5 1 && ! mknod no/thing c 5 1\n\
+    RUN chmod 600 /srv/dev/tty\n\
+    FROM busybox\n\
+    COPY --from=0 /srv /copied\n\
+    RUN mknod /far b 259 70000\n";
+
+#[test]
+fn devices_are_alike_for_root_and_a_user_with_one_id() {
+    let Some(base) = busybox_store(User::Root) else { return };
+    let image = format!("oci:{}:busybox:latest", base.path("layout").display());
+    let made = |user: User| {
+        let sandbox = Sandbox::for_user(user);
+        sandbox.ok("hoy-copy", &["copy", "-q", &image, "store:busybox"]);
+        fs::write(sandbox.path("work/Containerfile"), DEVICES).unwrap();
+        sandbox.ok("hoy-build", &["build", "-q", "--cap-add", "MKNOD", "-t", "built", "."]);
+        let container = sandbox.ok("hoy-build", &["from", "-q", "busybox"]);
+        let mknod = |name| ["--", "mknod", name, "c", "1", "5"];
+        sandbox.ok("hoy-build", &[&["run", "--cap-add", "MKNOD", &container][..], &mknod("/by-hand")].concat());
+        // Whoever may make none is told so.
+        let options = [&["run", &container][..], &mknod("/none")].concat();
+        assert_ne!(sandbox.run("hoy-build").args(options).output().status, 0, "{user:?}");
+        sandbox.ok("hoy-build", &["commit", "-q", "--timestamp", "0", &container, "by-hand"]);
+        ["built", "by-hand"]
+            .map(|name| sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", &format!("store:{name}")]))
+    };
+    if User::One.available() {
+        assert_eq!(made(User::One), made(User::Root));
+    }
+}
+
 #[test]
 fn owners_are_alike_for_root_and_ordinary_users() {
     let Some(base) = busybox_store(User::Root) else { return };

@@ -195,7 +195,7 @@ fn become_user(config: &Config, host: &Host) -> Result<()> {
     set_capabilities(None, sets).map_err(failed())
 }
 
-/// Tells of opened paths; where there is one id, of new owners too, and being somebody else is on paper.
+/// Tells of opened paths; where there is one id, of new owners and devices too, and being somebody else is on paper.
 fn filter(is_single_id: bool) -> Vec<Instruction> {
     let step = |code, k| Instruction { code, jt: 0, jf: 0, k };
     let verdict = |numbers: &[i64], says: u32| -> Vec<(u32, u32)> {
@@ -204,6 +204,7 @@ fn filter(is_single_id: bool) -> Vec<Instruction> {
     let mut verdicts = verdict(calls::OPEN, TELL);
     if is_single_id {
         verdicts.extend(verdict(calls::CHOWN, TELL));
+        verdicts.extend(verdict(calls::MKNOD, TELL));
         verdicts.extend(verdict(calls::IDENTITY, SUCCEED));
     }
     let other = Instruction { code: JUMP_IF_EQUAL, jt: 1, jf: 0, k: NATIVE };
@@ -236,11 +237,16 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let (open, chown, identity) = (calls::OPEN[0] as u32, calls::CHOWN[0] as u32, calls::IDENTITY[0] as u32);
+        let [open, chown, mknod, identity] =
+            [calls::OPEN, calls::CHOWN, calls::MKNOD, calls::IDENTITY].map(|numbers| numbers[0] as u32);
         let (one, many) = (filter(true), filter(false));
-        for (number, of_one, of_many) in
-            [(open, TELL, TELL), (chown, TELL, ALLOW), (identity, SUCCEED, ALLOW), (9999, ALLOW, ALLOW)]
-        {
+        for (number, of_one, of_many) in [
+            (open, TELL, TELL),
+            (chown, TELL, ALLOW),
+            (mknod, TELL, ALLOW),
+            (identity, SUCCEED, ALLOW),
+            (9999, ALLOW, ALLOW),
+        ] {
             assert_eq!((says(&one, NATIVE, number), says(&many, NATIVE, number)), (of_one, of_many), "{number}");
             assert_eq!(says(&one, 1, number), ALLOW, "another processor");
         }

@@ -1,7 +1,9 @@
-//! Owners on paper: where a user namespace has one id, what a command says with chown(2) is written down instead.
+//! Owners and devices on paper: where a user namespace has one id, what a command says with chown(2) and mknod(2) is
+//! written down instead.
 //!
 //! Files and directories carry it in the attribute that unpacked files have too; of links and pipes, which can have no
-//! attributes, it stands in a record of the container. Either way it is in the layer that is made of them.
+//! attributes, it stands in a record of the container. An empty file stands for a device. Either way it is in the layer
+//! that is made of them.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,20 +15,20 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use hoy_layer::{OVERRIDE_STAT, OverrideStat};
+use hoy_layer::{Device, OVERRIDE_STAT, OverrideStat};
 use hoy_layout::{ContainerDir, OwnedInode};
-use hoy_spec::Config;
+use hoy_spec::{Config, Seccomp, SyscallRule};
 use hoy_sys::net::recv_fds;
 use hoy_sys::process::{flags, unshare};
 use hoy_sys::rustix::buffer::spare_capacity;
 use hoy_sys::rustix::event::{PollFd, PollFlags, poll};
 use hoy_sys::rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid, XattrFlags, chownat, fstat, getxattr,
-    open, openat, openat2, readlinkat, removexattr, setxattr, statat, statx,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid, XattrFlags, chownat, fchmod, fsetxattr,
+    fstat, getxattr, major, minor, open, openat, openat2, readlinkat, removexattr, setxattr, statat, statx, unlinkat,
 };
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{chroot, fchdir};
-use hoy_sys::seccomp::{Chown, Chowned, Notification, Opening, answer, give, is_waiting, proceed, receive};
+use hoy_sys::seccomp::{Chown, Chowned, Making, Notification, Opening, answer, give, is_waiting, proceed, receive};
 use hoy_sys::user::set_file_ids;
 
 use crate::devices::Place;
@@ -34,6 +36,8 @@ use crate::{Error, Result};
 
 /// The calls that are told, by one of them: the filter of a user namespace with one id answers them all alike.
 const CHOWN: &str = "fchownat";
+/// The calls that make a device.
+const MKNOD: [&str; 2] = ["mknod", "mknodat"];
 /// O_CLOEXEC: open(2).
 const CLOSE_ON_EXEC: i32 = OFlags::CLOEXEC.bits().cast_signed();
 /// PATH_MAX: open(2).
@@ -75,6 +79,7 @@ impl Paper {
             "SCMP_ACT_NOTIFY".clone_into(&mut rule.action);
             rule.errno_ret = None;
         }
+        let makes_devices = tell_of_devices(seccomp, &config.process.capabilities.bounding);
         let failed = || Error::io::<Errno>("listen in", directory);
         let (stopped, stop) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
         let place = File::open(directory).map_err(Error::io("open", directory))?;
@@ -91,6 +96,7 @@ impl Paper {
                 .filter_map(|tree| open(tree, path_only, Mode::empty()).ok())
                 .collect(),
             links: container.owned_inodes()?,
+            makes_devices,
         };
         seccomp.listener_path = Some(path);
         let thread = std::thread::spawn(move || {
@@ -118,6 +124,8 @@ struct Writer {
     /// Where what the command sees as its root is written, the first that has a file.
     trees: Vec<OwnedFd>,
     links: Vec<OwnedInode>,
+    /// The command may make devices.
+    makes_devices: bool,
 }
 
 impl Writer {
@@ -138,17 +146,22 @@ impl Writer {
                 Err(error) if matches!(error.errno, Errno::NOENT | Errno::INTR) => continue,
                 Err(error) => return Err(error.errno),
             };
-            let answered = match (call.chown(), call.opening()) {
-                (Some(chown), _) => {
+            let answered = match (call.chown(), call.making(), call.opening()) {
+                (Some(chown), ..) => {
                     let result = self.chown(&calls, &call, chown);
                     answer(calls.as_fd(), call.id, result)
                 }
-                (None, Some(opening)) => match self.open(&calls, &call, opening) {
+                (None, Some(making), _) => match self.makes_devices.then(|| device(making)).flatten() {
+                    Some(device) => answer(calls.as_fd(), call.id, self.make(&calls, &call, making, device)),
+                    None => proceed(calls.as_fd(), call.id),
+                },
+                (None, None, Some(opening)) => match self.open(&calls, &call, opening) {
                     Some(file) => give(calls.as_fd(), call.id, file.as_fd(), opening.flags & CLOSE_ON_EXEC != 0),
                     None => proceed(calls.as_fd(), call.id),
                 },
+                (None, None, None) if call.is_foreign_making() => proceed(calls.as_fd(), call.id),
                 // A program of another processor: on paper, and not even written down.
-                (None, None) => answer(calls.as_fd(), call.id, Ok(())),
+                (None, None, None) => answer(calls.as_fd(), call.id, Ok(())),
             };
             match answered {
                 Err(error) if error.errno != Errno::NOENT => return Err(error.errno),
@@ -191,6 +204,43 @@ impl Writer {
         }
     }
 
+    /// Makes the file that stands for a device.
+    fn make(&self, calls: &OwnedFd, call: &Notification, making: Making, device: (bool, Device)) -> Call<()> {
+        let path = self.path(call, making.address)?;
+        let at = path.iter().rposition(|c| *c == b'/').map_or(0, |slash| slash + 1);
+        let (parent, name) = path.split_at_checked(at).unwrap_or_default();
+        if name.is_empty() {
+            return Err(Errno::NOENT);
+        }
+        let parent = if parent.is_empty() { b"." } else { parent };
+        let directory = self.named(call, making.dir, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
+        let mode = making.mode & 0o7777 & !self.umask(call)?;
+        if !is_waiting(calls.as_fd(), call.id) {
+            return Err(Errno::NOENT);
+        }
+        // What is mounted below the root comes into no layer.
+        if !self.is_of_root(call, &directory)? {
+            return Err(Errno::PERM);
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let stat = OverrideStat { uid: 0, gid: 0, mode, device: Some(device) };
+        let said = fsetxattr(&file, OVERRIDE_STAT, stat.to_value().as_bytes(), XattrFlags::empty());
+        said.and_then(|()| fchmod(&file, Mode::from_raw_mode(mode & 0o777))).inspect_err(|_| {
+            // Without what it stands for it is an empty file that nobody made.
+            unlinkat(&directory, name, AtFlags::empty()).unwrap_or_default();
+        })
+    }
+
+    /// The permissions that nothing of the caller gets: umask(2).
+    fn umask(&self, call: &Notification) -> Call<u32> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(&self.processes, format!("{}/status", call.pid), flags, Mode::empty())?;
+        let status = std::io::read_to_string(File::from(file)).map_err(|_| Errno::SRCH)?;
+        let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+        umask.and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok()).ok_or(Errno::SRCH)
+    }
+
     /// What is given for a path in place of what is there; none for most.
     fn open(&self, calls: &OwnedFd, call: &Notification, opening: Opening) -> Option<OwnedFd> {
         let process = statat(&self.processes, call.pid.to_string(), AtFlags::empty()).ok()?;
@@ -216,34 +266,47 @@ impl Writer {
     /// Opens what a call names, as its caller would find it, and links that only the kernel makes are not followed.
     fn find(&self, call: &Notification, what: Chowned) -> Call<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let of_process = |name: &str| openat(&self.processes, format!("{}/{name}", call.pid), flags, Mode::empty());
-        let descriptor = |fd: i32| match of_process(&format!("fd/{fd}")) {
-            Err(Errno::NOENT) => Err(Errno::BADF),
-            other => other,
-        };
         let (dir, address, follows, may_be_empty) = match what {
-            Chowned::Open(fd) => return descriptor(fd),
+            Chowned::Open(fd) => return self.descriptor(call, fd),
             Chowned::Named { dir, address, follows, may_be_empty } => (dir, address, follows, may_be_empty),
         };
         let path = self.path(call, address)?;
-        let start = |dir: Option<i32>| dir.map_or_else(|| of_process("cwd"), descriptor);
         if path.is_empty() {
-            return if may_be_empty { start(dir) } else { Err(Errno::NOENT) };
-        }
-        fchdir(of_process("root")?)?;
-        chroot(".")?;
-        if !path.starts_with(b"/") {
-            fchdir(start(dir)?)?;
+            return if may_be_empty { self.start(call, dir) } else { Err(Errno::NOENT) };
         }
         let flags = if follows { flags } else { flags | OFlags::NOFOLLOW };
-        openat2(CWD, OsStr::from_bytes(&path), flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+        self.named(call, dir, &path, flags)
+    }
+
+    /// Opens a path as its caller would find it, from an open directory or the working directory.
+    fn named(&self, call: &Notification, dir: Option<i32>, path: &[u8], flags: OFlags) -> Call<OwnedFd> {
+        fchdir(self.of_process(call, "root")?)?;
+        chroot(".")?;
+        if !path.starts_with(b"/") {
+            fchdir(self.start(call, dir)?)?;
+        }
+        openat2(CWD, OsStr::from_bytes(path), flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn of_process(&self, call: &Notification, name: &str) -> Call<OwnedFd> {
+        openat(&self.processes, format!("{}/{name}", call.pid), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    fn descriptor(&self, call: &Notification, fd: i32) -> Call<OwnedFd> {
+        match self.of_process(call, &format!("fd/{fd}")) {
+            Err(Errno::NOENT) => Err(Errno::BADF),
+            other => other,
+        }
+    }
+
+    fn start(&self, call: &Notification, dir: Option<i32>) -> Call<OwnedFd> {
+        dir.map_or_else(|| self.of_process(call, "cwd"), |fd| self.descriptor(call, fd))
     }
 
     /// Whether a file is on the same mount as the caller's root directory.
     fn is_of_root(&self, call: &Notification, file: &OwnedFd) -> Call<bool> {
         let mount = |file: &OwnedFd| statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|got| got.stx_mnt_id);
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let root = openat(&self.processes, format!("{}/root", call.pid), flags, Mode::empty())?;
+        let root = self.of_process(call, "root")?;
         Ok(mount(file)? == mount(&root)?)
     }
 
@@ -284,6 +347,36 @@ impl Writer {
         (now.uid, now.gid) = (chown.uid.unwrap_or(now.uid), chown.gid.unwrap_or(now.gid));
         self.links.push(now);
         Ok(())
+    }
+}
+
+/// Has `seccomp` tell of devices that are made, if making them is allowed; whether it is.
+fn tell_of_devices(seccomp: &mut Seccomp, capabilities: &[String]) -> bool {
+    let names = || MKNOD.map(str::to_owned).to_vec();
+    let is_allowed = |rule: &&mut SyscallRule| rule.action == "SCMP_ACT_ALLOW" && rule.args.is_empty();
+    let has = |rule: &SyscallRule| rule.names.iter().any(|name| MKNOD.contains(&name.as_str()));
+    if !capabilities.iter().any(|name| name == "CAP_MKNOD") {
+        return false;
+    }
+    match seccomp.syscalls.iter_mut().filter(|rule| has(rule)).collect::<Vec<_>>().as_mut_slice() {
+        [] if seccomp.default_action == "SCMP_ACT_ALLOW" => {}
+        [rule] if is_allowed(rule) => rule.names.retain(|name| !MKNOD.contains(&name.as_str())),
+        // Somebody has an opinion of it.
+        _ => return false,
+    }
+    seccomp.syscalls.retain(|rule| !rule.names.is_empty());
+    let (action, args) = ("SCMP_ACT_NOTIFY".to_owned(), Vec::new());
+    seccomp.syscalls.push(SyscallRule { names: names(), action, errno_ret: None, args });
+    true
+}
+
+/// The device that is to be made; none for another file, or for what overlayfs knows as a deletion.
+fn device(making: Making) -> Option<(bool, Device)> {
+    let device = Device { major: major(making.device), minor: minor(making.device) };
+    match FileType::from_raw_mode(making.mode) {
+        FileType::BlockDevice => Some((true, device)),
+        FileType::CharacterDevice if making.device != 0 => Some((false, device)),
+        _ => None,
     }
 }
 

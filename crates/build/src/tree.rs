@@ -117,6 +117,9 @@ impl<'a> TreeReader<'a> {
             }
             self.links.insert((stat.st_dev, stat.st_ino), target.to_vec());
         }
+        if entry.kind != Kind::File {
+            return to.add(entry, &mut std::io::empty());
+        }
         entry.size = u64::try_from(stat.st_size).unwrap_or_default();
         to.add(entry, &mut File::from(source))
     }
@@ -193,6 +196,9 @@ pub(crate) fn entry_of(fd: &OwnedFd, stat: &Stat, target: &[u8], kind: Kind, sho
             // What the file should have, where its file system could not say it.
             if let Some(stat) = OverrideStat::parse(&value) {
                 (entry.uid, entry.gid, entry.mode) = (stat.uid, stat.gid, stat.mode);
+                if let Some((is_block, device)) = stat.device {
+                    entry.kind = if is_block { Kind::Block(device) } else { Kind::Character(device) };
+                }
             }
             continue;
         }

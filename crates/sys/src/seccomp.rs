@@ -60,7 +60,7 @@ pub struct Notification {
     pub id: u64,
     /// The thread, as this process's PID namespace numbers it.
     pub pid: u32,
-    is_native: bool,
+    processor: u32,
     number: libc::c_long,
     args: [u64; 6],
 }
@@ -103,6 +103,19 @@ pub struct Opening {
     pub flags: i32,
 }
 
+/// A mknod(2) or mknodat(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Making {
+    /// The descriptor of the directory that the path begins at; none for the working directory.
+    pub dir: Option<RawFd>,
+    /// Where the path is in the caller's memory.
+    pub address: u64,
+    /// Kind and permissions, as stat(2) has them.
+    pub mode: u32,
+    /// Numbers of the device.
+    pub device: u64,
+}
+
 /// The processor, as seccomp filters name it; 0 where programs of this one cannot be told apart.
 #[cfg(target_arch = "x86_64")]
 pub const NATIVE: u32 = 0xc000_003e;
@@ -127,6 +140,26 @@ pub mod calls {
     /// Changing an owner.
     #[cfg(not(target_arch = "x86_64"))]
     pub const CHOWN: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
+    /// Making a device, or another file.
+    #[cfg(target_arch = "x86_64")]
+    pub const MKNOD: &[libc::c_long] = &[libc::SYS_mknod, libc::SYS_mknodat];
+    /// Making a device, or another file.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub const MKNOD: &[libc::c_long] = &[libc::SYS_mknodat];
+    /// The same of programs of a processor that this one is too: as seccomp filters name it, and the number.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const FOREIGN_MKNOD: &[(u32, libc::c_long)] = &[
+        (0x4000_0003, 14),
+        (0x4000_0003, 297),
+        (super::NATIVE, 0x4000_0000 | libc::SYS_mknod),
+        (super::NATIVE, 0x4000_0000 | libc::SYS_mknodat),
+    ];
+    /// The same of programs of a processor that this one is too: as seccomp filters name it, and the number.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) const FOREIGN_MKNOD: &[(u32, libc::c_long)] = &[(0x4000_0028, 14), (0x4000_0028, 324)];
+    /// The same of programs of a processor that this one is too: as seccomp filters name it, and the number.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pub(crate) const FOREIGN_MKNOD: &[(u32, libc::c_long)] = &[];
     /// Becoming somebody else.
     pub const IDENTITY: &[libc::c_long] = &[
         libc::SYS_setuid,
@@ -142,6 +175,29 @@ pub mod calls {
 }
 
 impl Notification {
+    fn is_native(&self) -> bool {
+        self.processor == NATIVE
+    }
+
+    /// The call as one of mknod(2) or mknodat(2); none for any other, and for one of another processor's programs.
+    pub fn making(&self) -> Option<Making> {
+        let [first, second, third, fourth, ..] = self.args;
+        let (dir, address, mode, device) = match self.number {
+            libc::SYS_mknodat => (first as RawFd, second, third, fourth),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_mknod => (libc::AT_FDCWD, first, second, third),
+            _ => return None,
+        };
+        let dir = (dir != libc::AT_FDCWD).then_some(dir);
+        // Registers are wider than the arguments.
+        self.is_native().then_some(Making { dir, address, mode: mode as u16 as u32, device: device as u32 as u64 })
+    }
+
+    /// Whether it is one of these, of a program of another processor.
+    pub fn is_foreign_making(&self) -> bool {
+        calls::FOREIGN_MKNOD.contains(&(self.processor, self.number))
+    }
+
     /// The call as one that opens a path; none for any other, and for one of another processor's programs.
     pub fn opening(&self) -> Option<Opening> {
         let [first, second, third, ..] = self.args;
@@ -152,12 +208,12 @@ impl Notification {
             _ => return None,
         };
         // Registers are wider than the arguments.
-        self.is_native.then_some(Opening { address, flags: flags as i32 })
+        self.is_native().then_some(Opening { address, flags: flags as i32 })
     }
 
     /// The call as one of the chown(2) family; none for any other, and for one of another processor's programs.
     pub fn chown(&self) -> Option<Chown> {
-        if !self.is_native {
+        if !self.is_native() {
             return None;
         }
         // Registers are wider than the arguments.
@@ -193,7 +249,7 @@ pub fn receive(listener: BorrowedFd<'_>) -> Result<Notification> {
     let ret = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut got) };
     check("ioctl SECCOMP_IOCTL_NOTIF_RECV", ret.into())?;
     let libc::seccomp_data { nr, arch, args, .. } = got.data;
-    Ok(Notification { id: got.id, pid: got.pid, is_native: arch == NATIVE, number: nr.into(), args })
+    Ok(Notification { id: got.id, pid: got.pid, processor: arch, number: nr.into(), args })
 }
 
 /// Lets the call return: 0, or this errno.
