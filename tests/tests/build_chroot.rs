@@ -142,3 +142,24 @@ fn it_is_chosen_where_there_is_no_other() {
         |image: &str| sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", &format!("store:{image}")]);
     assert_eq!(digest("chosen"), digest("best"));
 }
+
+/// Where there is one id besides, owners and devices are written down, and the image is root's.
+#[test]
+fn owners_and_devices_are_on_paper_where_there_is_one_id() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    if !need(&["unshare", "setpriv"]) {
+        return;
+    }
+    let text = "FROM busybox\nRUN mkdir /d && mknod -m 640 /d/disk b 8 1 && chown 7:8 /d /d/disk && mknod /d/pipe p\n";
+    fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+    let script = format!(
+        "exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin {} build --isolation chroot --cap-add MKNOD \
+         --no-cache -t alone .",
+        hoy_tests::program("hoy-build").display()
+    );
+    sandbox.run("unshare").args(["-rm", "sh", "-ec", &script]).ok();
+    sandbox.ok("hoy-build", &["build", "-q", "--no-cache", "--cap-add", "MKNOD", "-t", "root", "."]);
+    let digest =
+        |image: &str| sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", &format!("store:{image}")]);
+    assert_eq!(digest("alone"), digest("root"));
+}

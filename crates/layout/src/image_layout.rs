@@ -305,8 +305,10 @@ impl ImageLayout {
     pub(crate) fn write_index(&self, index: &Index) -> Result<()> {
         let path = self.path.join(INDEX_FILE);
         let bytes = serde_json::to_vec(index).map_err(|source| Error::Damaged { path: path.clone(), source })?;
-        // The names of all blobs at once, before anything leads to them; an index of nothing has no need of such a directory.
-        match sync(&self.path.join("blobs/sha256")) {
+        // The names of all blobs at once, before anything leads to them; an index of nothing leads to none, and others may
+        // have no need of such a directory.
+        let leads_nowhere = index.manifests.is_empty();
+        match if leads_nowhere { Ok(()) } else { sync(&self.path.join("blobs/sha256")) } {
             Err(error) if !error.is_not_found() => return Err(error),
             _ => {}
         }
