@@ -158,3 +158,56 @@ fn damage_is_named() {
     sandbox.run("hoy-build").args(["sbom", "none"]).fails(125, &["none"]);
     sandbox.run("hoy-build").args(["sbom", "--format", "xml", "it"]).fails(125, &["spdx-json, cyclonedx-json"]);
 }
+
+/// `--sbom` of build and commit: the list on disk is that in the image, one for every user, and files of commit are there.
+#[test]
+fn written_while_the_image_is_made() {
+    let fill = |tree: &Path| {
+        let module = tree.join("app/node_modules/b");
+        fs::create_dir_all(&module).unwrap();
+        fs::write(module.join("package.json"), r#"{"name":"b","version":"1.0.0"}"#).unwrap();
+        std::os::unix::fs::symlink("app", tree.join("link")).unwrap();
+    };
+    let mut made = BTreeSet::new();
+    for user in [User::Root, User::Sub, User::One] {
+        let Some(sandbox) = image_of(user, fill) else { continue };
+        let lists = ["--sbom=syft-spdx", "--sbom-output=list", "--sbom-purl-output=purls"];
+        let inside = ["--sbom-image-output=/info/list", "--sbom-image-purl-output", "/link/purls"];
+        let id = sandbox.ok("hoy-build", &[&["build", "-q", "-t", "a"], &lists[..], &inside, &["."]].concat());
+        let again = sandbox.ok("hoy-build", &[&["build", "-q", "-t", "a"], &lists[..], &inside, &["."]].concat());
+        assert_eq!(id, again);
+        sandbox.ok("hoy-storage", &["unpack", "a", "out"]);
+        let read = |path: &str| fs::read_to_string(sandbox.path("work").join(path)).unwrap();
+        assert_eq!(purls(&read("list"), "pkg:npm").into_iter().collect::<Vec<_>>(), ["pkg:npm/b@1.0.0"]);
+        assert_eq!(read("purls"), "{\"image_contents\":{\"dependencies\":[\"pkg:npm/b@1.0.0\"]}}\n");
+        assert_eq!((read("out/info/list"), read("out/app/purls")), (read("list"), read("purls")));
+        let images = sandbox.ok("hoy-build", &["images", "--noheading"]);
+        assert_eq!(images.lines().count(), 2, "only what was asked for stays: {images}");
+        let container = sandbox.ok("hoy-build", &["from", "it"]);
+        let trivy = ["--sbom", "trivy", "--sbom-merge-strategy=cat", "--sbom-image-output", "/list"];
+        let file = ["--add-file", "Containerfile:/link/new/file"];
+        sandbox.ok("hoy-build", &[&["commit", "-q"], &trivy[..], &file, &[&container, "b"]].concat());
+        sandbox.ok("hoy-storage", &["unpack", "b", "both"]);
+        assert!(read("both/list").contains("CycloneDX"));
+        assert_eq!(read("both/app/new/file"), read("Containerfile"));
+        let config = sandbox.ok("hoy-copy", &["inspect", "--config", "--raw", "store:b"]);
+        assert!(config.contains("in /link/new/file /list"), "{config}");
+        let digest = |name: &str| sandbox.ok("hoy-copy", &["digest", &format!("store:{name}")]);
+        made.insert([digest("a"), digest("b")]);
+        for (args, says) in [
+            (vec!["--sbom", "syft"], "goes nowhere"),
+            (vec!["--sbom", "other"], "syft-spdx"),
+            (vec!["--sbom-output", "x"], "--sbom"),
+            (vec!["--sbom-scanner-image", "x"], "no image of a scanner is run"),
+            (vec!["--squash", "--add-file", "Containerfile:/x"], "--squash"),
+            (vec!["--add-file", "none"], "none"),
+            (vec!["--add-file", "Containerfile:/x/"], "SOURCE[:PATH]"),
+            (vec!["--add-file", "tree:/x"], "no file"),
+            (vec!["--add-file", "Containerfile:/app"], "is a directory"),
+        ] {
+            sandbox.run("hoy-build").arg("commit").args(&args).args([container.as_str(), "c"]).fails(125, &[says]);
+        }
+        assert_eq!(sandbox.ok("hoy-build", &["images", "--noheading"]).lines().count(), 3, "nothing half done stays");
+    }
+    assert!(made.len() <= 1, "one image for every user: {made:?}");
+}

@@ -12,9 +12,9 @@ use crate::global::Global;
 use crate::history::HistoryArgs;
 use crate::images::ImagesArgs;
 use crate::manifest::ManifestAction;
-use crate::never::{NeverForCommands, NeverInCommit};
+use crate::never::{Never, NeverForCommands};
 use crate::said::SaidArgs;
-use crate::sbom::SbomArgs;
+use crate::sbom::{SbomArgs, SbomOutputs};
 use crate::source::SourceAction;
 use crate::surroundings::Surroundings;
 use crate::userns::UserNamespace;
@@ -424,6 +424,9 @@ pub(crate) struct CommitArgs {
     /// A file with a container configuration in Docker's JSON, which wins over the image's
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Put a file into the image that its container has not, mode 644 and the superuser's
+    #[arg(long, value_name = "SOURCE[:PATH]", conflicts_with = "squash")]
+    pub(crate) add_file: Vec<String>,
     /// Add the image to the index of this name, which is made where it is missing
     #[arg(long, value_name = "NAME")]
     pub(crate) manifest: Option<String>,
@@ -433,7 +436,9 @@ pub(crate) struct CommitArgs {
     #[command(flatten)]
     pub(crate) said: SaidArgs,
     #[command(flatten)]
-    pub(crate) never: NeverInCommit,
+    pub(crate) sbom: SbomOutputs,
+    #[command(flatten)]
+    pub(crate) never: Never,
     #[command(flatten)]
     pub(crate) sending: Sending,
     #[command(flatten)]

@@ -12,7 +12,7 @@ use hoy_build::{
 };
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_containerfile::Document;
-use hoy_layout::Store;
+use hoy_layout::{NamedImage, Store};
 use hoy_oci::{Descriptor, Digest, Platform};
 
 use crate::access::PlatformArgs;
@@ -113,7 +113,19 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
     let report = report.also(Box::new(move |event| hears.hear(event)));
     let requests = attest::requests(args, &options, &input.containerfile)?;
     let materials = Arc::clone(&options.fetcher.materials);
-    let made = for_platforms(&store, &context.tools, args, &document, options, platforms, &report);
+    args.sbom.check()?;
+    if args.sbom.is_asked() && (platforms.len() > 1 || args.all_platforms) {
+        let text = "option --sbom: a list is of one image, and there are several platforms";
+        return Err(Error::msg(text).with_hint("attach a list to each with --attest type=sbom"));
+    }
+    if args.sbom.is_in_image() && args.manifest.is_some() {
+        return Err(Error::msg("a list in the image is not for one that goes into an index with --manifest"));
+    }
+    let lease = store.lease()?;
+    let known = if args.sbom.is_in_image() { store.layout().images()? } else { Vec::new() };
+    let made = for_platforms(&store, &context.tools, args, &document, options, platforms, &report)
+        .and_then(|made| list(context, &store, args, made, &known));
+    drop(lease);
     // That it is not remembered is no failure of a build.
     if let Err(error) = recorder.keep(&store, made.as_ref().ok().map(|made| &made.manifest.digest)) {
         warn(&format!("warning: this build is not in the history: {}", Error::from(error)));
@@ -176,6 +188,24 @@ fn for_platforms(
         (None, Some(only)) => Ok(Made { id: only.id, manifest: only.manifest, images, names }),
         (None, None) => Err(Error::msg("there is no platform to build for")),
     }
+}
+
+/// Writes what `--sbom` asks for; the image is another where that is in it.
+fn list(context: &Context, store: &Store, args: &BuildArgs, mut made: Made, known: &[NamedImage]) -> Result<Made> {
+    let files = args.sbom.files(context, &made.manifest.digest)?;
+    if !files.is_empty() {
+        let more = hoy_build::add_files(store.layout(), &made.manifest.digest, files, !args.disable_compression)?;
+        for name in &made.names {
+            store.layout().set_name(name, &more.manifest)?;
+        }
+        // An image that nobody asked for does not stay.
+        if known.iter().all(|image| image.descriptor.digest != made.manifest.digest) {
+            store.layout().remove_digest(&made.manifest.digest)?;
+        }
+        (made.id, made.manifest) = (more.id, more.manifest.clone());
+        made.images = made.images.into_iter().map(|(platform, _)| (platform, more.manifest.clone())).collect();
+    }
+    Ok(made)
 }
 
 /// As buildah, with the code of the command that failed.

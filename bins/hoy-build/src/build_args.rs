@@ -13,6 +13,7 @@ use crate::build::output::Output;
 use crate::build::progress::Form;
 use crate::never::{Never, NeverInBuild};
 use crate::said::SaidArgs;
+use crate::sbom::SbomOutputs;
 use crate::userns::UserNamespace;
 
 /// What is built, from what, and what comes of it.
@@ -81,7 +82,7 @@ pub(crate) struct BuildArgs {
           hide_possible_values = true, action = ArgAction::Set)]
     pub(crate) layers: bool,
     /// One layer holds everything, that of the base image too
-    #[arg(long)]
+    #[arg(long, alias = "squash-all")]
     pub(crate) squash: bool,
     /// Label of the image
     #[arg(long, value_name = "NAME=VALUE")]
@@ -208,6 +209,8 @@ pub(crate) struct BuildArgs {
     pub(crate) jobs: Option<usize>,
     #[command(flatten)]
     pub(crate) run: RunOptions,
+    #[command(flatten)]
+    pub(crate) sbom: SbomOutputs,
     #[command(flatten)]
     pub(crate) never: Never,
     #[command(flatten)]

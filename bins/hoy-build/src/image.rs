@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use hoy_build::{Clamp, CommitOptions, Committed, Format, FromOptions, Pull, Working, split_transport};
+use hoy_build::{Addition, Clamp, CommitOptions, Committed, Format, FromOptions, Pull, Working, split_transport};
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_layout::Store;
-use hoy_oci::{Platform, Reference, Timestamp};
+use hoy_oci::{Digest, Platform, Reference, Timestamp};
 use serde_json::Value;
 
 use crate::args::{CommitArgs, PullArgs, PushArgs};
@@ -28,8 +28,12 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
         Some(image) if destination.is_none() => Some(local_name(image)?),
         _ => None,
     };
+    args.sbom.check()?;
+    let files: Vec<Addition> =
+        args.add_file.iter().map(|text| Addition::read(text)).collect::<std::result::Result<_, _>>()?;
+    let is_done_later = !files.is_empty() || args.sbom.is_in_image();
     let options = CommitOptions {
-        name,
+        name: name.clone().filter(|_| !is_done_later),
         format: match (args.format, &working.format) {
             (Some(format), _) => format,
             (None, recorded) => recorded.as_deref().map_or(Ok(Format::Oci), str::parse)?,
@@ -42,12 +46,27 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
         changes: args.change.clone(),
         config: args.config.as_deref().map(configuration).transpose()?,
     };
-    let made = hoy_build::commit(&store, &context.tools, &dir, &working, &options).context(doing)?;
+    let lease = store.lease()?;
+    let mut made = hoy_build::commit(&store, &context.tools, &dir, &working, &options).context(doing)?;
     made.warnings.iter().for_each(|warning| warn(warning));
+    let plain = (made.manifest.digest, made.is_new_and_nameless);
+    let added = add(context, &store, &args, files, &plain.0).context(doing);
+    // An image that nobody asked for does not stay.
+    if plain.1 && !matches!(added, Ok(None)) {
+        store.layout().remove_digest(&plain.0)?;
+    }
+    if let Some(more) = added? {
+        made = more;
+        if let Some(name) = &name {
+            store.layout().set_name(name, &made.manifest)?;
+            made.is_new_and_nameless = false;
+        }
+    }
+    drop(lease);
     if let Some(destination) = destination {
         send(context, &store, &made, &args, destination)?;
     }
-    let names: Vec<String> = options.name.into_iter().collect();
+    let names: Vec<String> = name.into_iter().collect();
     if let Some(list) = &args.manifest {
         let list = local_name(list)?;
         hoy_build::index(&store, std::slice::from_ref(&made.manifest), &[list], true, options.format)?;
@@ -69,6 +88,21 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
         context.tools.storage(["rm", dir.id().as_str()]).context(|| format!("remove \"{}\"", args.container))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Puts files into the image of this digest, and writes what it consists of; none where it stays as it is.
+fn add(
+    context: &Context,
+    store: &Store,
+    args: &CommitArgs,
+    mut files: Vec<Addition>,
+    image: &Digest,
+) -> Result<Option<Committed>> {
+    files.extend(args.sbom.files(context, image)?);
+    if files.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(hoy_build::add_files(store.layout(), image, files, !args.disable_compression)?))
 }
 
 /// Reads a configuration in Docker's JSON.

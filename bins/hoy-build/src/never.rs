@@ -15,7 +15,6 @@ const STEPS: &str = "steps make layers here, and no images that could have label
 const STAGES: &str = "stages leave no images: build each that is wanted with --target";
 const CNI: &str = "networks of containers are not made here: --network is host or none";
 const HOOKS: &str = "hooks are run by the runtime of whoever runs containers, not by a build";
-const FILES: &str = "an image has what its container has: hoy-build copy puts the file there before";
 const NAMES: &str = "names that an image had before are not kept";
 const BLOBS: &str = "the store keeps blobs as they came, and needs no other directory for them: leave it out";
 const RESOLVER: &str = "a RUN has no network, or with --network host the network and the resolv.conf of the host";
@@ -30,39 +29,17 @@ const LATER: &str =
     "layers are compressed with gzip, so that all builders of one input make one image; push compresses otherwise";
 const SPLIT: &str =
     "images for several platforms are built one after another: give each its own --platform and --logfile";
-const SCANNER: &str =
-    "no image of a scanner is run: hoy-build sbom describes an image, and hoy-build copy adds it to one";
+const SCANNER: &str = "no image of a scanner is run, and none is needed: --sbom reads the image itself, in the form of the scanner's preset";
 
 /// Options that never work for whoever makes an image.
 #[derive(Debug, Args)]
 pub(crate) struct Never {
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "", value_parser = never(CW))]
     cw: Option<String>,
-    #[arg(long, hide = true, value_parser = never(SCANNER), num_args = 0..=1, default_missing_value = "")]
-    sbom: Option<String>,
     #[arg(long, hide = true, value_parser = never(SCANNER))]
     sbom_scanner_image: Option<String>,
     #[arg(long, hide = true, value_parser = never(SCANNER))]
     sbom_scanner_command: Option<String>,
-    #[arg(long, hide = true, value_parser = never(SCANNER))]
-    sbom_merge_strategy: Option<String>,
-    #[arg(long, hide = true, value_parser = never(SCANNER))]
-    sbom_output: Option<String>,
-    #[arg(long, hide = true, value_parser = never(SCANNER))]
-    sbom_image_output: Option<String>,
-    #[arg(long, hide = true, value_parser = never(SCANNER))]
-    sbom_purl_output: Option<String>,
-    #[arg(long, hide = true, value_parser = never(SCANNER))]
-    sbom_image_purl_output: Option<String>,
-}
-
-/// Options of a commit that never work.
-#[derive(Debug, Args)]
-pub(crate) struct NeverInCommit {
-    #[arg(long, hide = true, value_parser = never(FILES))]
-    add_file: Option<String>,
-    #[command(flatten)]
-    image: Never,
 }
 
 /// Options of a build that never work.

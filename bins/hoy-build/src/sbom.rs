@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use hoy_build::{contents, split_transport};
+use hoy_build::{Contents, contents, split_transport};
 use hoy_cli::{Context as _, Result, Stdout, print_line};
 use hoy_sbom::{Subject, cyclonedx, spdx};
 
@@ -13,6 +13,10 @@ use crate::access::Access;
 use crate::build::attest::artifact;
 use crate::context::{Context, warn};
 use crate::image::local_name;
+
+mod outputs;
+
+pub(crate) use outputs::SbomOutputs;
 
 #[derive(Debug, Args)]
 pub(crate) struct SbomArgs {
@@ -86,11 +90,19 @@ pub(crate) fn attach_to(context: &Context, place: &str, options: &[String]) -> R
 }
 
 fn list(context: &Context, place: &str, options: &[String], format: Format) -> Result<String> {
+    document(look(context, place, options)?, format)
+}
+
+fn look(context: &Context, place: &str, options: &[String]) -> Result<Contents> {
     let scratch = tempfile::tempfile().context(|| "make a temporary file")?;
     let found = contents(&context.tools, place, options, scratch)?;
     for unread in &found.inventory.unread {
         warn(&format!("warning: \"/{}\" is not read: {}", unread.path, unread.reason));
     }
+    Ok(found)
+}
+
+fn document(found: Contents, format: Format) -> Result<String> {
     let tool = ("hoy-build".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     let subject = Subject { name: found.name, manifest: found.manifest, created: found.created, tool };
     let document = match format {

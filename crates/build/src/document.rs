@@ -100,7 +100,7 @@ pub(crate) fn manifest(
 }
 
 /// The same layer under the format's name for its kind.
-fn in_format(layer: &Descriptor, format: Format) -> Result<Descriptor> {
+pub(crate) fn in_format(layer: &Descriptor, format: Format) -> Result<Descriptor> {
     let pairs = [
         (MediaType::LAYER, MediaType::DOCKER_LAYER),
         (MediaType::LAYER_GZIP, MediaType::DOCKER_LAYER_GZIP),

@@ -44,8 +44,8 @@ pub use clamp::Clamp;
 pub use commit::{CommitOptions, Committed, commit};
 pub use compare::{Difference, compare};
 pub use containerfile::{
-    BuildOptions, Built, Caches, Context, Event, NamedContext, PREDEFINED, Report, Secret, Squash, build,
-    environment_of, has_commands, index, instruct, is_socket, keep, needs_mounts, plan, platforms, prune_builds,
+    Addition, BuildOptions, Built, Caches, Context, Event, NamedContext, PREDEFINED, Report, Secret, Squash, add_files,
+    build, environment_of, has_commands, index, instruct, is_socket, keep, needs_mounts, plan, platforms, prune_builds,
     temporary_directory,
 };
 pub use contents::{Contents, contents};

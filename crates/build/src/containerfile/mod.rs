@@ -1,5 +1,6 @@
 //! Images from Containerfiles: stages as a graph, steps as layers, and a cache of what steps made before.
 
+mod addition;
 mod build;
 mod builder;
 mod cache;
@@ -27,6 +28,7 @@ mod state;
 mod step;
 mod transfer;
 
+pub use addition::{Addition, add_files};
 pub use build::{Built, build, environment_of, needs_mounts, plan};
 pub use builder::{BuildOptions, NamedContext, Squash};
 pub use caches::Caches;

@@ -39,7 +39,7 @@ impl Names {
         Ok(names)
     }
 
-    fn read(layout: &ImageLayout, layer: &Descriptor) -> Result<Self> {
+    pub(crate) fn read(layout: &ImageLayout, layer: &Descriptor) -> Result<Self> {
         let blob = layout.open_blob(layer)?;
         let reading = || Error::io("read", layout.blob_path(&layer.digest));
         let tar = Decompressor::detect(blob).map_err(reading())?;
