@@ -234,3 +234,67 @@ fn an_ordinary_user_copies_too() {
     assert_eq!(owner, "5:6");
     build(&sandbox, &["rm", &container]);
 }
+
+/// What is named, what of it is left out, and what it becomes.
+#[test]
+fn ways_of_naming() {
+    for user in [User::Root, User::Sub, User::One] {
+        if !user.available() {
+            continue;
+        }
+        let sandbox = Sandbox::for_user(user);
+        for path in ["c/a/b/1.txt", "c/a/b/2.txt", "c/a/3.bin", "c/#4"] {
+            write(&sandbox.path("work").join(path), path);
+        }
+        Run::new("chmod").args(["-R", "a+rX", "c"]).dir(sandbox.path("work")).ok();
+        Run::new("chmod").args(["777", "c/a/b"]).dir(sandbox.path("work")).ok();
+        symlink("nowhere", sandbox.path("work/c/dangling")).unwrap();
+        symlink("/a/3.bin", sandbox.path("work/c/link")).unwrap();
+        let (container, root) = scratch(&sandbox);
+        let mut number = 0;
+        let mut copied = |verb: &str, args: &[&str], show: &str| {
+            number += 1;
+            let to = format!("/{number}/");
+            build(&sandbox, &[&[verb, "-q"], &args[..1], &[&container], &args[1..], &[&to]].concat());
+            let all = format!("cd \"$0\" && find . ! -type d -printf '{show} ' | tr ' ' '\\n' | sort | xargs");
+            sandbox.run("sh").args(["-c", &all]).arg(root.join(number.to_string())).ok()
+        };
+        let context = "--contextdir=c";
+        assert_eq!(
+            copied("copy", &["-q", context, "--exclude=a/b/2*", "--exclude", "#4", "."], "%P"),
+            "a/3.bin a/b/1.txt dangling link"
+        );
+        assert_eq!(copied("add", &["-q", context, "--exclude=**/1.txt", "a/b/*"], "%P"), "2.txt");
+        assert_eq!(
+            copied("copy", &["--parents", context, "a/b/*.txt", "./a/./3.bin"], "%P"),
+            "3.bin a/b/1.txt a/b/2.txt"
+        );
+        assert_eq!(fs::metadata(root.join("3/a/b")).unwrap().mode() & 0o777, 0o777, "as its origin is");
+        assert_eq!(copied("copy", &["--parents", "c/a/./b"], "%P"), "b/1.txt b/2.txt");
+        assert_eq!(
+            copied("copy", &["--no-follow-symlinks", context, "dangling", "li*"], "%P=%l"),
+            "dangling=nowhere link=/a/3.bin"
+        );
+        assert_eq!(copied("copy", &["-q", context, "li*"], "%P%l"), "link");
+        assert_eq!(
+            copied("add", &["--timestamp=1000000000", context, "a"], "%T@ "),
+            "1000000000.0000000000 1000000000.0000000000 1000000000.0000000000"
+        );
+        assert_eq!(copied("copy", &["--allow-empty-wildcard", context, "*.none", "a/3.bin"], "%P"), "3.bin");
+        build(&sandbox, &["copy", "--allow-empty-wildcard", context, &container, "*.none", "/none/"]);
+        assert!(!root.join("none").exists(), "nothing was copied");
+        for (args, says) in [
+            (&["copy", "--allow-wildcard=false", context, &container, "a/*", "/x/"][..], "\"a/*\" is a pattern"),
+            (&["copy", context, &container, "*.none", "/x/"], "*.none"),
+            (&["copy", context, "--exclude=a/3*", &container, "a/3.bin", "/x/"], "left out by"),
+            (&["copy", context, "--exclude=[", &container, "a/3.bin", "/x/"], "--exclude is no pattern"),
+            (&["copy", "--timestamp=yesterday", &container, "c", "/x/"], "--timestamp"),
+            (&["copy", "--link", &container, "c", "/x/"], "one layer"),
+            (&["add", "--parents", &container, "c", "/x/"], "--parents"),
+            (&["copy", "--parents", &container, "c/a/3.bin", "/1/a/3.bin"], "no directory"),
+        ] {
+            sandbox.run("hoy-build").args(args).fails(125, &[says]);
+        }
+        assert!(!root.join("x").exists());
+    }
+}

@@ -12,7 +12,7 @@ use crate::global::Global;
 use crate::history::HistoryArgs;
 use crate::images::ImagesArgs;
 use crate::manifest::ManifestAction;
-use crate::never::{Never, NeverForCommands};
+use crate::never::{Never, NeverForCommands, NeverInCopies};
 use crate::said::SaidArgs;
 use crate::sbom::{SbomArgs, SbomOutputs};
 use crate::source::SourceAction;
@@ -41,7 +41,7 @@ pub(crate) enum Action {
     #[command(visible_alias = "unmount")]
     Umount(SomeArgs),
     /// Copy files and directories into a working container
-    Copy(AddArgs),
+    Copy(CopyingArgs),
     /// Copy likewise, unpacking archives
     Add(AddArgs),
     /// Change what the image will say about itself
@@ -240,11 +240,40 @@ pub(crate) struct CopyArgs {
     /// Leave out what this file of patterns names
     #[arg(long, value_name = "FILE", requires = "contextdir")]
     pub(crate) ignorefile: Option<PathBuf>,
+    /// Leave out what this pattern names; those of an ignore file come first
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// Take patterns in the names of sources (default true); false makes one an error
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "true", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) allow_wildcard: bool,
+    /// A pattern that nothing matches is no error
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) allow_empty_wildcard: bool,
+    /// Copy links that are named themselves, and not what they lead to
+    #[arg(long)]
+    pub(crate) no_follow_symlinks: bool,
+    /// The time that all copied files get, in seconds since 1970
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
+    pub(crate) timestamp: Option<i64>,
     /// Do not print the digest of what was copied
     #[arg(short, long)]
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) history: History,
+    #[command(flatten)]
+    pub(crate) never: NeverInCopies,
+}
+
+/// What is copied, and how.
+#[derive(Debug, Args)]
+pub(crate) struct CopyingArgs {
+    #[command(flatten)]
+    pub(crate) args: AddArgs,
+    /// Make the directories that lead to a source too, below a "/./" in its path if there is one
+    #[arg(long)]
+    pub(crate) parents: bool,
 }
 
 /// What is copied, and how it is fetched where it is elsewhere.

@@ -50,7 +50,9 @@ impl Fetching {
     }
 }
 
-pub(crate) fn copy(context: &Context, args: AddArgs, is_add: bool) -> Result<ExitCode> {
+/// Copies, and makes the directories that lead to sources if `parents` says so; `add` has no such option.
+pub(crate) fn copy(context: &Context, args: AddArgs, parents: Option<bool>) -> Result<ExitCode> {
+    let is_add = parents.is_none();
     let access = Access {
         cert_dir: args.cert_dir,
         tls_verify: args.tls_verify,
@@ -96,6 +98,12 @@ pub(crate) fn copy(context: &Context, args: AddArgs, is_add: bool) -> Result<Exi
         context: origin.as_ref().map(|origin| origin.path.clone()).or(args.contextdir.clone()),
         keep_owner: args.from.is_some(),
         ignore,
+        excludes: args.exclude.clone(),
+        no_patterns: !args.allow_wildcard,
+        empty_patterns: args.allow_empty_wildcard,
+        keep_links: args.no_follow_symlinks,
+        parents: parents == Some(true),
+        time: args.timestamp,
         unpack: is_add,
         fetched: fetched.iter().map(|(_, path)| path.clone()).collect(),
         ids: dir.container()?.id_maps,

@@ -27,6 +27,8 @@ const SIGN: &str = "an image is signed where it is pushed: hoy-build push --sign
 const VOLUMES: &str = "a RUN may change what is below a VOLUME, and the change stays";
 const LATER: &str =
     "layers are compressed with gzip, so that all builders of one input make one image; push compresses otherwise";
+const LINK: &str = "a working container has one layer, in which what came last counts: copy after what is run, or use \
+                    COPY --link in a Containerfile";
 const SPLIT: &str =
     "images for several platforms are built one after another: give each its own --platform and --logfile";
 const SCANNER: &str = "no image of a scanner is run, and none is needed: --sbom reads the image itself, in the form of the scanner's preset";
@@ -40,6 +42,13 @@ pub(crate) struct Never {
     sbom_scanner_image: Option<String>,
     #[arg(long, hide = true, value_parser = never(SCANNER))]
     sbom_scanner_command: Option<String>,
+}
+
+/// Options of `add` and `copy` that never work.
+#[derive(Debug, Args)]
+pub(crate) struct NeverInCopies {
+    #[arg(long, hide = true, value_parser = never(LINK), num_args = 0..=1, default_missing_value = "")]
+    link: Option<String>,
 }
 
 /// Options of a build that never work.

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hoy_containerfile::Ignore;
-use hoy_layer::{Flavour, Limits, unpack};
+use hoy_layer::{Flavour, Limits, Time, unpack};
 use hoy_oci::{Digest, IdMapping, IdMaps};
 use hoy_spec::Users;
 use hoy_sys::rustix::fs::fstat;
@@ -17,8 +17,9 @@ use hoy_sys::user::set_file_ids;
 
 use crate::chmod::Chmod;
 use crate::destination::{Destination, Owner, Present, clean, present};
-use crate::source::{Source, SourceRoot};
-use crate::tree::{TreeReader, archive, lossy, mtime};
+use crate::parents::{parents, pivot};
+use crate::source::{Naming, Source, SourceRoot};
+use crate::tree::{TreeReader, archive, is_link, link, lossy, mtime};
 use crate::{Error, Result};
 
 /// How files are copied.
@@ -34,6 +35,18 @@ pub struct CopyOptions {
     pub keep_owner: bool,
     /// The text of an ignore file, for sources in a context directory.
     pub ignore: Option<String>,
+    /// Patterns of what else is left out, by the same paths.
+    pub excludes: Vec<String>,
+    /// A pattern among the sources is an error.
+    pub no_patterns: bool,
+    /// A pattern that nothing matches is none.
+    pub empty_patterns: bool,
+    /// Links that are named are copied themselves, and not what they lead to.
+    pub keep_links: bool,
+    /// The directories that lead to a source are made again where it goes.
+    pub parents: bool,
+    /// The time of all that is copied, in seconds since 1970, instead of its own.
+    pub time: Option<i64>,
     /// Local archives are unpacked.
     pub unpack: bool,
     /// Further sources, which were fetched: nothing in them is ignored, no pattern is in their names, and archives stay
@@ -66,31 +79,55 @@ pub fn copy(
             SourceRoot::Root(OwnedFd::from(File::open(directory).map_err(Error::io("open", directory))?))
         }
     };
-    let mut found = Vec::new();
+    let ignore = ignore(options)?;
+    let naming = Naming {
+        is_literal: options.no_patterns,
+        may_be_nothing: options.empty_patterns,
+        keeps_links: options.keep_links,
+    };
+    let (mut found, mut pivots) = (Vec::new(), Vec::new());
     for source in sources {
-        found.extend(source_root.find(source)?);
+        let mut named = source_root.named(source, naming)?;
+        let count = named.len();
+        named.retain(|source| source.is_directory || !ignore.excludes(&lossy(&shown(&source.path))));
+        if named.is_empty() && count > 0 && !options.empty_patterns {
+            let text = format!("{} (left out by the ignore file or by --exclude)", source.display());
+            return Err(Error::NoSource(text));
+        }
+        pivots.extend(std::iter::repeat_n(pivot(&source.to_string_lossy()), named.len()));
+        found.extend(named);
     }
     let first_fetched = found.len();
     for source in &options.fetched {
         found.push(SourceRoot::Host.only(source)?);
     }
-    let plan = Plan::new(root, workdir, &found, destination)?;
+    if found.is_empty() {
+        return Ok((Digest::of(b""), "multi"));
+    }
+    let mut plan = Plan::new(root, workdir, &found, destination)?;
+    if options.parents {
+        if present(root, &plan.target, true)? == Present::Other {
+            return Err(Error::Refused(format!("\"/{}\" is no directory", lossy(&plan.target))));
+        }
+        (plan.is_directory, plan.parents) = (true, Some((source_root, pivots)));
+    }
     let owner = owner(root, options)?;
     let kind = match found.as_slice() {
         [only] if only.is_directory => "dir",
         [_] => "file",
         _ => "multi",
     };
-    Ok((carry_out(root, found, first_fetched, &plan, owner, options)?, kind))
+    Ok((carry_out(root, found, first_fetched, &plan, owner, (options, &ignore))?, kind))
 }
 
 /// Where the sources go.
-#[derive(Debug, PartialEq, Eq)]
 struct Plan {
     /// A clean path without a leading `/`.
     target: Vec<u8>,
     /// The target is a directory that sources go into.
     is_directory: bool,
+    /// For [`CopyOptions::parents`]: where sources are, and of each how many of its directories are not made again.
+    parents: Option<(SourceRoot, Vec<usize>)>,
 }
 
 impl Plan {
@@ -104,7 +141,7 @@ impl Plan {
             return Err(Error::Refused(format!("\"{typed}\" is no directory: it cannot take several files")));
         }
         let is_directory = says_directory || needs_directory || destination.is_none() || standing == Present::Directory;
-        Ok(Self { target, is_directory })
+        Ok(Self { target, is_directory, parents: None })
     }
 
     fn of(&self, source: &Source) -> Vec<u8> {
@@ -115,6 +152,21 @@ impl Plan {
             (true, false) => [self.target.as_slice(), b"/", &name].concat(),
         }
     }
+}
+
+/// What is left out.
+fn ignore(options: &CopyOptions) -> Result<Ignore> {
+    let mut text = options.ignore.clone().unwrap_or_default();
+    let lines = text.lines().count();
+    for pattern in &options.excludes {
+        // A pattern is no comment.
+        let escape = if pattern.starts_with('#') { "\\" } else { "" };
+        text = format!("{text}\n{escape}{pattern}");
+    }
+    Ignore::parse(&text).map_err(|line| match line {
+        line if line <= lines => Error::Refused(format!("line {line} of the ignore file is no pattern")),
+        _ => Error::Refused("an --exclude is no pattern".to_owned()),
+    })
 }
 
 fn owner(root: BorrowedFd<'_>, options: &CopyOptions) -> Result<Owner> {
@@ -141,12 +193,12 @@ fn carry_out(
     first_fetched: usize,
     plan: &Plan,
     owner: Owner,
-    options: &CopyOptions,
+    (options, ignore): (&CopyOptions, &Ignore),
 ) -> Result<Digest> {
     let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
     std::thread::scope(|scope| {
-        let sender =
-            scope.spawn(move || send(root, sources, first_fetched, plan, owner, options, BufWriter::new(writer)));
+        let sender = scope
+            .spawn(move || send(root, sources, first_fetched, plan, owner, (options, ignore), BufWriter::new(writer)));
         let receive = || {
             if let Some(ids) = &options.ids {
                 become_root_of(ids)?;
@@ -201,31 +253,34 @@ fn send(
     first_fetched: usize,
     plan: &Plan,
     owner: Owner,
-    options: &CopyOptions,
+    (options, ignore): (&CopyOptions, &Ignore),
     output: impl Write,
 ) -> Result<Digest> {
-    let ignore = options.ignore.as_deref().map(Ignore::parse).transpose();
-    let ignore = ignore.map_err(|line| Error::Refused(format!("line {line} of the ignore file is no pattern")))?;
-    let ignore = ignore.unwrap_or_default();
     let first = sources.first().map(|source| fstat(&source.fd)).transpose();
     let made_at = first.map_err(Error::io("look at", "source"))?.map(|stat| mtime(&stat)).unwrap_or_default();
     let mut to = Destination::new(root, output, owner, made_at);
     (to.ids, to.source_ids) = (options.ids.clone(), options.source_ids.clone());
+    to.time = options.time.map(|seconds| Time { seconds, nanoseconds: 0 });
     if plan.is_directory {
         to.directories(&plan.target)?;
     }
     let nothing = Ignore::default();
     for (at, source) in sources.into_iter().enumerate() {
         let is_fetched = at >= first_fetched;
-        let ignore = if is_fetched { &nothing } else { &ignore };
+        let ignore = if is_fetched { &nothing } else { ignore };
         let shown = shown(&source.path);
-        let target = plan.of(&source);
+        let target = match &plan.parents {
+            Some((root, pivots)) if !is_fetched => {
+                parents(root, &source, pivots.get(at).copied().unwrap_or_default(), &plan.target, &mut to)?
+            }
+            _ => plan.of(&source),
+        };
         // What is named by itself is a file of its own, whatever else it is a link of.
         let mut reader = TreeReader::new(ignore);
         if source.is_directory {
             reader.directory(source.fd.as_fd(), &shown, &target, &mut to)?;
-        } else if ignore.excludes(&lossy(&shown)) {
-            return Err(Error::NoSource(format!("{} (left out by the ignore file)", source.path.display())));
+        } else if is_link(&source.fd) {
+            link(&source.fd, &shown, &target, &mut to)?;
         } else if is_fetched || !(options.unpack && archive(&source, &plan.target, &mut to)?) {
             // The archive's look at it moved the descriptor's position.
             hoy_sys::rustix::fs::seek(&source.fd, hoy_sys::rustix::fs::SeekFrom::Start(0))

@@ -88,6 +88,8 @@ pub(crate) struct Destination<'a, W: Write> {
     /// The ids on disk of those in the root, where that belongs to another user namespace; and of those in the source.
     pub(crate) ids: Option<IdMaps>,
     pub(crate) source_ids: Option<IdMaps>,
+    /// The time of all that is copied, instead of its own.
+    pub(crate) time: Option<Time>,
     /// Of all that was asked for, whatever of it is there already.
     content: Hasher,
 }
@@ -103,6 +105,7 @@ impl<'a, W: Write> Destination<'a, W> {
             known: BTreeSet::new(),
             ids: None,
             source_ids: None,
+            time: None,
             content: Hasher::new(),
         }
     }
@@ -166,6 +169,7 @@ impl<W: Write> Receiver for Destination<'_, W> {
             let inside = ids.container_uid(entry.uid).zip(ids.container_gid(entry.gid));
             (entry.uid, entry.gid) = inside.unwrap_or((NOBODY, NOBODY));
         }
+        entry.mtime = self.time.unwrap_or(entry.mtime);
         self.owner.give(&mut entry, self.has_owners);
         self.content.update(&described(&entry));
         if let Some(parent) = entry.path.iter().rposition(|&c| c == b'/').and_then(|at| entry.path.get(..at)) {

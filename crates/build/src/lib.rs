@@ -24,6 +24,7 @@ mod inspect;
 mod list;
 mod materials;
 mod paper;
+mod parents;
 mod placed;
 mod provenance;
 mod remote;

@@ -20,7 +20,7 @@ pub(crate) enum SourceRoot {
     Root(OwnedFd),
 }
 
-/// One thing to copy, with links in its name followed.
+/// One thing to copy, with links in its name followed; where links are kept, its last name may be one.
 pub(crate) struct Source {
     /// Open for reading.
     pub(crate) fd: OwnedFd,
@@ -28,6 +28,24 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     /// Whether it is a directory, of which the contents are copied.
     pub(crate) is_directory: bool,
+}
+
+/// How names of sources are read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Naming {
+    /// A pattern is an error.
+    pub(crate) is_literal: bool,
+    /// A pattern that nothing matches is none.
+    pub(crate) may_be_nothing: bool,
+    /// A link is copied itself, and not what it leads to.
+    pub(crate) keeps_links: bool,
+}
+
+impl Naming {
+    /// How to see whether something is there.
+    fn looking(self) -> OFlags {
+        if self.keeps_links { OFlags::PATH | OFlags::NOFOLLOW } else { OFlags::PATH }
+    }
 }
 
 impl SourceRoot {
@@ -43,23 +61,39 @@ impl SourceRoot {
 
     /// Everything that `pattern` means, in the order of the names.
     pub(crate) fn find(&self, pattern: &Path) -> Result<Vec<Source>> {
+        self.named(pattern, Naming::default())
+    }
+
+    /// The same, as `naming` has it.
+    pub(crate) fn named(&self, pattern: &Path, naming: Naming) -> Result<Vec<Source>> {
         let missing = || Error::NoSource(pattern.display().to_string());
-        let paths = match self.open(pattern, OFlags::empty()) {
-            Err(Errno::NOENT) if Glob::is_one(&pattern.to_string_lossy()) => self.expand(pattern)?,
+        let is_pattern = Glob::is_one(&pattern.to_string_lossy());
+        if is_pattern && naming.is_literal {
+            return Err(Error::Refused(format!("\"{}\" is a pattern, and none is allowed", pattern.display())));
+        }
+        let paths = match self.open(pattern, naming.looking()) {
+            Err(Errno::NOENT) if is_pattern => self.expand(pattern, naming)?,
             Err(Errno::NOENT) => return Err(missing()),
             _ => vec![pattern.to_owned()],
         };
-        let found: Result<Vec<Source>> = paths.into_iter().map(|path| self.source(path)).collect();
+        let found: Result<Vec<Source>> = paths.into_iter().map(|path| self.source(path, naming)).collect();
         let found = found?;
-        if found.is_empty() { Err(missing()) } else { Ok(found) }
+        if found.is_empty() && !naming.may_be_nothing { Err(missing()) } else { Ok(found) }
     }
 
     /// What is called `path`, whatever characters are in it.
     pub(crate) fn only(&self, path: &Path) -> Result<Source> {
-        self.source(path.to_owned())
+        self.source(path.to_owned(), Naming::default())
     }
 
-    fn source(&self, path: PathBuf) -> Result<Source> {
+    fn source(&self, path: PathBuf, naming: Naming) -> Result<Source> {
+        if naming.keeps_links {
+            let fd = self.open(&path, naming.looking()).map_err(Error::io("open", &path))?;
+            let stat = fstat(&fd).map_err(Error::io("look at", &path))?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                return Ok(Source { fd, path, is_directory: false });
+            }
+        }
         let fd = self.open(&path, OFlags::empty()).map_err(Error::io("open", &path))?;
         let stat = fstat(&fd).map_err(Error::io("look at", &path))?;
         let is_directory = match FileType::from_raw_mode(stat.st_mode) {
@@ -70,7 +104,7 @@ impl SourceRoot {
         Ok(Source { fd, path, is_directory })
     }
 
-    fn expand(&self, pattern: &Path) -> Result<Vec<PathBuf>> {
+    fn expand(&self, pattern: &Path, naming: Naming) -> Result<Vec<PathBuf>> {
         let mut found = vec![PathBuf::from(if pattern.is_absolute() { "/" } else { "" })];
         for part in pattern.components() {
             let (part, text) = (part.as_os_str(), part.as_os_str().to_string_lossy());
@@ -88,7 +122,7 @@ impl SourceRoot {
             }
             found = next;
         }
-        found.retain(|path| self.open(path, OFlags::PATH).is_ok());
+        found.retain(|path| self.open(path, naming.looking()).is_ok());
         Ok(found)
     }
 

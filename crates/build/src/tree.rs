@@ -125,6 +125,17 @@ impl<'a> TreeReader<'a> {
     }
 }
 
+/// Adds the link that is open as `source` (with `O_PATH`), as `target`.
+pub(crate) fn link(source: &OwnedFd, shown: &[u8], target: &[u8], to: &mut impl Receiver) -> Result<()> {
+    let stat = fstat(source).map_err(Error::io("look at", lossy(shown)))?;
+    special((source.as_fd(), b""), &stat, shown, target, to)
+}
+
+/// Whether this is a link itself.
+pub(crate) fn is_link(source: &OwnedFd) -> bool {
+    fstat(source).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
+
 fn special(
     (directory, name): (BorrowedFd<'_>, &[u8]),
     stat: &Stat,

@@ -4,13 +4,13 @@ use std::ffi::OsStr;
 use std::io::Cursor;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use hoy_containerfile::{Ignore, Rules, Transfer};
 use hoy_layer::{Entry, Kind};
 use hoy_oci::{Digest, Hasher};
-use hoy_sys::rustix::fs::{SeekFrom, fstat, seek};
+use hoy_sys::rustix::fs::{SeekFrom, seek};
 
 use crate::chmod::Chmod;
 use crate::containerfile::builder::Builder;
@@ -23,8 +23,9 @@ use crate::containerfile::state::State;
 use crate::copy::user_and_group;
 use crate::destination::{Owner, Receiver, clean};
 use crate::document::NewLayer;
-use crate::source::{Source, SourceRoot};
-use crate::tree::{TreeReader, archive, entry_of, lossy};
+use crate::parents::{parents, pivot};
+use crate::source::Source;
+use crate::tree::{TreeReader, archive, lossy};
 use crate::{Error, Result};
 
 /// A COPY or ADD with its variables filled in.
@@ -291,9 +292,9 @@ fn send(
     }
     builder.with_files(files, |root, ignore| {
         for text in &asked.sources {
-            let (pivot, pattern) = split_pivot(text);
+            let pivot = pivot(text);
             let mut count = 0;
-            for source in root.find(&pattern)? {
+            for source in root.find(Path::new(text))? {
                 let shown = shown(&source.path);
                 if !source.is_directory && (ignore.excludes(&lossy(&shown)) || is_excluded(asked, &source.path)) {
                     continue;
@@ -301,7 +302,7 @@ fn send(
                 count += 1;
                 let target = match asked.parents {
                     false => plan.of(name(&source.path), source.is_directory),
-                    true => parents(root, &source, &pivot, plan, to)?,
+                    true => parents(root, &source, pivot, &plan.target, to)?,
                 };
                 // As other builders: what is named by itself is a file of its own, whatever else it is a link of.
                 let mut reader = TreeReader::new(ignore);
@@ -347,42 +348,6 @@ fn name(path: &Path) -> &[u8] {
 
 fn is_excluded(asked: &Asked, path: &Path) -> bool {
     asked.excludes.excludes(&lossy(name(path)))
-}
-
-/// Where `/./` cuts a source of `--parents`: what comes before it is not made again, and how many names that are.
-fn split_pivot(text: &str) -> (usize, PathBuf) {
-    let names = |text: &str| {
-        let parts = Path::new(text).components();
-        parts.filter(|part| matches!(part, Component::Normal(_))).count()
-    };
-    let pivot = text.find("/./").map_or(0, |at| names(text.get(..at).unwrap_or_default()));
-    (pivot, PathBuf::from(text))
-}
-
-/// Makes the directories that lead to a source; returns where it goes.
-fn parents(root: &SourceRoot, source: &Source, pivot: &usize, plan: &Plan, to: &mut impl Receiver) -> Result<Vec<u8>> {
-    let normal = |part: Component<'_>| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        _ => None,
-    };
-    let names: Vec<_> = source.path.components().filter_map(normal).collect();
-    let (mut target, mut path) = (plan.target.clone(), PathBuf::new());
-    for (at, name) in names.iter().enumerate() {
-        path.push(name);
-        if at < *pivot {
-            continue;
-        }
-        target = join(&target, name.as_bytes());
-        if at + 1 < names.len() || source.is_directory {
-            let directory = root.directory(&path)?;
-            let stat = fstat(&directory).map_err(Error::io("look at", &path))?;
-            to.add(
-                entry_of(&directory, &stat, &target, Kind::Directory, path.as_os_str().as_bytes())?,
-                &mut std::io::empty(),
-            )?;
-        }
-    }
-    Ok(target)
 }
 
 /// A source's path relative to its context directory, for the ignore rules and for messages.
