@@ -244,6 +244,7 @@ fn files_are_attached_found_and_fetched() {
         (&index["manifests"][0]["digest"], &index["manifests"][0]["artifactType"]),
         (&json!(list), &json!("text/sbom"))
     );
+    assert_eq!(index["manifests"][0]["annotations"], json!({"by": "me"}));
     let tree = place.at(&["discover"], "app:1", &[]);
     let digest = place.at(&["digest"], "app:1", &[]);
     assert_eq!(tree, format!("{digest}\n  {list} text/sbom\n    {signature} text/signature"));
@@ -256,8 +257,13 @@ fn files_are_attached_found_and_fetched() {
     place.sandbox.run("hoy-copy").args(again).fails(1, &["exists"]);
     place.at(&["validate"], &format!("app@{list}"), &[]);
     // In a layout the same.
-    let list = place.ok(&["attach", SOURCE, "list.json", "--artifact-type", "text/sbom"]);
+    let said = ["--annotation", "by=me", "--annotation", "org.opencontainers.image.ref.name=1"];
+    let args = [&["attach", SOURCE, "list.json", "--artifact-type", "text/sbom"], &said[..]].concat();
+    let list = place.ok(&args);
     assert!(place.ok(&["discover", SOURCE]).contains(&list));
+    let (found, root) = (place.json(&["referrers", SOURCE]), place.ok(&["digest", SOURCE]));
+    assert_eq!(found["manifests"][0]["annotations"], json!({"by": "me"}), "and it takes no name from another");
+    assert_ne!(root, list);
     place.sandbox.run("hoy-copy").args(["attach", SOURCE, "none", "--artifact-type", "x"]).fails(1, &["none"]);
     place.sandbox.run("hoy-copy").args(["pull", SOURCE]).fails(1, &["no files"]);
 }

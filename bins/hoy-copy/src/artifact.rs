@@ -5,7 +5,9 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use hoy_cli::{Context, Error, Result, print_line};
-use hoy_oci::{Descriptor, Document as Parsed, Index, LayerCompression, Manifest, MediaType, VerifyingReader};
+use hoy_oci::{
+    Descriptor, Document as Parsed, Index, LayerCompression, Manifest, MediaType, REF_NAME, VerifyingReader,
+};
 use hoy_transport::{CopyOptions, Document, Edited, NewLayer, Source};
 
 use crate::args::Global;
@@ -44,6 +46,9 @@ pub(crate) fn attach(global: &Global, args: AttachArgs) -> Result<()> {
     let bytes = serde_json::to_vec(&manifest)?;
     let mut descriptor = Descriptor::of(MediaType::from(MediaType::MANIFEST), &bytes);
     descriptor.artifact_type = manifest.artifact_type;
+    // What a list of referrers says of it (distribution-spec, "Listing Referrers"); in an index this one would name it.
+    descriptor.annotations = manifest.annotations;
+    descriptor.annotations.remove(REF_NAME);
     let root = Document { descriptor, bytes };
     let made = layers.into_iter().fold(Edited::new(Vec::new(), root).with_bytes(b"{}".to_vec()), Edited::with_layer);
     let destination = endpoint::destination(global, &name, &access, retry, &[], false)?;
@@ -73,10 +78,14 @@ fn found(source: &dyn Source, subject: &Descriptor, wanted: Option<&str>) -> Res
     let mut found = source.referrers(&subject.digest)?;
     for descriptor in found.iter_mut().filter(|d| d.artifact_type.is_none()) {
         let bytes = source.manifest(descriptor)?;
-        descriptor.artifact_type = match Parsed::parse(&descriptor.media_type, &bytes)? {
-            Parsed::Manifest(m) => m.artifact_type.or_else(|| Some(m.config.media_type.to_string())),
-            Parsed::Index(index) => index.artifact_type,
+        let (kind, annotations) = match Parsed::parse(&descriptor.media_type, &bytes)? {
+            Parsed::Manifest(m) => (m.artifact_type.or_else(|| Some(m.config.media_type.to_string())), m.annotations),
+            Parsed::Index(index) => (index.artifact_type, index.annotations),
         };
+        descriptor.artifact_type = kind;
+        if descriptor.annotations.is_empty() {
+            descriptor.annotations = annotations;
+        }
     }
     found.retain(|d| wanted.is_none_or(|wanted| d.artifact_type.as_deref() == Some(wanted)));
     Ok(found)
