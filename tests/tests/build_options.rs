@@ -154,3 +154,50 @@ fn progress_in_each_form() {
         }
     }
 }
+
+/// What scripts for buildah give to other commands.
+#[test]
+fn options_of_other_commands() {
+    for user in [User::Root, User::Sub, User::One] {
+        let Some(sandbox) = busybox_store(user) else { continue };
+        let ok = |args: &[&str]| sandbox.ok("hoy-build", args);
+        let container = ok(&["from", "--name", "it", "busybox"]);
+        ok(&["umount", "it"]);
+        let seen = ok(&["unshare", "-m", "ROOT=it", "--mount", "it", "sh", "-c", "ls $ROOT/bin/sh; env"]);
+        assert!(seen.contains("/bin/sh\n") && seen.contains("\nit=/"), "{seen}");
+        assert_eq!(ok(&["mount"]), "", "and no longer");
+        let path = ok(&["mount", "it"]);
+        sandbox.run("hoy-build").args(["unshare", "--mount=it", "sh", "-c", "exit 7"]).fails(7, &[]);
+        assert!(ok(&["mount"]).ends_with(&path), "what was mounted before stays so");
+        sandbox.run("hoy-build").args(["unshare", "--mount", "A=none", "true"]).fails(125, &["none"]);
+        sandbox.run("hoy-build").args(["unshare", "--mount", "=it", "true"]).fails(125, &["has no name"]);
+        assert!(ok(&["info", "--debug"]).contains("buildah version") && !ok(&["info"]).contains("buildah version"));
+        ok(&["push", "-q", "-D", "busybox", "oci:plain:x"]);
+        let manifest = sandbox.ok("hoy-copy", &["manifest", "oci:plain:x"]);
+        assert!(manifest.contains("layer.v1.tar\"") && !manifest.contains("tar+gzip"), "{manifest}");
+        ok(&["push", "-q", "--compression-format=none", "busybox", "oci:plain:y"]);
+        assert_eq!(sandbox.ok("hoy-copy", &["manifest", "oci:plain:y"]), manifest);
+        ok(&["pull", "-q", "--remove-signatures", "oci:plain:x"]);
+        let squashed = builds(&sandbox, "FROM busybox\nRUN echo x > /x\n", &["-q", "--squash-all", "-t", "one"]);
+        let layers = ok(&["inspect", "-t", "image", "-f", "{{len .OCIv1.RootFS.DiffIDs}}", squashed.stdout.trim()]);
+        assert_eq!(layers, "1");
+        for (args, says) in [
+            (&["run", "--no-pivot", &container, "true"][..], "--isolation chroot"),
+            (&["run", "--no-hosts", &container, "true"], "neither file of the host"),
+            (&["run", "--no-hostname", &container, "true"], "neither file of the host"),
+            (&["run", "--contextdir", "x", &container, "true"], "whole path"),
+            (&["commit", "--pull", &container, "x"], "no image of a scanner"),
+            (&["rpc", "--listen", "x", "true"], "no command is a server"),
+            (&["push", "-D", "--compression-format=gzip", "busybox", "oci:plain:z"], "--compression-format"),
+        ] {
+            sandbox.run("hoy-build").args(args).fails(125, &[says]);
+        }
+        ok(&["from", "--name", "other", "one"]);
+        ok(&["rmi", "--force", "one"]);
+        assert!(!ok(&["containers"]).contains("other"), "it went with its image");
+        ok(&["prune", "--all"]);
+        assert!(ok(&["images", "-q"]).lines().count() >= 1, "what a container was made from stays");
+        ok(&["prune", "--all", "--force"]);
+        assert_eq!((ok(&["images", "-q"]), ok(&["containers", "-q"])), (String::new(), String::new()));
+    }
+}

@@ -120,8 +120,11 @@ impl Sending {
             values.iter().map(|value| format!("--{name}={value}")).collect::<Vec<_>>()
         };
         let flag = |name: &str, is_set: bool| is_set.then(|| format!("--{name}"));
+        let is_plain = self.compression_format.as_deref() == Some("none");
+        let compressed = self.compression_format.clone().filter(|_| !is_plain);
         let options = [
-            one("dest-compress-format", &self.compression_format),
+            flag("dest-decompress", is_plain),
+            one("dest-compress-format", &compressed),
             one("dest-compress-level", &self.compression_level),
             flag("dest-force-compress-format", self.force_compression),
             flag("remove-signatures", self.remove_signatures),

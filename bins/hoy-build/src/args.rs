@@ -12,7 +12,7 @@ use crate::global::Global;
 use crate::history::HistoryArgs;
 use crate::images::ImagesArgs;
 use crate::manifest::ManifestAction;
-use crate::never::{Never, NeverForCommands, NeverInCopies};
+use crate::never::{NeverForCommands, NeverInCommit, NeverInCopies, NeverInRun};
 use crate::said::SaidArgs;
 use crate::sbom::{SbomArgs, SbomOutputs};
 use crate::source::SourceAction;
@@ -82,13 +82,13 @@ pub(crate) enum Action {
     /// Give a working container another name
     Rename(RenameArgs),
     /// Run a command where an ordinary user's mounts are visible
-    Unshare(Rest),
+    Unshare(UnshareArgs),
     /// Log in to a registry; the options are those of hoy-copy login
     Login(Rest),
     /// Log out of a registry; the options are those of hoy-copy logout
     Logout(Rest),
     /// Print what this program works with
-    Info(FormatArgs),
+    Info(InfoArgs),
     /// Print the version
     Version(VersionArgs),
     /// Wait for the end of a build and remove what it left (started by builds)
@@ -106,6 +106,9 @@ pub(crate) enum Action {
     /// Never there: images of confidential workloads
     #[command(hide = true)]
     Mkcw(Rest),
+    /// Never there: a server
+    #[command(hide = true)]
+    Rpc(Rest),
 }
 
 /// What another program understands.
@@ -114,6 +117,16 @@ pub(crate) enum Action {
 pub(crate) struct Rest {
     #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) args: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnshareArgs {
+    /// Mount a working container while the command runs, and put its path into this variable (default: its name)
+    #[arg(short, long, value_name = "[VARIABLE=]CONTAINER")]
+    pub(crate) mount: Vec<String>,
+    /// The command and its arguments (default: $SHELL)
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -183,6 +196,9 @@ pub(crate) struct PruneArgs {
     /// Also the cache of builds, and all images that no container was made from
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// Also images that containers were made from, with these containers
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -393,6 +409,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "CODE,…", value_delimiter = ',')]
     pub(crate) valid_exit_codes: Vec<u8>,
     #[command(flatten)]
+    pub(crate) never: NeverInRun,
+    #[command(flatten)]
     pub(crate) may: Confinement,
     /// oci or rootless, which are one here, or chroot, where nothing else can be had
     #[arg(long, value_name = "TYPE", value_parser = ["oci", "rootless", "chroot"], env = "BUILDAH_ISOLATION", hide_env = true,
@@ -467,7 +485,7 @@ pub(crate) struct CommitArgs {
     #[command(flatten)]
     pub(crate) sbom: SbomOutputs,
     #[command(flatten)]
-    pub(crate) never: Never,
+    pub(crate) never: NeverInCommit,
     #[command(flatten)]
     pub(crate) sending: Sending,
     #[command(flatten)]
@@ -487,6 +505,9 @@ pub(crate) struct PullArgs {
     /// Say nothing while fetching
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Leave signatures behind
+    #[arg(long)]
+    pub(crate) remove_signatures: bool,
     #[command(flatten)]
     pub(crate) receiving: Receiving,
     #[command(flatten)]
@@ -516,6 +537,9 @@ pub(crate) struct PushArgs {
     /// Remove the image's name from the store afterwards
     #[arg(long)]
     pub(crate) rm: bool,
+    /// Do not compress layers there; the same as --compression-format none
+    #[arg(short = 'D', long, conflicts_with_all = ["compression_format", "compression_level", "force_compression"])]
+    pub(crate) disable_compression: bool,
     #[command(flatten)]
     pub(crate) sending: Sending,
     #[command(flatten)]
@@ -555,6 +579,15 @@ pub(crate) struct InspectArgs {
     #[arg(short = 't', long = "type", value_name = "TYPE", value_parser = ["container", "image", "manifest"],
           hide_possible_values = true)]
     pub(crate) kind: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// Tell of this program, too
+    #[arg(short, long)]
+    pub(crate) debug: bool,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
 }

@@ -153,6 +153,7 @@ pub(crate) fn pull(context: &Context, args: PullArgs) -> Result<ExitCode> {
     let mut copy_options = args.access.options("src");
     copy_options.extend(args.receiving.options());
     copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
+    copy_options.extend(args.remove_signatures.then(|| "--remove-signatures".to_owned()));
     let options = FromOptions { name: None, pull, copy_options, platform: platform(&args.platform), ids: Vec::new() };
     let store = context.store()?;
     let images = if args.all_tags { tags(context, &args)? } else { vec![args.image.clone()] };
@@ -200,6 +201,7 @@ pub(crate) fn push(context: &Context, args: PushArgs) -> Result<ExitCode> {
     let mut command = vec!["copy".to_owned()];
     command.extend(args.access.options("dest"));
     command.extend(args.sending.options());
+    command.extend(args.disable_compression.then(|| "--dest-decompress".to_owned()));
     command.extend(args.all.then(|| "--all".to_owned()));
     command.extend(args.quiet.then(|| "--quiet".to_owned()));
     let format = match args.format.as_deref() {

@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use clap::Args;
 use hoy_build::in_store;
 use hoy_cli::{Context as _, Error, Result, Stdout, human, print_line, table};
-use hoy_oci::Timestamp;
+use hoy_layout::Store;
+use hoy_oci::{Digest, Platform, Timestamp};
 use serde_json::{Value, json};
 
 use crate::args::{Keep, PruneArgs, RmiArgs};
@@ -229,8 +230,16 @@ fn rows(image: &Value, args: &ImagesArgs, now: i64) -> Vec<Value> {
 
 pub(crate) fn rmi(context: &Context, args: &RmiArgs) -> Result<ExitCode> {
     if args.prune {
-        remove_nameless(context)?;
+        remove_nameless(context, false)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.force {
+        let store = context.store()?;
+        let names: Vec<&str> = args.images.iter().map(|image| in_store(image).unwrap_or(image)).collect();
+        remove_containers(context, &store, |digest| {
+            let is_one = |name: &&str| manifests(&store, name).contains(digest);
+            args.all || names.iter().any(is_one)
+        })?;
     }
     let options = [("--force", args.force), ("--all", args.all)];
     let options = options.into_iter().filter(|(_, is_set)| *is_set).map(|(option, _)| OsString::from(option));
@@ -238,10 +247,32 @@ pub(crate) fn rmi(context: &Context, args: &RmiArgs) -> Result<ExitCode> {
     context.leave_to("hoy-storage", "rmi", &options.chain(images).collect::<Vec<_>>())
 }
 
-/// Removes images without a name; one that a container was made from stays.
-fn remove_nameless(context: &Context) -> Result<()> {
+/// The digests that a container made from this image may name.
+fn manifests(store: &Store, image: &str) -> Vec<Digest> {
+    let Ok(found) = store.find_image(image) else { return Vec::new() };
+    let chosen = store.layout().image(&found.descriptor, &Platform::host()).ok();
+    [found.descriptor.digest].into_iter().chain(chosen.map(|image| image.descriptor.digest)).collect()
+}
+
+/// Removes the containers that were made from images whose manifests are meant.
+fn remove_containers(context: &Context, store: &Store, is_meant: impl Fn(&Digest) -> bool) -> Result<()> {
+    for dir in store.all_containers()? {
+        if dir.container().is_ok_and(|container| container.manifest.is_some_and(|digest| is_meant(&digest))) {
+            context.tools.storage(["rm", dir.id().as_str()]).context(|| format!("remove \"{}\"", dir.id()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes images without a name; one that a container was made from stays, or goes with it by `force`.
+fn remove_nameless(context: &Context, force: bool) -> Result<()> {
     let images: Vec<Value> = serde_json::from_str(&context.tools.storage(["images", "--format", "json"])?)?;
     for image in images.iter().filter(|image| image.get("Dangling").and_then(Value::as_bool) == Some(true)) {
+        if force {
+            let store = context.store()?;
+            let digests = manifests(&store, text(image, "Id"));
+            remove_containers(context, &store, |digest| digests.contains(digest))?;
+        }
         match context.tools.storage(["rmi", text(image, "Id")]) {
             Ok(_) => print_line(text(image, "Id"))?,
             Err(error) => warn(&error.to_string()),
@@ -254,7 +285,10 @@ pub(crate) fn prune(context: &Context, args: &PruneArgs) -> Result<ExitCode> {
     // What a build's commands wrote may belong to any of the user's ids.
     context.enter()?;
     hoy_build::prune_builds(&context.store()?, &context.tools, args.all).context(|| "prune what builds left")?;
-    remove_nameless(context)?;
+    remove_nameless(context, args.force)?;
+    if args.all && args.force {
+        remove_containers(context, &context.store()?, |_| true)?;
+    }
     let mut command = vec!["prune", "--force"];
     command.extend(args.all.then_some("--all"));
     context.tools.storage(command)?;

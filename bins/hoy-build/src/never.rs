@@ -27,6 +27,10 @@ const SIGN: &str = "an image is signed where it is pushed: hoy-build push --sign
 const VOLUMES: &str = "a RUN may change what is below a VOLUME, and the change stays";
 const LATER: &str =
     "layers are compressed with gzip, so that all builders of one input make one image; push compresses otherwise";
+pub(crate) const SERVER: &str = "no command is a server here: run hoy-build once for each thing that is to be done";
+const CONTEXT: &str = "a command has no context: name the source of a --mount by its whole path";
+const PIVOT: &str = "without pivot_root(2) the file system of the host stays within reach; where it cannot be had, there \
+                     is --isolation chroot";
 const LINK: &str = "a working container has one layer, in which what came last counts: copy after what is run, or use \
                     COPY --link in a Containerfile";
 const SPLIT: &str =
@@ -42,6 +46,28 @@ pub(crate) struct Never {
     sbom_scanner_image: Option<String>,
     #[arg(long, hide = true, value_parser = never(SCANNER))]
     sbom_scanner_command: Option<String>,
+}
+
+/// Options of a commit that never work.
+#[derive(Debug, Args)]
+pub(crate) struct NeverInCommit {
+    #[arg(long, hide = true, value_parser = never(SCANNER), num_args = 0..=1, default_missing_value = "")]
+    pull: Option<String>,
+    #[command(flatten)]
+    image: Never,
+}
+
+/// Options of `run` that never work.
+#[derive(Debug, Args)]
+pub(crate) struct NeverInRun {
+    #[arg(long, hide = true, value_parser = never(CONTEXT))]
+    contextdir: Option<String>,
+    #[arg(long, hide = true, value_parser = never(FILES_OF_HOST), num_args = 0..=1, default_missing_value = "")]
+    no_hosts: Option<String>,
+    #[arg(long, hide = true, value_parser = never(FILES_OF_HOST), num_args = 0..=1, default_missing_value = "")]
+    no_hostname: Option<String>,
+    #[arg(long, hide = true, value_parser = never(PIVOT), num_args = 0..=1, default_missing_value = "")]
+    no_pivot: Option<String>,
 }
 
 /// Options of `add` and `copy` that never work.

@@ -9,7 +9,7 @@ use hoy_cli::{Context as _, Result, Stdout, Template, print_line, table};
 use hoy_layout::Store;
 use serde_json::{Value, json};
 
-use crate::args::{ContainersArgs, FormatArgs, InspectArgs, VersionArgs};
+use crate::args::{ContainersArgs, FormatArgs, InfoArgs, InspectArgs, VersionArgs};
 use crate::context::{Context, warn};
 use crate::manifest;
 use crate::working::mount_point;
@@ -79,12 +79,12 @@ fn image(store: &Store, text: &str) -> Result<Value> {
     Ok(inspect_image(store.layout(), named.name.as_deref().unwrap_or_default(), &image)?)
 }
 
-pub(crate) fn info(context: &Context, args: &FormatArgs) -> Result<ExitCode> {
+pub(crate) fn info(context: &Context, args: &InfoArgs) -> Result<ExitCode> {
     let store = context.store()?;
     let (containers, images) = (store.all_containers()?.len(), store.images()?.len());
     let is_root = hoy_sys::user::is_initial_root();
     let platform = hoy_oci::Platform::host();
-    let value = json!({
+    let mut value = json!({
         "host": {
             "arch": platform.architecture,
             "os": platform.os,
@@ -112,7 +112,12 @@ pub(crate) fn info(context: &Context, args: &FormatArgs) -> Result<ExitCode> {
             "RunRoot": store.runroot(),
         },
     });
-    show(&value, args)
+    if let (true, Some(fields)) = (args.debug, value.as_object_mut()) {
+        let program = std::env::current_exe().unwrap_or_default();
+        let debug = json!({"buildah version": env!("CARGO_PKG_VERSION"), "compiler": "rustc", "program": program});
+        fields.insert("debug".to_owned(), debug);
+    }
+    show(&value, &args.format)
 }
 
 /// The first line of a file of the kernel; empty where there is none.

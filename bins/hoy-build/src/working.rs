@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::FAILED;
 use crate::access::PlatformArgs;
-use crate::args::{ConfigArgs, FromArgs, MountArgs, RenameArgs, SomeArgs};
+use crate::args::{ConfigArgs, FromArgs, MountArgs, RenameArgs, SomeArgs, UnshareArgs};
 use crate::context::{Context, warn};
 use crate::surroundings::check_network;
 
@@ -106,6 +106,36 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command where an ordinary user's mounts are visible, with containers mounted for it.
+pub(crate) fn unshare(context: &Context, args: UnshareArgs) -> Result<ExitCode> {
+    if args.mount.is_empty() {
+        return context.become_other("hoy-storage", "unshare", &args.command);
+    }
+    let store = context.store()?;
+    let mut command = context.tools.command("hoy-storage");
+    command.arg("unshare").args(args.command);
+    let mut mounted = Vec::new();
+    let mut mount = |text: &str| {
+        let (variable, name) = text.split_once('=').unwrap_or((text, text));
+        let doing = || format!("mount \"{name}\"");
+        let dir = Working::find_directory(&store, name).context(doing)?;
+        if variable.is_empty() {
+            return Err(Error::msg(format!("option --mount: \"{text}\": the variable has no name")));
+        }
+        let was_mounted = !mount_point(context, &dir)?.is_empty();
+        command.env(variable, context.tools.mount(dir.id().as_str()).context(doing)?);
+        mounted.extend((!was_mounted).then_some(dir));
+        Ok(())
+    };
+    let ready = args.mount.iter().try_for_each(|text| mount(text));
+    let status = ready.and_then(|()| command.status().context(|| "run \"hoy-storage\""));
+    for dir in mounted {
+        context.tools.storage(["umount", dir.id().as_str()]).context(|| format!("unmount \"{}\"", dir.id()))?;
+    }
+    let code = status?.code().and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(FAILED)))
 }
 
 /// Where a container's root is mounted; empty where it is not.
