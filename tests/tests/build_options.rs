@@ -201,3 +201,39 @@ fn options_of_other_commands() {
         assert_eq!((ok(&["images", "-q"]), ok(&["containers", "-q"])), (String::new(), String::new()));
     }
 }
+
+/// Hooks of files are run for each command that they are for, and those of later directories count.
+#[test]
+fn hooks_of_files() {
+    for user in [User::Root, User::Sub] {
+        let Some(sandbox) = busybox_store(user) else { continue };
+        let hook = |path: &str, when: &str, says: &str| {
+            let file = sandbox.path("work").join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            let script = format!("echo {says} >> {}", sandbox.path("work/ran").display());
+            let text = format!(
+                r#"{{"version":"1.0.0","hook":{{"path":"/bin/sh","args":["sh","-c","{script}"]}},"when":{when},"stages":["createRuntime"]}}"#
+            );
+            fs::write(file, text).unwrap();
+        };
+        fs::write(sandbox.path("work/ran"), "").unwrap();
+        hoy_tests::Run::new("chmod").arg("666").arg(sandbox.path("work/ran")).ok();
+        hook("one/a.json", r#"{"always":true}"#, "first");
+        hook("two/a.json", r#"{"commands":["sh$"]}"#, "second");
+        hook("two/b.json", r#"{"hasBindMounts":true}"#, "third");
+        let text = "FROM busybox\nRUN echo x > /x\n";
+        let dirs = ["--no-cache", "--hooks-dir", "one", "--hooks-dir", "two"];
+        builds(&sandbox, text, &dirs);
+        assert_eq!(fs::read_to_string(sandbox.path("work/ran")).unwrap(), "second\n");
+        let volume = format!("{}:/two:ro", sandbox.path("work/two").display());
+        builds(&sandbox, text, &[&dirs[..], &["-v", &volume]].concat());
+        assert_eq!(fs::read_to_string(sandbox.path("work/ran")).unwrap(), "second\nsecond\nthird\n");
+        hook("bad/a.json", r#"{"commands":["("]}"#, "x");
+        fs::create_dir_all(sandbox.path("work/other")).unwrap();
+        fs::write(sandbox.path("work/other/a.json"), "{").unwrap();
+        for (dir, says) in [("bad", "no regular expression"), ("other", "a.json"), ("none", "none")] {
+            let out = build(&sandbox, text, &["--no-cache", "--hooks-dir", dir], "");
+            assert!(out.status == 125 && out.stderr.contains(says), "{dir}: {}", out.stderr);
+        }
+    }
+}

@@ -257,6 +257,7 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
         ulimit: args.run.ulimit.clone(),
         volume: args.run.may.volume.clone(),
         device: args.run.may.device.clone(),
+        hooks_directories: args.run.hooks_dir.clone(),
         cdi_directories: args.run.may.cdi_config_dir.clone(),
         memory: args.run.memory.clone(),
         memory_swap: args.run.memory_swap.clone(),

@@ -275,6 +275,9 @@ pub(crate) struct RunOptions {
     /// Only memory of these nodes
     #[arg(long, value_name = "LIST")]
     pub(crate) cpuset_mems: Option<String>,
+    /// Run the hooks that files of this directory describe; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub(crate) hooks_dir: Vec<PathBuf>,
     /// A name that commands find in /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub(crate) add_host: Vec<String>,

@@ -59,6 +59,7 @@ pub(crate) fn refuse_for_chroot(create: &hoy_spec::Options, has_ids: bool) -> Re
         ("--volume", !create.volume.is_empty()),
         ("--mount", !create.mount.is_empty()),
         ("--device", !create.device.is_empty()),
+        ("--hooks-dir", !create.hooks_directories.is_empty()),
         ("--ulimit", !create.ulimit.is_empty()),
         ("--security-opt", !create.security_opt.is_empty()),
         ("--hostname", create.hostname.is_some()),

@@ -14,7 +14,6 @@ const CGROUP: &str = "a command gets a control group of its own below that of th
 const STEPS: &str = "steps make layers here, and no images that could have labels";
 const STAGES: &str = "stages leave no images: build each that is wanted with --target";
 const CNI: &str = "networks of containers are not made here: --network is host or none";
-const HOOKS: &str = "hooks are run by the runtime of whoever runs containers, not by a build";
 const NAMES: &str = "names that an image had before are not kept";
 const BLOBS: &str = "the store keeps blobs as they came, and needs no other directory for them: leave it out";
 const RESOLVER: &str = "a RUN has no network, or with --network host the network and the resolv.conf of the host";
@@ -86,8 +85,6 @@ pub(crate) struct NeverInBuild {
     save_stages: Option<String>,
     #[arg(long, hide = true, value_parser = never(STAGES), num_args = 0..=1, default_missing_value = "")]
     stage_labels: Option<String>,
-    #[arg(long, hide = true, value_parser = never(HOOKS))]
-    hooks_dir: Option<String>,
     #[arg(long, hide = true, value_parser = never(SPLIT), num_args = 0..=1, default_missing_value = "")]
     logsplit: Option<String>,
     #[arg(long, hide = true, value_parser = never(RESOLVER))]

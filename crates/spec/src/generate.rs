@@ -9,7 +9,7 @@ use crate::env::{Known, environment};
 use crate::mounts::{self, Shared};
 use crate::{
     CdiDevices, Config, Error, Host, Linux, Mount, Namespace, OCI_VERSION, Options, Process, ProcessUser, Result, Root,
-    Seccomp, User, Users, capability, cdi, device, resources, rlimit, seccomp,
+    Seccomp, User, Users, capability, cdi, device, hooks, resources, rlimit, seccomp,
 };
 
 /// Where `--init` appears in the container.
@@ -117,6 +117,7 @@ pub fn generate(request: &Request<'_>) -> Result<Generated> {
         linux,
     };
     described.iter().for_each(|edits| edits.apply(&mut config, host));
+    hooks::add(&options.hooks_directories, &mut config, !options.volume.is_empty())?;
     Ok(Generated { config, warnings })
 }
 

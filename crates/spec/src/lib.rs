@@ -11,6 +11,7 @@ mod env;
 mod error;
 mod exec;
 mod generate;
+mod hooks;
 mod host;
 mod mounts;
 mod options;

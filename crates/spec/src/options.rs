@@ -85,6 +85,9 @@ pub struct Options {
     /// Where devices of vendors are described; none are the directories of the specification
     #[arg(skip)]
     pub cdi_directories: Vec<PathBuf>,
+    /// Where hooks are described; none are none
+    #[arg(skip)]
+    pub hooks_directories: Vec<PathBuf>,
     /// Size of /dev/shm
     #[arg(long, value_name = "SIZE", help_heading = "Files")]
     pub shm_size: Option<String>,
