@@ -188,6 +188,10 @@ fn options_of_other_commands() {
             (&["run", "--contextdir", "x", &container, "true"], "whole path"),
             (&["commit", "--pull", &container, "x"], "no image of a scanner"),
             (&["rpc", "--listen", "x", "true"], "no command is a server"),
+            (&["manifest", "add", "--artifact", "x", "y"], "hoy-copy attach"),
+            (&["manifest", "add", "--artifact-type=a/b", "x", "y"], "hoy-copy attach"),
+            (&["manifest", "annotate", "--subject=z", "x", "y"], "refers to nothing"),
+            (&["manifest", "push", "--add-compression=zstd", "x", "y"], "under two names"),
             (&["push", "-D", "--compression-format=gzip", "busybox", "oci:plain:z"], "--compression-format"),
         ] {
             sandbox.run("hoy-build").args(args).fails(125, &[says]);

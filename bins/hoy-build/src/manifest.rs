@@ -11,6 +11,7 @@ use hoy_oci::{Digest, Document, Reference};
 
 use crate::access::{Access, Sending};
 use crate::context::Context;
+use crate::never::{NeverInAdding, NeverInAnnotating, NeverInPushing};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ManifestAction {
@@ -89,6 +90,8 @@ pub(crate) struct AddArgs {
     #[command(flatten)]
     said: Said,
     #[command(flatten)]
+    never: NeverInAdding,
+    #[command(flatten)]
     access: Access,
 }
 
@@ -104,6 +107,8 @@ pub(crate) struct AnnotateArgs {
     index: bool,
     #[command(flatten)]
     said: Said,
+    #[command(flatten)]
+    never: NeverInAnnotating,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +141,8 @@ pub(crate) struct PushArgs {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    never: NeverInPushing,
     #[command(flatten)]
     sending: Sending,
     #[command(flatten)]

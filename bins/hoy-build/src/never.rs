@@ -27,6 +27,11 @@ const VOLUMES: &str = "a RUN may change what is below a VOLUME, and the change s
 const LATER: &str =
     "layers are compressed with gzip, so that all builders of one input make one image; push compresses otherwise";
 pub(crate) const SERVER: &str = "no command is a server here: run hoy-build once for each thing that is to be done";
+const ARTIFACT: &str =
+    "an artifact belongs to an image and not to an index: make it with hoy-copy attach, and add it by its digest";
+const SUBJECT: &str = "an index refers to nothing: hoy-copy attach makes what refers to an image";
+const COMPRESSIONS: &str = "an image has one digest everywhere, and no copy of it with other layers: push the index twice, \
+                            under two names, with --compression-format";
 const CONTEXT: &str = "a command has no context: name the source of a --mount by its whole path";
 const PIVOT: &str = "without pivot_root(2) the file system of the host stays within reach; where it cannot be had, there \
                      is --isolation chroot";
@@ -126,11 +131,46 @@ pub(crate) struct NeverForCommands {
     cni_plugin_path: Option<String>,
 }
 
+/// Options of `manifest add` that never work.
+#[derive(Debug, Args)]
+pub(crate) struct NeverInAdding {
+    #[arg(long, hide = true, value_parser = never(ARTIFACT), num_args = 0..=1, default_missing_value = "")]
+    artifact: Option<String>,
+    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
+    artifact_type: Option<String>,
+    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
+    artifact_config: Option<String>,
+    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
+    artifact_config_type: Option<String>,
+    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
+    artifact_layer_type: Option<String>,
+    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
+    artifact_annotation: Option<String>,
+    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
+    artifact_subject: Option<String>,
+    #[arg(long, hide = true, value_parser = never(ARTIFACT), num_args = 0..=1, default_missing_value = "")]
+    artifact_exclude_titles: Option<String>,
+}
+
 /// Options of `images` that never work.
 #[derive(Debug, Args)]
 pub(crate) struct NeverInImages {
     #[arg(long, hide = true, value_parser = never(NAMES), num_args = 0..=1, default_missing_value = "")]
     history: Option<String>,
+}
+
+/// Options of `manifest annotate` that never work.
+#[derive(Debug, Args)]
+pub(crate) struct NeverInAnnotating {
+    #[arg(long, hide = true, value_parser = never(SUBJECT))]
+    subject: Option<String>,
+}
+
+/// Options of `manifest push` that never work.
+#[derive(Debug, Args)]
+pub(crate) struct NeverInPushing {
+    #[arg(long, hide = true, value_parser = never(COMPRESSIONS))]
+    add_compression: Option<String>,
 }
 
 /// Options of whatever fetches or sends images that never work.
