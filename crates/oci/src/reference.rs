@@ -23,14 +23,7 @@ impl Reference {
     /// # Errors
     /// [`Error::Reference`] with the rule that the text breaks.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut reference = Self::parse_with_host(text, DEFAULT_HOST)?;
-        if reference.host == "index.docker.io" {
-            reference.host = DEFAULT_HOST.to_owned();
-        }
-        if reference.host == DEFAULT_HOST && !reference.repository.contains('/') {
-            reference.repository.insert_str(0, "library/");
-        }
-        Ok(reference)
+        Self::parse_with_host(text, DEFAULT_HOST)
     }
 
     /// Reads a name as the store does: one without a host is `localhost/NAME`, and the tag defaults to `latest`.
@@ -78,7 +71,10 @@ impl Reference {
         if repository.len() > 255 || !repository.split('/').all(is_component) {
             return Err(wrong("a repository has lower-case words joined by '/', '.', '_', '__' or '-'"));
         }
-        let (host, repository, tag) = (host.to_owned(), repository.to_owned(), tag.map(str::to_owned));
+        let host = if host == "index.docker.io" { DEFAULT_HOST } else { host }.to_owned();
+        let is_short = host == DEFAULT_HOST && !repository.contains('/');
+        let repository = if is_short { format!("library/{repository}") } else { repository.to_owned() };
+        let tag = tag.map(str::to_owned);
         Ok(Self { host, repository, tag, digest })
     }
 
