@@ -170,9 +170,15 @@ impl State<'_> {
 }
 
 fn walk(value: &Value, path: &[String]) -> Result<Value, String> {
-    let mut at = value;
+    let (mut at, mut is_map) = (value, false);
     for field in path {
-        at = get(at, field).ok_or_else(|| format!("there is no field {field:?}{}", known(at)))?;
+        at = match get(at, field) {
+            Some(found) => found,
+            // A label may be missing, a field of a structure may not.
+            None if is_map => return Ok(Value::from("<no value>")),
+            None => return Err(format!("there is no field {field:?}{}", known(at))),
+        };
+        is_map = ["labels", "annotations"].iter().any(|end| field.to_ascii_lowercase().ends_with(end));
     }
     Ok(at.clone())
 }
