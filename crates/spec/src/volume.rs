@@ -141,6 +141,9 @@ pub(crate) fn mount(text: &str) -> Result<Mount> {
             ("bind-propagation", value) => words.push(value.to_owned()),
             ("bind-nonrecursive", "true") => words.push("bind".to_owned()),
             ("bind-nonrecursive", "false") => {}
+            ("z" | "Z", "true") => words.push(key.to_owned()),
+            ("relabel", "shared") => words.push("z".to_owned()),
+            ("relabel", "private") => words.push("Z".to_owned()),
             ("tmpfs-size", value) => words.push(format!("size={value}")),
             ("tmpfs-mode", value) => words.push(format!("mode={value}")),
             ("notmpcopyup", "true") => words.push("notmpcopyup".to_owned()),
