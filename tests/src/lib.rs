@@ -39,7 +39,7 @@ pub use leftovers::Machine;
 pub use program::{program, program_dir, workspace};
 pub use race::{Tripwire, is_long, while_exchanging};
 pub use registry::{Registry, free_port};
-pub use run::{Out, Run};
+pub use run::{Out, Run, steps};
 pub use sandbox::Sandbox;
 pub use served::Served;
 pub use skip::{has, need, need_root, need_shared, skip};

@@ -36,6 +36,22 @@ pub struct Out {
     shown: String,
 }
 
+impl Out {
+    /// Steps of a build that were done, and those whose result was known.
+    pub fn steps(&self) -> (usize, usize) {
+        steps(&self.stderr)
+    }
+}
+
+/// The same of what a build told.
+pub fn steps(told: &str) -> (usize, usize) {
+    let all = || told.lines().filter_map(|line| line.split_once("--> "));
+    // What was done has a time.
+    let is_time = |text: &str| text.strip_suffix('s').is_some_and(|text| text.ends_with(|c: char| c.is_ascii_digit()));
+    let done = all().filter(|(_, text)| is_time(text)).count();
+    (done, all().filter(|(_, text)| text.starts_with("Using cache")).count())
+}
+
 impl Run {
     /// One of our programs (`hoy…`) or a peer from PATH.
     pub fn new(name: &str) -> Self {

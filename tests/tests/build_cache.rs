@@ -43,8 +43,7 @@ fn build(sandbox: &Sandbox, args: &[&str]) -> Out {
 /// How many steps were done, and how many known.
 fn steps(out: &Out) -> (usize, usize) {
     assert_eq!(out.status, 0, "{}", out.stderr);
-    let count = |word: &str| out.stderr.lines().filter(|line| line.starts_with('[') && line.contains(word)).count();
-    (count("] DONE "), count("] CACHED"))
+    out.steps()
 }
 
 fn is_clean(sandbox: &Sandbox) {

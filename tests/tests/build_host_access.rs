@@ -83,7 +83,7 @@ fn devices_of_a_command() {
         assert!(build(&sandbox, text, &[]).stderr.contains("--allow device=/dev/zero:/dev/hoy-path"));
         assert!(builds(&sandbox, text, &["--allow=device"]).contains(" 00\n"));
         let text = "FROM busybox\nRUN --device=hoy.test/device=foo echo \"$FOO $ALL <$BAR>\"\n";
-        assert!(builds(&sandbox, text, &with(&cdi, &[])).contains("CACHED"));
+        assert!(builds(&sandbox, text, &with(&cdi, &[])).contains("--> Using cache"));
         fs::write(described.join("test.yaml"), DESCRIBED.replace("FOO=injected", "FOO=changed")).unwrap();
         assert!(builds(&sandbox, text, &with(&cdi, &["--explain"])).contains("not cached: other devices"));
 

@@ -26,7 +26,7 @@ fn names_of_hosts() {
         for line in ["10.0.0.1\tone", "fd00::2\ttwo", "127.0.0.1\tlocalhost"] {
             assert!(out.stderr.contains(line), "{line:?} is not in {}", out.stderr);
         }
-        assert!(builds(&sandbox, text, &args).stderr.contains("CACHED"));
+        assert!(builds(&sandbox, text, &args).stderr.contains("--> Using cache"));
         let other = builds(&sandbox, text, &["--add-host", "one:10.0.0.2", "--explain"]);
         assert!(other.stderr.contains("not cached: other options"), "{}", other.stderr);
         sandbox.ok("hoy-storage", &["create", "--name", "c", "a"]);
@@ -79,7 +79,7 @@ fn limits_and_platforms() {
     let text =
         "FROM busybox\nRUN nproc; cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null; :\n";
     let out = builds(&sandbox, text, &["--cpus", "0.5", "--cpuset-cpus", "0", "--memory", "100m"]);
-    assert!(out.stderr.contains("50000") && out.stderr.contains("] 1\n"), "{}", out.stderr);
+    assert!(out.stderr.contains("50000") && out.stderr.lines().any(|line| line == "1"), "{}", out.stderr);
     for (option, value) in
         [("--cpus", "x"), ("--cpus", "-1"), ("--cpuset-cpus", "a"), ("--rewrite-timestamp=false", "")]
     {
@@ -124,13 +124,17 @@ fn progress_in_each_form() {
             out.stderr
         };
         let plain = build("--progress=plain");
-        for line in
-            ["[one 2/4] RUN echo told-by-the-command", "[one 2/4] told-by-the-command", "[one 2/4] DONE", "[one 4/4] b"]
-        {
+        for line in [
+            "STEP 1/4: FROM busybox AS one",
+            "STEP 2/4: RUN echo told-by-the-command",
+            "told-by-the-command",
+            "--> ",
+            "b",
+        ] {
             assert!(plain.lines().any(|told| told.starts_with(line)), "{user:?} {line}: {plain}");
         }
         let none = build("--progress=none");
-        assert!(!none.contains("[one") && none.lines().any(|line| line == "b"), "{user:?}: {none}");
+        assert!(!none.contains("STEP") && none.lines().any(|line| line == "b"), "{user:?}: {none}");
         build("--progress=json:9");
         let events = fs::read_to_string(sandbox.path("work/events")).unwrap();
         let events: Vec<serde_json::Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

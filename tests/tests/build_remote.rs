@@ -106,7 +106,7 @@ fn the_content_decides_and_a_checksum_saves_the_way() {
     let text = format!("FROM scratch\nADD {}/Containerfile /x\n", web.address);
     let cached = |out: &Out| {
         assert_eq!(out.status, 0, "{}", out.stderr);
-        out.stderr.contains("CACHED")
+        out.stderr.contains("--> Using cache")
     };
     assert!(!cached(&build(&sandbox, &text, &[])));
     assert!(cached(&build(&sandbox, &text, &[])), "the same bytes");
@@ -302,7 +302,7 @@ fn a_commit_decides_and_git_is_kept_the_same_for_everybody() {
         let no_git = "exec env PATH=/nowhere \"$0\" build c";
         let own = hoy_tests::program("hoy-build");
         let out = sandbox.run("/bin/sh").args(["-c", no_git]).arg(own).output();
-        assert!(out.status == 0 && out.stderr.contains("CACHED"), "{}", out.stderr);
+        assert!(out.status == 0 && out.stderr.contains("--> Using cache"), "{}", out.stderr);
     }
     digests.dedup();
     assert_eq!(digests.len(), 1);

@@ -188,3 +188,90 @@ fn sources_and_all_tags() {
     build(&["push", "-q", "busybox", &archive]);
     assert_eq!(build(&["from", "-q", &archive]), "busybox-working-container", "the archive says its name");
 }
+
+/// What scripts find in the words of a build, and pass to it.
+fn build_speaks(user: User) {
+    let Some(sandbox) = busybox_store(user) else { return };
+    let build = |args: &[&str]| {
+        let output = sandbox.run("hoy-build").arg("build").args(args).output();
+        assert_eq!(output.status, 0, "{user:?} {args:?}: {}", output.stderr);
+        (output.stdout.trim().to_owned(), output.stderr)
+    };
+    fs::create_dir(sandbox.path("work/c")).unwrap();
+    fs::write(sandbox.path("work/c/Containerfile"), "FROM none-such\nRUN echo raw >/a; cat /a\n").unwrap();
+    // The first FROM is another, and the Containerfile is named where a context is.
+    let (id, told) = build(&["--from", "busybox", "-t", "named", "-t", "docker.io/short", "c/Containerfile"]);
+    for line in [
+        "STEP 1/2: FROM busybox",
+        "STEP 2/2: RUN echo raw >/a; cat /a",
+        "raw",
+        "COMMIT named",
+        &format!("--> {}", &id[..11]),
+        "Successfully tagged localhost/named:latest",
+        "Successfully tagged docker.io/library/short:latest",
+    ] {
+        assert!(told.lines().any(|known| known == line), "{user:?} {line:?}: {told}");
+    }
+    let (again, told) = build(&["--from=busybox", "--pull=false", "-t", "named", "c"]);
+    assert!(again == id && told.lines().any(|line| line.starts_with("--> Using cache ")), "{user:?}: {told}");
+    assert!(!build(&["--from=busybox", "--cache-ttl=0", "c"]).1.contains("Using cache"));
+    assert_eq!(build(&["--from=busybox", "--quiet", "c"]).1, "", "{user:?}");
+    // Stages that the target does not need, with each line's stage before it.
+    let stages = "FROM busybox AS one\nRUN echo of-one\nFROM busybox\nRUN echo of-two\n";
+    fs::write(sandbox.path("work/stages"), stages).unwrap();
+    let told = build(&["-f", "stages", "c"]).1;
+    assert!(told.contains("[2/2] STEP 2/2: RUN echo of-two\n") && !told.contains("STEP 1/2: FROM busybox AS one"));
+    let told = build(&["-f", "stages", "--skip-unused-stages=false", "c"]).1;
+    assert!(told.contains("[1/2] STEP 2/2: RUN echo of-one\n[one 2/2] of-one\n"), "{told}");
+    let told = build(&["-f", "stages", "--target=one", "c"]).1;
+    assert!(told.starts_with("STEP 1/2: FROM busybox AS one\n") && told.contains("\n--> Using cache"), "{told}");
+    // A template asks for a label that is not there; a field has to be.
+    assert_eq!(inspect(&sandbox, "{{.OCIv1.Config.Labels.none}}", "named"), "<no value>");
+    refused(&sandbox, &["inspect", "--format", "{{.OCIv1.Config.None}}", "named"]);
+    let layers = |args: &[&str]| {
+        let directory = sandbox.path("work/dir");
+        let to = format!("dir:{}", directory.display());
+        sandbox.ok("hoy-build", &[&["push", "-q"], args, &["named", &to]].concat());
+        let manifest: Value = serde_json::from_slice(&fs::read(directory.join("manifest.json")).unwrap()).unwrap();
+        fs::remove_dir_all(directory).unwrap();
+        manifest["layers"][1]["mediaType"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(layers(&["-D"]), "application/vnd.oci.image.layer.v1.tar");
+    assert!(layers(&[]).ends_with("tar+gzip"));
+    let removed = sandbox.ok("hoy-build", &["rmi", "docker.io/short"]);
+    assert_eq!(removed, "untagged: docker.io/library/short:latest", "{user:?}");
+    let removed = sandbox.ok("hoy-build", &["rmi", "named"]);
+    assert_eq!(removed, format!("untagged: localhost/named:latest\n{id}"), "{user:?}");
+}
+
+#[test]
+fn build_speaks_to_root() {
+    build_speaks(User::Root);
+}
+
+#[test]
+fn build_speaks_to_a_user() {
+    build_speaks(User::Sub);
+}
+
+/// A comment is nothing to cpp, and other errors are.
+#[test]
+fn comments_before_cpp() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    if !need(&["cpp"]) {
+        return;
+    }
+    let text = "#This is a comment\nFROM busybox\n#ifdef MORE\nENV more=yes\n#endif\n";
+    fs::write(sandbox.path("work/Containerfile.in"), text).unwrap();
+    let build = sandbox.run("hoy-build").args(["build", "-t", "a", "-f", "Containerfile.in", "."]);
+    let told = build.env("BUILDAH_CPPFLAGS", "-DMORE").output();
+    assert!(told.status == 0 && told.stderr.contains("Ignoring <stdin>:1"), "{}", told.stderr);
+    fs::create_dir(sandbox.path("work/c")).unwrap();
+    fs::write(sandbox.path("work/c/Containerfile"), "FROM none-such\n").unwrap();
+    assert!(inspect(&sandbox, "{{.OCIv1.Config.Env}}", "a").contains("more=yes"));
+    let features = ["--os-feature", "gone", "--os-feature=win32k", "--os-feature", "gone-"];
+    sandbox.ok("hoy-build", &[&["build", "-t", "b", "--from", "a"], &features[..], &["c"]].concat());
+    assert_eq!(inspect(&sandbox, "{{.OCIv1.OSFeatures}}", "b"), "[win32k]");
+    fs::write(sandbox.path("work/Containerfile.in"), format!("{text}#error not that\n")).unwrap();
+    assert!(refused(&sandbox, &["build", "-f", "Containerfile.in", "."]).contains("not that"));
+}

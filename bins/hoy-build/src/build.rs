@@ -106,7 +106,7 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         (false, []) => vec![Platform::host()],
         (false, platforms) => platforms.to_vec(),
     };
-    let (report, _view) = report(form(args))?;
+    let (report, _view) = report(form(args), args.tag.first().cloned())?;
     let asked = Asked { file: input.name.clone(), target: options.target.clone(), names: options.names.clone() };
     let recorder = Arc::new(Recorder::new(asked, options.now, &options.secrets)?);
     let hears = Arc::clone(&recorder);
@@ -291,6 +291,8 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
         context: input.context.clone(),
         contexts: input.contexts.clone(),
         target: args.target.clone(),
+        base: args.from.clone(),
+        builds_all: !args.skip_unused_stages,
         args: build_args(args, environment)?,
         platform,
         is_member: false,

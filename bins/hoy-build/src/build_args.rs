@@ -32,6 +32,9 @@ pub(crate) struct BuildArgs {
     /// Build this stage and what it needs (default: the last)
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
+    /// The image of the first FROM, instead of the one that is written there
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) from: Option<String>,
     /// Value of an ARG; NAME alone takes it from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
@@ -166,10 +169,10 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_parser = ["true"], hide_possible_values = true)]
     pub(crate) disable_content_trust: Option<String>,
-    /// Leave out stages that the target does not need; only true, for it is always so
+    /// Leave out stages that the target does not need (default true)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_parser = ["true"], hide_possible_values = true)]
-    pub(crate) skip_unused_stages: Option<String>,
+          default_value = "true", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
+    pub(crate) skip_unused_stages: bool,
     /// Tell what is done in this file instead of on standard error
     #[arg(long, value_name = "FILE")]
     pub(crate) logfile: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::str::FromStr;
 use std::time::SystemTime;
 
@@ -13,6 +13,7 @@ use hoy_layout::Store;
 use hoy_oci::{Digest, Platform, Timestamp};
 use serde_json::{Value, json};
 
+use crate::FAILED;
 use crate::args::{Keep, PruneArgs, RmiArgs};
 use crate::context::{Context, warn};
 use crate::never::NeverInImages;
@@ -201,7 +202,7 @@ fn described(image: &Value, now: i64) -> Value {
 
 /// One row for each name of an image, or one without a name.
 fn rows(image: &Value, args: &ImagesArgs, now: i64) -> Vec<Value> {
-    let (_, ago, size) = created_and_size(image, now);
+    let (created, ago, size) = created_and_size(image, now);
     let names = image.get("Names").and_then(Value::as_array).into_iter().flatten();
     let mut names: Vec<(&str, &str)> = names
         .filter_map(Value::as_str)
@@ -222,6 +223,7 @@ fn rows(image: &Value, args: &ImagesArgs, now: i64) -> Vec<Value> {
             "Digest": text(image, "Digest"),
             "CreatedAt": ago,
             "CreatedAtRaw": text(image, "CreatedAt"),
+            "Created": created,
             "Size": size,
         })
     };
@@ -244,7 +246,22 @@ pub(crate) fn rmi(context: &Context, args: &RmiArgs) -> Result<ExitCode> {
     let options = [("--force", args.force), ("--all", args.all)];
     let options = options.into_iter().filter(|(_, is_set)| *is_set).map(|(option, _)| OsString::from(option));
     let images = args.images.iter().map(|image| in_store(image).unwrap_or(image).into());
-    context.leave_to("hoy-storage", "rmi", &options.chain(images).collect::<Vec<_>>())
+    remove(context, options.chain(images))
+}
+
+/// Leaves it to `hoy-storage rmi`, and says in buildah's words what is gone.
+pub(crate) fn remove(context: &Context, args: impl Iterator<Item = OsString>) -> Result<ExitCode> {
+    let mut command = context.tools.command("hoy-storage");
+    let output = command.arg("rmi").args(args).stderr(Stdio::inherit()).output();
+    let output = output.context(|| "run \"hoy-storage\"")?;
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        match line.split_once(": ") {
+            Some(("Untagged", name)) => print_line(format!("untagged: {name}"))?,
+            Some(("Deleted", id)) => print_line(id)?,
+            _ => print_line(line)?,
+        }
+    }
+    Ok(if output.status.success() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 /// The digests that a container made from this image may name.

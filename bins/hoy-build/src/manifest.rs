@@ -186,7 +186,7 @@ pub(crate) fn run(context: &Context, action: ManifestAction) -> Result<ExitCode>
         ManifestAction::Rm(args) => {
             let names: Vec<OsString> =
                 args.lists.iter().map(|list| Ok(found(&store, list)?.into())).collect::<Result<_>>()?;
-            context.leave_to("hoy-storage", "rmi", &names)
+            crate::images::remove(context, names.into_iter())
         }
         ManifestAction::Exists(args) => Ok(ExitCode::from(u8::from(found(&store, &args.list).is_err()))),
     }

@@ -55,10 +55,11 @@ pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
 /// The policy that a word means.
 pub(crate) fn pull_policy(option: &str, when: &str) -> Result<Pull> {
     match when {
-        "missing" | "ifmissing" | "notpresent" => Ok(Pull::Missing),
+        // As buildah: what is there is not asked for again.
+        "missing" | "ifmissing" | "notpresent" | "false" => Ok(Pull::Missing),
         "true" | "newer" | "ifnewer" => Ok(Pull::Newer),
         "always" => Ok(Pull::Always),
-        "false" | "never" => Ok(Pull::Never),
+        "never" => Ok(Pull::Never),
         _ => Err(Error::msg(format!("option {option}: \"{when}\" is not one of missing, newer, always, never"))),
     }
 }

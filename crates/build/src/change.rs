@@ -90,5 +90,5 @@ pub(crate) fn nanoseconds(text: &str) -> Option<u64> {
 /// [`Error::Option`] for what is none.
 pub fn duration(text: &str) -> Result<std::time::Duration> {
     let wrong = || Error::option("--cache-ttl", text, "a duration is like 1h30m or 24h");
-    nanoseconds(text).map(std::time::Duration::from_nanos).ok_or_else(wrong)
+    nanoseconds(text).or((text == "0").then_some(0)).map(std::time::Duration::from_nanos).ok_or_else(wrong)
 }

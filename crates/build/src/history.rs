@@ -107,7 +107,7 @@ impl Recorder {
         let now = self.milliseconds();
         let mut build = self.build.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Begin { step, text } => {
+            Event::Begin { step, text, .. } => {
                 build.close(step, now);
                 if build.steps.len() >= MAX_STEPS {
                     build.left_out += 1;
@@ -124,10 +124,10 @@ impl Recorder {
                 };
                 build.steps.push(step);
             }
-            Event::End { step, is_cached, took, layer_bytes } => {
+            Event::End { step, is_cached, took, layer } => {
                 if let Some(one) = build.steps.iter_mut().rev().find(|one| one.step == step) {
                     one.milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                    (one.cached, one.layer_bytes) = (is_cached, layer_bytes);
+                    (one.cached, one.layer_bytes) = (is_cached, layer.map(|layer| layer.size));
                 }
             }
             Event::Stopped { step, state } => {
@@ -233,10 +233,10 @@ mod tests {
         let recorder = Recorder::new(Asked::default(), SystemTime::UNIX_EPOCH, &[]).unwrap();
         let long = "x".repeat(10_000);
         for number in 0..2000 {
-            recorder.hear(Event::Begin { step: &format!("[0 {number}/2000]"), text: &long });
+            recorder.hear(Event::Begin { step: &format!("[0 {number}/2000]"), text: &long, stage: (1, 1) });
             let took = Duration::from_millis(7);
             let step = format!("[0 {number}/2000]");
-            recorder.hear(Event::End { step: &step, is_cached: number % 2 == 0, took, layer_bytes: Some(1) });
+            recorder.hear(Event::End { step: &step, is_cached: number % 2 == 0, took, layer: None });
         }
         let build = recorder.build.lock().unwrap();
         assert_eq!((build.steps.len(), build.left_out), (MAX_STEPS, 1000));

@@ -4,6 +4,7 @@ use hoy_oci::ImageConfig;
 use serde_json::Value;
 
 use crate::Working;
+use crate::settings::change_os_features;
 
 /// Options that `build` and `commit` share.
 #[derive(Debug, Clone)]
@@ -80,9 +81,7 @@ impl Said {
         self.unset_env.iter().for_each(|name| drop_variable(&mut working.config, name));
         let other = &mut working.config.other;
         other.extend(self.os_version.as_deref().map(|version| ("os.version".to_owned(), Value::from(version))));
-        if !self.os_features.is_empty() {
-            other.insert("os.features".to_owned(), Value::from(self.os_features.clone()));
-        }
+        change_os_features(&mut working.config, &self.os_features);
         steps
     }
 }

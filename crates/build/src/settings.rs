@@ -141,7 +141,12 @@ fn apply_platform(working: &mut Working, settings: &Settings) {
         config.variant = Some(variant.clone()).filter(|v| !v.is_empty());
     }
     set_other(&mut config.other, "os.version", &settings.os_version);
-    for feature in &settings.os_feature {
+    change_os_features(config, &settings.os_feature);
+}
+
+/// Each is added, or with `-` behind its name taken away; `-` alone takes all away.
+pub(crate) fn change_os_features(config: &mut hoy_oci::ImageConfig, changes: &[String]) {
+    for feature in changes {
         let known = config.other.entry("os.features").or_insert_with(|| Value::Array(Vec::new()));
         let Value::Array(features) = known else { continue };
         match feature.strip_suffix('-') {

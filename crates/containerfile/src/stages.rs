@@ -14,6 +14,10 @@ use crate::source::Word;
 pub struct Request {
     /// A stage's name or index; the last stage where there is none.
     pub target: Option<String>,
+    /// What the first FROM is to name instead.
+    pub base: Option<String>,
+    /// The target needs all stages before it.
+    pub builds_all: bool,
     /// `--build-arg`.
     pub args: BTreeMap<String, String>,
     /// `BUILDPLATFORM`, `TARGETARCH` and their like (reference "Automatic platform ARGs in the global scope").
@@ -92,6 +96,11 @@ impl Document {
             }
         }
         let target = target(&stages, request)?;
+        if request.builds_all
+            && let Some(stage) = stages.get_mut(target)
+        {
+            stage.needs.extend(0..target);
+        }
         Ok(Plan { stages, target, globals })
     }
 
@@ -180,9 +189,10 @@ fn open(
     };
     let name = from.name.as_ref().map(|word| word.text.clone());
     let context = name.as_ref().filter(|name| request.contexts.contains(*name));
-    let base = match context {
-        Some(name) => Origin::Context(name.clone()),
-        None => named(&value(&from.image)?, before, &request.contexts),
+    let base = match (&request.base, context) {
+        (Some(image), _) if before.is_empty() => named(image, before, &request.contexts),
+        (_, Some(name)) => Origin::Context(name.clone()),
+        (_, None) => named(&value(&from.image)?, before, &request.contexts),
     };
     let platform = from.platform.as_ref().map(value).transpose()?;
     let mut needs = BTreeSet::new();

@@ -11,6 +11,7 @@ use hoy_cli::{Context as _, Error, Result};
 use hoy_oci::Digest;
 
 use crate::build_args::BuildArgs;
+use crate::context::warn;
 
 /// Names of Containerfiles in a context directory, the first that is there.
 const NAMES: [&str; 2] = ["Containerfile", "Dockerfile"];
@@ -77,7 +78,7 @@ impl Input {
                 Fetched::File(path) => none(document(std::fs::File::open(path)?)?, &shown),
             }
         } else {
-            read(args, &Place { directory: PathBuf::from(&args.context), inner: None, is_foreign: false })?
+            read(args, &Place { directory: directory(args), inner: None, is_foreign: false })?
         };
         Ok(Self { containerfile, name, context, contexts, temporaries })
     }
@@ -139,6 +140,7 @@ fn read(args: &BuildArgs, place: &Place) -> Result<Opened> {
         false => read(file),
     };
     let (name, containerfile) = match args.file.as_slice() {
+        [] if Path::new(&args.context).is_file() => (args.context.clone(), read(&args.context)?),
         [] => default_file(&context).context(doing)?,
         // As buildah: one document.
         files => (files.join("+"), files.iter().map(read).collect::<Result<Vec<_>>>()?.join(&b'\n')),
@@ -164,9 +166,19 @@ impl Place {
     }
 }
 
+/// The context's directory: as buildah, that of a Containerfile which is given instead.
+fn directory(args: &BuildArgs) -> PathBuf {
+    let context = Path::new(&args.context);
+    let parent = context.parent().filter(|_| args.file.is_empty() && context.is_file());
+    parent.map_or(context, |parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).to_owned()
+}
+
 /// The one Containerfile, where it is a file of this machine.
 pub(crate) fn local_file(args: &BuildArgs) -> Option<PathBuf> {
     let context = Path::new(&args.context);
+    if args.file.is_empty() && context.is_file() {
+        return Some(context.to_owned());
+    }
     let in_context = |name: &str| Some(context.join(name)).filter(|path| path.is_file());
     match args.file.as_slice() {
         [] => NAMES.into_iter().find_map(in_context),
@@ -270,7 +282,9 @@ fn preprocessed(file: &str, text: &[u8], place: &Place, flags: &[String]) -> Res
     let own = if own.as_os_str().is_empty() { Path::new(".") } else { own };
     let mut command = Command::new("cpp");
     command.args(["-E", "-iquote"]).arg(own).args(["-traditional", "-undef"]);
-    command.args(std::env::var("CPPFLAGS").unwrap_or_default().split_whitespace());
+    for variable in ["CPPFLAGS", "BUILDAH_CPPFLAGS"] {
+        command.args(std::env::var(variable).unwrap_or_default().split_whitespace());
+    }
     command.args(flags).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| Error::from(error).with_hint("install cpp")).context(doing)?;
     let stdin = child.stdin.take();
@@ -280,8 +294,14 @@ fn preprocessed(file: &str, text: &[u8], place: &Place, flags: &[String]) -> Res
         child.wait_with_output()
     });
     let output = output.context(doing)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let mut errors = said.lines().filter(|line| line.contains(": error: ") || line.contains(": fatal error: "));
+    // What a Containerfile's comments are to cpp, which leaves them out.
+    if !output.status.success() && !errors.all(|line| line.contains("invalid preprocessing directive")) {
+        return Err(Error::msg(said.trim())).context(doing);
+    }
     if !output.status.success() {
-        return Err(Error::msg(String::from_utf8_lossy(&output.stderr).trim())).context(doing);
+        warn(&format!("Ignoring {}", said.trim()));
     }
     Ok(output.stdout)
 }

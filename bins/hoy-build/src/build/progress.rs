@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hoy_build::{Event, Report};
 use hoy_cli::{Context as _, Error, Result, Steps};
+use hoy_oci::Digest;
 use serde_json::{Value, json};
 
 /// `auto`, `plain`, `tty`, `none` or `json[:FD]`.
@@ -55,8 +57,8 @@ impl Form {
     }
 }
 
-/// Tells in the form that was asked for; what is returned puts the terminal in order when it is dropped.
-pub(crate) fn report(form: Form) -> Result<(Report, Option<View>)> {
+/// Tells in the form that was asked for, of an image that was to have the name `asked`; what is returned puts the terminal in order when it is dropped.
+pub(crate) fn report(form: Form, asked: Option<String>) -> Result<(Report, Option<View>)> {
     Ok(match form {
         Form::Json(fd) => (json(fd)?, None),
         Form::Tty => {
@@ -64,7 +66,8 @@ pub(crate) fn report(form: Form) -> Result<(Report, Option<View>)> {
             let steps = Arc::clone(&view.0);
             (Report::new(Box::new(move |event| show(&steps, event))), Some(view))
         }
-        form => (Report::new(Box::new(move |event| plain(event, form == Form::None))), None),
+        Form::None => (Report::new(Box::new(failures)), None),
+        Form::Auto | Form::Plain => (lines(asked), None),
     })
 }
 
@@ -84,11 +87,11 @@ fn lane(step: &str) -> &str {
 
 fn show(steps: &Steps, event: Event<'_>) {
     match event {
-        Event::Begin { step, text } => steps.begin(lane(step), &format!("{step} {text}")),
+        Event::Begin { step, text, .. } => steps.begin(lane(step), &format!("{step} {text}")),
         Event::Output { step, text } => steps.output(lane(step), text),
         Event::End { step, is_cached: true, .. } => steps.end(lane(step), "CACHED"),
-        Event::End { step, took, layer_bytes, .. } => {
-            let size = layer_bytes.map(|bytes| format!(", {bytes} bytes")).unwrap_or_default();
+        Event::End { step, took, layer, .. } => {
+            let size = layer.map(|layer| format!(", {} bytes", layer.size)).unwrap_or_default();
             steps.end(lane(step), &format!("{:.2}s{size}", took.as_secs_f64()));
         }
         Event::Failed(lines) => lines.iter().for_each(|line| steps.say(&visible(line))),
@@ -102,22 +105,64 @@ fn visible(line: &str) -> String {
     line.chars().filter(|c| *c == '\t' || !c.is_control()).collect()
 }
 
-fn plain(event: Event<'_>, is_quiet: bool) {
-    let line = match event {
-        Event::Warning(text) => format!("hoy-build: {text}"),
-        // Where lines are told they were told before.
-        Event::Failed(lines) if is_quiet => lines.join("\n"),
-        _ if is_quiet => return,
-        Event::Begin { step, text } | Event::Output { step, text } => format!("{step} {text}"),
-        Event::End { step, is_cached: true, .. } => format!("{step} CACHED"),
-        Event::End { step, took, layer_bytes, .. } => {
-            let size = layer_bytes.map(|bytes| format!(", layer of {bytes} bytes")).unwrap_or_default();
-            format!("{step} DONE {:.2}s{size}", took.as_secs_f64())
-        }
-        _ => return,
-    };
+fn say(text: &str) {
     // Nobody is left to tell when standard error is closed.
-    writeln!(std::io::stderr(), "{line}").unwrap_or_default();
+    writeln!(std::io::stderr(), "{text}").unwrap_or_default();
+}
+
+/// What is told when nothing else is.
+fn failures(event: Event<'_>) {
+    match event {
+        Event::Warning(text) => say(&format!("hoy-build: {text}")),
+        Event::Failed(lines) => say(&lines.join("\n")),
+        _ => {}
+    }
+}
+
+/// Tells in buildah's words, which people's scripts look for.
+fn lines(asked: Option<String>) -> Report {
+    // Stages are built at once: only lines of a single one need not say where they are from.
+    let is_one = AtomicBool::new(false);
+    Report::new(Box::new(move |event| {
+        if let Event::Begin { stage: (_, stages), .. } = event {
+            is_one.store(stages == 1, Ordering::Relaxed);
+        }
+        if let Some(text) = plain(event, is_one.load(Ordering::Relaxed), asked.as_deref()) {
+            say(&text);
+        }
+    }))
+}
+
+fn plain(event: Event<'_>, is_one: bool, asked: Option<&str>) -> Option<String> {
+    let prefix = |step: &str| if is_one { String::new() } else { format!("{step} ") };
+    Some(match event {
+        Event::Warning(text) => format!("hoy-build: {text}"),
+        Event::Begin { step, text, stage: (at, stages) } => {
+            let step = step.trim_end_matches(']').rsplit(' ').next().unwrap_or(step);
+            let stage = if is_one { String::new() } else { format!("[{at}/{stages}] ") };
+            format!("{stage}STEP {step}: {text}")
+        }
+        Event::Output { step, text } => format!("{}{text}", prefix(step)),
+        Event::End { step, is_cached: true, layer, .. } => {
+            let layer = layer.map(|layer| format!(" {}", layer.digest.hex())).unwrap_or_default();
+            format!("{}--> Using cache{layer}", prefix(step))
+        }
+        Event::End { step, took, layer, .. } => {
+            let layer = layer.map(|layer| format!("{}, {} bytes, ", short(&layer.digest), layer.size));
+            format!("{}--> {}{:.2}s", prefix(step), layer.unwrap_or_default(), took.as_secs_f64())
+        }
+        Event::Committed { id, names } => {
+            let name = asked.map(|name| format!(" {name}")).unwrap_or_default();
+            let tagged = names.iter().map(|name| format!("\nSuccessfully tagged {name}"));
+            format!("COMMIT{name}\n--> {}{}", short(id), tagged.collect::<String>())
+        }
+        _ => return None,
+    })
+}
+
+/// As much of a digest as buildah shows.
+fn short(digest: &Digest) -> String {
+    digest.hex().chars().take(11).collect()
 }
 
 fn json(fd: i32) -> Result<Report> {
@@ -137,15 +182,16 @@ fn json(fd: i32) -> Result<Report> {
 
 fn object(event: Event<'_>) -> Value {
     match event {
-        Event::Begin { step, text } => json!({"event": "begin", "step": step, "text": text}),
+        Event::Begin { step, text, .. } => json!({"event": "begin", "step": step, "text": text}),
         Event::Output { step, text } => json!({"event": "output", "step": step, "text": text}),
-        Event::End { step, is_cached, took, layer_bytes } => {
-            let seconds = took.as_secs_f64();
+        Event::End { step, is_cached, took, layer } => {
+            let (seconds, layer_bytes) = (took.as_secs_f64(), layer.map(|layer| layer.size));
             json!({"event": "end", "step": step, "cached": is_cached, "seconds": seconds, "layer": layer_bytes})
         }
         Event::Stopped { step, state } => json!({"event": "stopped", "step": step, "state": state}),
         Event::Failed(lines) => json!({"event": "failed", "text": lines.join("\n")}),
         Event::Warning(text) => json!({"event": "warning", "text": text}),
+        Event::Committed { id, names } => json!({"event": "committed", "id": id, "names": names}),
         _ => Value::Null,
     }
 }

@@ -33,6 +33,8 @@ pub struct Built {
 pub fn plan(document: &Document, options: &BuildOptions) -> Result<Plan> {
     let request = Request {
         target: options.target.clone(),
+        base: options.base.clone(),
+        builds_all: options.builds_all,
         args: options.args.clone(),
         platform_args: platform_args(&options.platform, options.target.as_deref()),
         contexts: options.contexts.keys().cloned().collect(),
@@ -120,6 +122,7 @@ fn attempt(
         enter(layout, None, &manifest)?;
     }
     builder.containers.clear()?;
+    report.committed(&id, &options.names);
     Ok(Built { id, manifest })
 }
 
@@ -138,8 +141,12 @@ fn warn_of_unused(builder: &Builder<'_>) {
         })
         .collect();
     let known = |name: &str| declared.contains(name) || PREDEFINED.contains(&name) || name == "SOURCE_DATE_EPOCH";
-    for name in builder.options.args.keys().filter(|name| !known(name)) {
-        builder.report.warn(&format!("warning: --build-arg {name}: there is no ARG of that name"));
+    let unused: Vec<&str> = builder.options.args.keys().map(String::as_str).filter(|name| !known(name)).collect();
+    if !unused.is_empty() {
+        let names = unused.join(" ");
+        builder
+            .report
+            .warn(&format!("warning: one or more build args were not consumed: [{names}]: no ARG has the name"));
     }
 }
 

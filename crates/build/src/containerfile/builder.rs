@@ -42,6 +42,10 @@ pub struct BuildOptions {
     pub contexts: BTreeMap<String, NamedContext>,
     /// `--target`.
     pub target: Option<String>,
+    /// What the first FROM is to name.
+    pub base: Option<String>,
+    /// Stages before the target are built even if it does not need them.
+    pub builds_all: bool,
     /// `--build-arg`.
     pub args: BTreeMap<String, String>,
     /// The platform built for.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hoy_oci::Digest;
+use hoy_oci::{Descriptor, Digest};
 
 use crate::remote::without_credentials;
 
@@ -16,6 +16,8 @@ pub enum Event<'a> {
         step: &'a str,
         /// The instruction.
         text: &'a str,
+        /// Which of how many stages it is in, from 1 on.
+        stage: (usize, usize),
     },
     /// A line of a step's output, or about it.
     Output {
@@ -32,8 +34,15 @@ pub enum Event<'a> {
         is_cached: bool,
         /// How long it took.
         took: Duration,
-        /// How long its layer is, where it has one.
-        layer_bytes: Option<u64>,
+        /// Its layer, where it has one.
+        layer: Option<&'a Descriptor>,
+    },
+    /// There is an image, which has these names.
+    Committed {
+        /// Its id.
+        id: &'a Digest,
+        /// Its names.
+        names: &'a [String],
     },
     /// A step failed; there is an image of what came before it.
     Stopped {
@@ -79,16 +88,20 @@ impl Report {
         (self.0)(Event::Warning(text));
     }
 
-    pub(crate) fn begin(&self, step: &str, text: &str) {
-        (self.0)(Event::Begin { step, text: &without_credentials(text) });
+    pub(crate) fn begin(&self, step: &str, text: &str, stage: (usize, usize)) {
+        (self.0)(Event::Begin { step, text: &without_credentials(text), stage });
     }
 
     pub(crate) fn line(&self, step: &str, text: &str) {
         (self.0)(Event::Output { step, text });
     }
 
-    pub(crate) fn done(&self, step: &str, is_cached: bool, took: Duration, layer_bytes: Option<u64>) {
-        (self.0)(Event::End { step, is_cached, took, layer_bytes });
+    pub(crate) fn done(&self, step: &str, is_cached: bool, took: Duration, layer: Option<&Descriptor>) {
+        (self.0)(Event::End { step, is_cached, took, layer });
+    }
+
+    pub(crate) fn committed(&self, id: &Digest, names: &[String]) {
+        (self.0)(Event::Committed { id, names });
     }
 
     pub(crate) fn failed(&self, lines: &[String]) {

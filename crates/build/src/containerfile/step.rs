@@ -24,9 +24,12 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
     let label = stage.name.clone().unwrap_or_else(|| index.to_string());
     let text = builder.document.text();
     let file = builder.options.file.as_str();
-    let (from, line) = builder.base_line(index);
+    let (from, mut line) = builder.base_line(index);
+    if let (0, Some(image)) = (index, &builder.options.base) {
+        line = line.replacen(&from.text, image, 1);
+    }
     let count = stage.instructions.len() + 1;
-    builder.report.begin(&format!("[{label} 1/{count}]"), &line);
+    builder.report.begin(&format!("[{label} 1/{count}]"), &line, number_of(builder, index));
     let mut state = base(builder, index).map_err(|error| builder.locate(text, file, &from, error))?;
     state.escape = builder.document.escape;
     for (name, value) in &builder.options.said.env {
@@ -56,6 +59,11 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
             .map_err(|error| builder.locate(text, file, &whole, error))?;
     }
     Ok(state)
+}
+
+/// Which of how many stages this is, as people count: none behind the target.
+fn number_of(builder: &Builder<'_>, index: usize) -> (usize, usize) {
+    (index + 1, builder.plan.target + 1)
 }
 
 /// ONBUILD of a base image is done once, and is not passed on.
@@ -104,7 +112,7 @@ fn base(builder: &Builder<'_>, index: usize) -> Result<State> {
 fn one(builder: &Builder<'_>, index: usize, step: &str, state: &mut State, instruction: &Instruction) -> Result<()> {
     builder.interrupt.check()?;
     let begun = Instant::now();
-    builder.report.begin(step, &instruction.statement.text);
+    builder.report.begin(step, &instruction.statement.text, number_of(builder, index));
     let outcome = match &instruction.kind {
         Kind::Arg(args) => return declare(builder, state, args),
         Kind::Workdir(word) => workdir(builder, state, word)?,
@@ -123,8 +131,8 @@ fn one(builder: &Builder<'_>, index: usize, step: &str, state: &mut State, instr
     if let Some(why) = &outcome.why {
         builder.report.line(step, why);
     }
-    let size = outcome.layer.as_ref().map(|layer| layer.descriptor.size);
-    builder.report.done(step, outcome.found, begun.elapsed(), size);
+    let layer = outcome.layer.as_ref().map(|layer| &layer.descriptor);
+    builder.report.done(step, outcome.found, begun.elapsed(), layer);
     state.push(outcome.layer, &outcome.created_by);
     Ok(())
 }
