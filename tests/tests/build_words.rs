@@ -45,7 +45,7 @@ fn options_of_every_command() {
         (&["build", "--cw", "type=SNP", "."], "confidential"),
         (&["build", "--layer-label", "a=b", "."], "labels"),
         (&["build", "--save-stages", "."], "--target"),
-        (&["commit", "--sbom", "syft", "c"], "hoy-build sbom"),
+        (&["commit", "--sbom-scanner-image", "x", "c"], "none is needed"),
         (&["mkcw", "a", "b"], "confidential"),
         (&["from", "--cgroup-parent", "/x", "busybox"], "control group"),
         (&["pull", "--authfile", "/none", "busybox"], "/none"),
