@@ -178,7 +178,7 @@ fn the_cache_knows_what_matters() {
     assert_eq!(steps(&[]), 0, "times do not count");
     assert_eq!(steps(&["--build-arg", "UNDECLARED=1", "--label", "x=y"]), 0);
     let misspelt = build(&sandbox, &["--build-arg", "UESD=1", "."]);
-    assert!(misspelt.stderr.contains("--build-arg UESD: there is no ARG"), "{}", misspelt.stderr);
+    assert!(misspelt.stderr.contains("[UESD]: no ARG has the name"), "{}", misspelt.stderr);
     assert_eq!(steps(&["--build-arg", "OTHER=2"]), 1, "RUN sees every ARG that is declared before it");
     write("a", "two");
     let explained = build(&sandbox, &["--explain", "."]);
