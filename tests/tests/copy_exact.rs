@@ -124,6 +124,28 @@ fn an_archive_of_several_images() {
     sandbox.run("hoy-copy").args(["inspect", "docker-archive:both.tar"]).fails(1, &["images"]);
 }
 
+/// What podman and buildah send to a registry, in either format, goes into the store and back unchanged.
+#[test]
+fn images_that_podman_and_buildah_send() {
+    let Some(sandbox) = sandbox(&["skopeo", "podman", "buildah", "docker-registry"]) else { return };
+    let (registry, root) = (Registry::start(), sandbox.path("work/theirs").display().to_string());
+    let theirs = |program: &str, args: &[&str]| {
+        let fixed = ["--root", &root, "--runroot", &format!("{root}-run"), "--storage-driver", "vfs"];
+        sandbox.run(program).args(fixed).args(args).ok()
+    };
+    for (program, format) in [("podman", "oci"), ("podman", "v2s2"), ("buildah", "oci"), ("buildah", "v2s2")] {
+        let id = theirs(program, &["pull", "-q", SOURCE]);
+        let place = |name: &str| format!("docker://{}/{program}-{format}:{name}", registry.address());
+        theirs(program, &["push", "-q", "--tls-verify=false", "--format", format, &id, &place("sent")]);
+        let sent = digest(&sandbox, "skopeo", &place("sent"));
+        assert_eq!(copy(&sandbox, &[], &place("sent"), "store:sent"), sent);
+        assert_eq!(copy(&sandbox, &[], "store:sent", &place("back")), sent);
+        assert_eq!(digest(&sandbox, "skopeo", &place("back")), sent, "{program} {format}");
+        assert_eq!(sandbox.ok("hoy", &["run", "--rm", "sent", "echo", "runs"]), "runs");
+        theirs(program, &["pull", "-q", "--tls-verify=false", &place("back")]);
+    }
+}
+
 #[test]
 fn images_are_added_to_an_archive() {
     let Some(sandbox) = sandbox(&["skopeo", "podman", "tar", "gzip"]) else { return };
