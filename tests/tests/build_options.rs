@@ -245,3 +245,39 @@ fn hooks_of_files() {
         }
     }
 }
+
+#[test]
+fn mounts_of_every_run() {
+    for user in [User::Root, User::One] {
+        let Some(sandbox) = busybox_store(user) else { return };
+        fs::write(sandbox.path("work/word"), "hidden-word\n").unwrap();
+        let text = "FROM busybox AS made\nRUN cat /run/secrets/word; echo from-a-stage > /file\nFROM busybox\n\
+                    ONBUILD RUN cat /run/secrets/word /made/file\nRUN cat /run/secrets/word /made/file\n";
+        let (secret, mount) = (["--secret", "id=word,src=word"], ["--mount", "type=secret,id=word"]);
+        let args = [&secret[..], &mount[..], &["--target", "made"]].concat();
+        assert!(builds(&sandbox, text, &args).stderr.contains("hidden-word"));
+        let bind = ["--mount", "type=bind,from=made,target=/made"];
+        let out = build(&sandbox, text, &[&args[..], &bind[..]].concat(), "");
+        assert!(out.status != 0 && out.stderr.contains(":2:1:"), "a stage cannot need itself: {}", out.stderr);
+
+        let text = "FROM busybox\nRUN cat /run/secrets/word; ls /kept; touch /kept/it\nRUN ls /kept\n\
+                    ONBUILD RUN cat /run/secrets/word /here/Containerfile\n";
+        let kept = ["--mount", "type=cache,target=/kept"];
+        let args = [&secret[..], &mount[..], &kept[..], &["-t", "base"]].concat();
+        let out = builds(&sandbox, text, &args);
+        assert!(out.stderr.contains("hidden-word") && out.stderr.contains("\nit\n"), "{}", out.stderr);
+        let here = ["--mount", "type=bind,target=/here"];
+        let out = builds(&sandbox, "FROM base\n", &[&secret[..], &mount[..], &here[..]].concat());
+        assert!(out.stderr.contains("hidden-word") && out.stderr.contains("FROM base"), "{}", out.stderr);
+        // What its triggers are is not known before it is fetched.
+        let layout = format!("oci:{}:1", sandbox.path("work/layout").display());
+        sandbox.ok("hoy-copy", &["copy", "store:base", &layout]);
+        sandbox.ok("hoy-build", &["rmi", "base"]);
+        let out = builds(&sandbox, &format!("FROM {layout}\n"), &[&secret[..], &mount[..], &here[..]].concat());
+        assert!(out.stderr.contains("hidden-word"), "{}", out.stderr);
+        for wrong in ["type=nothing", "type=bind,from=$x,target=/x", "target"] {
+            let out = build(&sandbox, text, &["--mount", wrong], "");
+            assert!(out.status == 125 && out.stderr.contains("Containerfile:"), "{wrong:?}: {}", out.stderr);
+        }
+    }
+}

@@ -82,7 +82,9 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
     }
     let mut options = options(args, &input, fetcher, first)?;
     let plan = hoy_build::plan(&document, &options)?;
-    if hoy_build::needs_mounts(&plan) {
+    let needs_mounts = hoy_build::needs_mounts(&store, &plan, &options.platform);
+    let may_mount = || args.run.isolation.as_deref() != Some("none") && context.why_no_namespace().is_none();
+    if needs_mounts.unwrap_or_else(may_mount) {
         if args.run.isolation.as_deref() == Some("none") {
             return Err(Error::msg("--isolation none: there is a RUN or a --from in what the target needs"));
         }
@@ -293,6 +295,7 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
         target: args.target.clone(),
         base: args.from.clone(),
         builds_all: !args.skip_unused_stages,
+        mounts: args.run.mount.clone(),
         args: build_args(args, environment)?,
         platform,
         is_member: false,

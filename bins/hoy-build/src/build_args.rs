@@ -227,6 +227,9 @@ pub(crate) struct BuildArgs {
 /// What the commands of RUN are given.
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
+    /// What every RUN mounts before what its own --mount say
+    #[arg(long, value_name = "type=TYPE,...")]
+    pub(crate) mount: Vec<String>,
     /// A secret for RUN --mount=type=secret
     #[arg(long, value_name = "id=NAME,src=FILE|env=VARIABLE")]
     pub(crate) secret: Vec<String>,

@@ -36,8 +36,11 @@ impl Context {
         Ok(Isolation::Chroot)
     }
 
-    /// Why no user namespace can be made by user 0 of a container; none where one can.
-    fn why_no_namespace(&self) -> Option<String> {
+    /// Why no user namespace can be made; none where one can.
+    pub(crate) fn why_no_namespace(&self) -> Option<String> {
+        if geteuid().is_root() && !is_confined_root() {
+            return None;
+        }
         let mut attempt = self.tools.command("hoy-storage");
         let attempt = attempt.args(["unshare", "--", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).output();
         match attempt {

@@ -3,7 +3,7 @@
 use crate::directive::Directive;
 use crate::error::{Diagnostic, Error, Fault};
 use crate::instruction::{Instruction, Kind};
-use crate::source::Span;
+use crate::source::{Span, Word};
 use crate::statement::Statement;
 use crate::{statement, understand};
 
@@ -59,6 +59,14 @@ impl Instruction {
             }
         };
         read().map_err(|fault: Fault| Box::new(fault.locate(text)))
+    }
+
+    /// Has a RUN mount what these values of `--mount` say, before its own; their place is the keyword.
+    pub fn mount(&mut self, mounts: &[String]) {
+        let span = self.statement.keyword.span;
+        if let Kind::Run(run) = &mut self.kind {
+            run.mounts.splice(..0, mounts.iter().map(|text| Word { text: text.clone(), span }));
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use crate::document::Document;
 use crate::error::{Diagnostic, Error, Fault};
 use crate::expand::{Rules, expand};
 use crate::instruction::{From, Instruction, Kind};
-use crate::source::Word;
+use crate::mount;
+use crate::source::{Span, Word};
 
 /// What a build is asked for.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +19,8 @@ pub struct Request {
     pub base: Option<String>,
     /// The target needs all stages before it.
     pub builds_all: bool,
+    /// What every RUN mounts before its own: values of `--mount`.
+    pub mounts: Vec<String>,
     /// `--build-arg`.
     pub args: BTreeMap<String, String>,
     /// `BUILDPLATFORM`, `TARGETARCH` and their like (reference "Automatic platform ARGs in the global scope").
@@ -89,6 +92,12 @@ impl Document {
             }
         }
         inherit_triggers(&mut stages);
+        for text in &request.mounts {
+            mount::check_from(&Word { text: text.clone(), span: Span::default() })?;
+        }
+        for instruction in stages.iter_mut().flat_map(|stage| &mut stage.instructions) {
+            instruction.mount(&request.mounts);
+        }
         for index in 0..stages.len() {
             let needs = needs(index, &stages, request)?;
             if let Some(stage) = stages.get_mut(index) {
@@ -294,13 +303,13 @@ fn reference(
 fn target(stages: &[Stage], request: &Request) -> Result<usize, Fault> {
     let Some(name) = &request.target else {
         let last = stages.len().checked_sub(1);
-        return last.ok_or_else(|| Fault::at(crate::Span::default(), Error::NoStage));
+        return last.ok_or_else(|| Fault::at(Span::default(), Error::NoStage));
     };
     let lower = name.to_lowercase();
     let named = stages.iter().rposition(|stage| stage.name.as_deref() == Some(lower.as_str()));
     let numbered = || name.parse::<usize>().ok().filter(|number| *number < stages.len());
     named.or_else(numbered).ok_or_else(|| {
-        let unknown = Fault::at(crate::Span::default(), Error::UnknownStage(name.clone()));
+        let unknown = Fault::at(Span::default(), Error::UnknownStage(name.clone()));
         unknown.near(name, stages.iter().filter_map(|stage| stage.name.as_deref()))
     })
 }

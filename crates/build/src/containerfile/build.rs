@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use hoy_containerfile::{Document, Kind, Plan, Request};
+use hoy_containerfile::{Document, Instruction, Kind, Origin, Plan, Request};
 use hoy_layout::Store;
-use hoy_oci::{Descriptor, Digest, Platform};
+use hoy_oci::{ContainerConfig, Descriptor, Digest, Platform};
 
 use crate::commit::enter;
 use crate::containerfile::builder::{BuildOptions, Builder, Squash};
@@ -35,6 +35,7 @@ pub fn plan(document: &Document, options: &BuildOptions) -> Result<Plan> {
         target: options.target.clone(),
         base: options.base.clone(),
         builds_all: options.builds_all,
+        mounts: options.mounts.clone(),
         args: options.args.clone(),
         platform_args: platform_args(&options.platform, options.target.as_deref()),
         contexts: options.contexts.keys().cloned().collect(),
@@ -46,17 +47,31 @@ pub fn plan(document: &Document, options: &BuildOptions) -> Result<Plan> {
 
 /// The variables of an image, where it is in the store.
 pub fn environment_of(store: &Store, image: &str, platform: &Platform) -> Option<Vec<String>> {
-    let found = store.find_image(image).ok()?;
-    Some(store.layout().image(&found.descriptor, platform).ok()?.config.config.env)
+    Some(known(store, image, platform)?.env)
 }
 
-/// Whether a build has to mount anything: one without RUN and `--from` needs no privilege at all.
-pub fn needs_mounts(plan: &Plan) -> bool {
-    plan.instructions().any(|instruction| match &instruction.kind {
+fn known(store: &Store, image: &str, platform: &Platform) -> Option<ContainerConfig> {
+    let found = store.find_image(image).ok()?;
+    Some(store.layout().image(&found.descriptor, platform).ok()?.config.config)
+}
+
+/// Whether a build has to mount anything: one without RUN and `--from` needs no privilege at all. `None`: an image that is
+/// still to be fetched may have such triggers.
+pub fn needs_mounts(store: &Store, plan: &Plan, platform: &Platform) -> Option<bool> {
+    let mounts = |instruction: &Instruction| match &instruction.kind {
         Kind::Run(_) => true,
         Kind::Copy(copy) => copy.from.is_some(),
         _ => false,
-    })
+    };
+    let mut needs = Some(plan.instructions().any(mounts));
+    for stage in plan.needed().into_iter().filter_map(|index| plan.stages.get(index)) {
+        let Origin::Image(image) = &stage.base else { continue };
+        let triggers = known(store, image, platform).map(|config| config.on_build.unwrap_or_default());
+        let found =
+            triggers.map(|all| all.iter().filter_map(|text| Instruction::trigger(text).ok()).any(|one| mounts(&one)));
+        needs = if needs == Some(true) || found == Some(true) { Some(true) } else { needs.and(found) };
+    }
+    needs
 }
 
 /// Reference "Automatic platform ARGs in the global scope".

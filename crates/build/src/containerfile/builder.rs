@@ -46,6 +46,8 @@ pub struct BuildOptions {
     pub base: Option<String>,
     /// Stages before the target are built even if it does not need them.
     pub builds_all: bool,
+    /// What every RUN mounts before its own: values of `--mount`.
+    pub mounts: Vec<String>,
     /// `--build-arg`.
     pub args: BTreeMap<String, String>,
     /// The platform built for.
@@ -175,7 +177,7 @@ impl<'a> Builder<'a> {
             cache,
             containers: Containers::new(tools, scratch.record()?, options.isolation, (store, report, &options.caches)),
             watch: Watch::new(&options.secrets)?.map(Arc::new),
-            memory: memory(plan, &scratch, options.isolation)?,
+            memory: memory(plan, &scratch, options)?,
             interrupt: Interrupt::catch()?,
             scratch,
             done: Mutex::default(),
@@ -427,18 +429,24 @@ impl<'a> Builder<'a> {
 }
 
 /// Mounts memory for secrets where nobody else sees it, if a RUN has any: it is gone with this process, however that ends.
-fn memory(plan: &Plan, scratch: &Scratch, isolation: Isolation) -> Result<Option<PathBuf>> {
-    let needed = plan.needed();
-    let stages = needed.iter().filter_map(|index| plan.stages.get(*index));
-    let has_secret = stages.flat_map(|stage| &stage.instructions).any(|instruction| match &instruction.kind {
+/// A trigger may have some, too: that is not known yet, and where nothing can be mounted no trigger runs.
+fn memory(plan: &Plan, scratch: &Scratch, options: &BuildOptions) -> Result<Option<PathBuf>> {
+    let has_secret = plan.instructions().any(|instruction| match &instruction.kind {
         hoy_containerfile::Kind::Run(run) => needs_memory(&run.mounts),
         _ => false,
     });
-    if !has_secret {
-        return Ok(None);
+    if has_secret {
+        mount_memory(scratch, options.isolation).map(Some)
+    } else if options.secrets.is_empty() {
+        Ok(None)
+    } else {
+        Ok(mount_memory(scratch, options.isolation).ok())
     }
+}
+
+fn mount_memory(scratch: &Scratch, isolation: Isolation) -> Result<PathBuf> {
     if isolation == Isolation::Chroot {
-        return scratch.shared_memory().map(Some);
+        return scratch.shared_memory();
     }
     let path = scratch.memory()?;
     let failed = || Error::io::<hoy_sys::rustix::io::Errno>("mount memory at", path.clone());
@@ -446,7 +454,7 @@ fn memory(plan: &Plan, scratch: &Scratch, isolation: Isolation) -> Result<Option
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).map_err(failed())?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount("tmpfs", &path, "tmpfs", flags, Some(c"mode=0700")).map_err(failed())?;
-    Ok(Some(path))
+    Ok(path)
 }
 
 /// A mount namespace: clone(2).

@@ -38,8 +38,9 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
     let mut number = 1;
     for trigger in triggers(&mut state) {
         let shown = format!("ONBUILD trigger of {}", state.working.from_image);
-        let instruction = Instruction::trigger(&trigger)
+        let mut instruction = Instruction::trigger(&trigger)
             .map_err(|error| Error::Located { text: error.render(&shown), code: None })?;
+        instruction.mount(&builder.options.mounts);
         let step = format!("[{label} ONBUILD]");
         let whole = &instruction.statement.keyword;
         one(builder, index, &step, &mut state, &instruction)
