@@ -1,5 +1,6 @@
 //! The store: an OCI layout with a layer cache and containers beside the blobs.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use hoy_oci::{Digest, Platform, Reference};
@@ -211,8 +212,12 @@ impl Store {
                     found.push(image);
                 }
             }
-            if let [only] = found.as_slice() {
-                return Ok((*only).clone());
+            // An index of one image leads to that image's id too: the image itself is meant.
+            let ids: BTreeSet<Option<Digest>> = found.iter().map(|image| self.id(image)).collect();
+            let is_one = found.len() == 1 || (ids.len() == 1 && !ids.contains(&None));
+            let image = found.iter().find(|image| !image.descriptor.media_type.is_index());
+            if let (true, Some(image)) = (is_one, image.or(found.first())) {
+                return Ok((*image).clone());
             }
         }
         let wrong = |source| Error::Content { doing: format!("find image \"{text}\""), source };
@@ -229,8 +234,12 @@ impl Store {
     }
 
     fn has_id(&self, image: &NamedImage, prefix: &str) -> bool {
-        let config = || Some(self.layout.image(&image.descriptor, &Platform::host()).ok()?.manifest.config.digest);
-        image.descriptor.digest.hex().starts_with(prefix) || config().is_some_and(|d| d.hex().starts_with(prefix))
+        image.descriptor.digest.hex().starts_with(prefix) || self.id(image).is_some_and(|d| d.hex().starts_with(prefix))
+    }
+
+    /// The digest of its configuration for this machine's platform.
+    fn id(&self, image: &NamedImage) -> Option<Digest> {
+        Some(self.layout.image(&image.descriptor, &Platform::host()).ok()?.manifest.config.digest)
     }
 
     /// Reads the image that a person calls `text`, for this machine's platform.
