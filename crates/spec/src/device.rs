@@ -29,12 +29,13 @@ pub(crate) fn devices(options: &Options, host: &Host, described: &[&Edits]) -> R
     let (mut nodes, mut sources, mut accesses) = (Vec::new(), Vec::new(), Vec::new());
     for text in options.device.iter().filter(|text| !cdi::is_name(text)) {
         let (source, target, access) = parts(text)?;
-        nodes.push(
-            node(source, &volume::destination(OPTION, target)?)
-                .map_err(|reason| Error::option(OPTION, text, reason))?,
-        );
-        sources.push(source.to_owned());
-        accesses.push(access.to_owned());
+        let target = volume::destination(OPTION, target)?;
+        let wrong = |reason: String| Error::option(OPTION, text, reason);
+        for (source, target) in each(source, target).map_err(wrong)? {
+            nodes.push(node(&source, &target).map_err(wrong)?);
+            sources.push(source);
+            accesses.push(access.to_owned());
+        }
     }
     for one in described.iter().flat_map(|edits| &edits.device_nodes) {
         let mut device = one.device().map_err(|reason| Error::option(OPTION, one.source(), reason))?;
@@ -77,6 +78,23 @@ fn parts(text: &str) -> Result<(&str, &str, &str)> {
         [host, target, access] if is_access(access) => Ok((host, target, access)),
         _ => Err(Error::option(OPTION, text, "its form is HOST[:TARGET][:rwm]")),
     }
+}
+
+/// A device and where it goes; of a directory all that are below it.
+fn each(source: &str, target: String) -> std::result::Result<Vec<(String, String)>, String> {
+    if !Path::new(source).is_dir() {
+        return Ok(vec![(source.to_owned(), target)]);
+    }
+    let found = all_devices(Path::new(source));
+    if found.is_empty() {
+        return Err("there is no device in the directory".to_owned());
+    }
+    let place = |path: String| {
+        let rest = path.strip_prefix(source).unwrap_or(&path).trim_start_matches('/');
+        let place = format!("{target}/{rest}");
+        (path, place)
+    };
+    Ok(found.into_iter().map(place).collect())
 }
 
 fn node(source: &str, target: &str) -> std::result::Result<Device, String> {
@@ -129,6 +147,7 @@ mod tests {
         assert_eq!((null.path.as_str(), null.kind.as_str(), null.major, null.minor), ("/dev/x", "c", 1, 3));
         assert_eq!(parts("/dev/null:/dev/x:r").unwrap().2, "r");
         assert_eq!(parts("/dev/null").unwrap().2, "rwm");
+        assert!(one("/etc").unwrap_err().to_string().contains("no device"));
         assert!(one("/etc/passwd").unwrap_err().to_string().contains("not a device"));
         assert!(one("/dev/null:/../x").is_err() && one("a:b:c:d").is_err());
         let options = Options { device: vec!["/dev/null".to_owned()], ..Options::default() };
