@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -250,6 +251,42 @@ pub fn join_session_keyring(name: &CStr) -> Result<()> {
     // SAFETY: the name is NUL-terminated and outlives the call.
     let ret = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) };
     check("keyctl", ret).map(drop)
+}
+
+/// What a process used: getrusage(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Time in the kernel.
+    pub system: Duration,
+    /// Time in programs.
+    pub user: Duration,
+    /// Blocks read.
+    pub blocks_in: u64,
+    /// Blocks written.
+    pub blocks_out: u64,
+}
+
+/// What this process and all that it has waited for, with those that they had waited for, have used so far.
+///
+/// # Errors
+/// None that getrusage(2) knows of.
+pub fn usage() -> Result<Usage> {
+    let mut sum = Usage::default();
+    for who in [libc::RUSAGE_SELF, libc::RUSAGE_CHILDREN] {
+        // SAFETY: all zeroes is a valid value of this structure of numbers.
+        let mut one: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: the structure is valid for the call, which writes to it alone.
+        let ret = unsafe { libc::getrusage(who, &raw mut one) };
+        check("getrusage", ret.into())?;
+        let time = |time: libc::timeval| {
+            Duration::from_secs(time.tv_sec.unsigned_abs()) + Duration::from_micros(time.tv_usec.unsigned_abs())
+        };
+        sum.system += time(one.ru_stime);
+        sum.user += time(one.ru_utime);
+        sum.blocks_in += one.ru_inblock.unsigned_abs();
+        sum.blocks_out += one.ru_oublock.unsigned_abs();
+    }
+    Ok(sum)
 }
 
 /// Takes the descriptor `fd` that this process was given at its start.
