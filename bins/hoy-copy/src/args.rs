@@ -38,8 +38,8 @@ pub(crate) struct Global {
     /// Show every request, without its secrets
     #[arg(long, global = true)]
     pub(crate) debug: bool,
-    /// Apply no trust policy
-    #[arg(long, global = true, conflicts_with = "policy")]
+    /// Apply no trust policy, whatever --policy says
+    #[arg(long, global = true)]
     pub(crate) insecure_policy: bool,
     /// Trust policy (default: the first of ~/.config/containers/policy.json, /etc/containers/policy.json)
     #[arg(long, global = true, value_name = "FILE")]
@@ -229,6 +229,9 @@ pub(crate) struct CopyArgs {
     /// Tell a program how far the copy is: JSON lines on this descriptor, or on standard error
     #[arg(long, value_name = "json[:FD]", conflicts_with = "quiet")]
     pub(crate) progress: Option<Target>,
+    /// Take blobs from this directory, as far as they are there under their digests
+    #[arg(long, value_name = "DIR")]
+    pub(crate) blob_cache: Option<PathBuf>,
     /// Move no more than this many bytes a second, such as 500K, 10M or 1G
     #[arg(long, value_name = "RATE")]
     pub(crate) limit_rate: Option<Rate>,

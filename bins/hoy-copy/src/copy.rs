@@ -12,7 +12,7 @@ use crate::keys::Keys;
 use crate::progress::{Events, Watcher};
 use crate::sign::Signer;
 use crate::signatures::Found;
-use crate::{endpoint, names, policy, rate};
+use crate::{blob_cache, endpoint, names, policy, rate};
 
 /// Copies an image and prints the digest of what was written.
 pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
@@ -49,6 +49,7 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
     let to_access = args.dest_place.add_to(args.dest.access(args.authfile));
     let rules = (&options.multi_arch, &args.signing);
     let source = rate::limit(policy::open(global, &from, &from_access, retry, rules)?, args.limit_rate.as_ref());
+    let source = blob_cache::beside(source, args.blob_cache.as_deref());
     let destination = endpoint::destination(global, &to, &to_access, retry, &tags, precompute)?;
     let copied = match hoy_transport::copy(&*source, &*destination, &options, &*progress).map_err(Error::from) {
         Err(error) if endpoint::is_stdout(&to) && error.is(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) => {

@@ -3,6 +3,7 @@
 mod access;
 mod args;
 mod artifact;
+mod blob_cache;
 mod commands;
 mod copy;
 mod delete;

@@ -32,7 +32,9 @@ impl Watcher {
 }
 
 fn label(blob: &Descriptor) -> String {
-    let kind = if blob.media_type.is_image_config() { "config" } else { "blob" };
+    // Configurations of artifacts are named likewise.
+    let is_config = blob.media_type.is_image_config() || blob.media_type.as_str().contains(".config.");
+    let kind = if is_config { "config" } else { "blob" };
     format!("Copying {kind} {}", blob.digest)
 }
 
