@@ -45,11 +45,11 @@ impl Out {
 
 /// The same of what a build told.
 pub fn steps(told: &str) -> (usize, usize) {
-    let all = || told.lines().filter_map(|line| line.split_once("--> "));
-    // What was done has a time.
-    let is_time = |text: &str| text.strip_suffix('s').is_some_and(|text| text.ends_with(|c: char| c.is_ascii_digit()));
-    let done = all().filter(|(_, text)| is_time(text)).count();
-    (done, all().filter(|(_, text)| text.starts_with("Using cache")).count())
+    let known = told.lines().filter(|line| line.contains("--> Using cache")).count();
+    let headlines = told.lines().filter_map(|line| line.split_once("STEP ")?.1.split_once(": "));
+    // The others only change the configuration, and are done each time.
+    let makes_layers = |text: &str| ["RUN", "COPY", "ADD", "WORKDIR"].iter().any(|word| text.starts_with(word));
+    (headlines.filter(|(_, text)| makes_layers(text)).count() - known, known)
 }
 
 impl Run {

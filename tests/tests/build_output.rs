@@ -43,7 +43,10 @@ fn platforms_make_an_index(user: User) {
     assert_eq!(platforms("list").split(' ').count(), 2, "{user:?}: {}", platforms("list"));
     assert!(sandbox.ok("hoy-copy", &["config", "store:list"]).contains("\"other\""));
     sandbox.run("hoy-build").args(["build", "--manifest", "single", "c"]).fails(125, &["one image, and no index"]);
-    sandbox.run("hoy-build").args(["build", "--platform", "linux/amd64,linux/arm64", "c"]).fails(125, &["need a name"]);
+    // One that nobody named is there under its digest.
+    let nameless = build(&["--platform", "linux/amd64,/arm64"]);
+    let listed = sandbox.ok("hoy-copy", &["index", "list", &format!("store:{nameless}")]);
+    assert!(listed.contains("linux/amd64") && listed.contains("linux/arm64"), "{user:?}: {listed}");
     sandbox.run("hoy-build").args(["build", "--platform", "linux", "c"]).fails(125, &["--platform"]);
     // What the base image is for.
     context(&sandbox, "FROM localhost/multi\nCOPY file /other\n");
@@ -78,9 +81,17 @@ fn a_command_for_another_processor_needs_an_interpreter() {
     if std::path::Path::new("/proc/sys/fs/binfmt_misc/qemu-s390x").exists() {
         return hoy_tests::skip("this machine runs programs for s390x");
     }
-    context(&sandbox, "FROM scratch\nRUN true\n");
+    // The beginning of a program for s390x: elf(5).
+    let program = [b"\x7fELF\x02\x02\x01".as_slice(), &[0; 9], &[0, 2, 0, 22, 0, 0, 0, 1], &[0; 40]].concat();
+    context(&sandbox, "FROM scratch\nCOPY --chmod=755 sh /bin/sh\nRUN true\n");
+    fs::write(sandbox.path("work/c/sh"), program).unwrap();
     let run = sandbox.run("hoy-build").args(["build", "--platform", "linux/s390x", "c"]);
-    run.fails(125, &["no interpreter for s390x", "qemu-user-static"]);
+    run.fails(126, &["no interpreter for s390x", "qemu-user-static"]);
+    // A stage of this machine's own platform needs none, and the image is for the other one all the same.
+    context(&sandbox, "FROM --platform=$BUILDPLATFORM busybox\nRUN echo for $TARGETARCH >/made\n");
+    sandbox.ok("hoy-build", &["build", "--platform", "linux/s390x", "-t", "cross", "c"]);
+    let config = sandbox.ok("hoy-build", &["inspect", "--format", "{{.OCIv1.Architecture}} {{.Docker.OS}}", "cross"]);
+    assert_eq!(config, "s390x linux");
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Options that several commands share: how a registry is reached, and which image of a list is meant.
 
-use clap::{ArgAction, Args};
+use std::path::PathBuf;
 
-use crate::never::NeverInCopying;
+use clap::{ArgAction, Args};
+use hoy_cli::{Context as _, Result};
+use hoy_layout::Store;
+use hoy_oci::Digest;
 
 /// How a registry is reached.
 #[derive(Debug, Clone, Default, Args)]
@@ -26,12 +29,31 @@ pub(crate) struct Access {
     /// How long to wait before it is repeated
     #[arg(long, value_name = "DURATION")]
     pub(crate) retry_delay: Option<String>,
-    #[command(flatten)]
-    pub(crate) never: NeverInCopying,
+}
+
+/// A directory of blobs beside the store.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct BlobCache {
+    /// Keep the image's blobs in this directory too, and take from there what would be fetched
+    #[arg(long, value_name = "DIR")]
+    blob_cache: Option<PathBuf>,
+}
+
+impl BlobCache {
+    /// The option for `hoy-copy copy`, which fetches.
+    pub(crate) fn option(&self) -> Option<String> {
+        self.blob_cache.as_ref().map(|directory| format!("--blob-cache={}", directory.display()))
+    }
+
+    /// Keeps the blobs of the image whose manifest this is.
+    pub(crate) fn keep(&self, store: &Store, manifest: &Digest) -> Result<()> {
+        let Some(directory) = &self.blob_cache else { return Ok(()) };
+        hoy_build::keep_blobs(store, manifest, directory).context(|| "keep blobs for --blob-cache")
+    }
 }
 
 /// A file that is to be read is there, whether what is done comes to read it or not.
-fn existing(path: &str) -> Result<String, String> {
+fn existing(path: &str) -> std::result::Result<String, String> {
     match std::fs::metadata(path) {
         Ok(_) => Ok(path.to_owned()),
         Err(error) => Err(error.to_string()),

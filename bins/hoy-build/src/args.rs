@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use hoy_build::{Filter, Format, Settings};
 
-use crate::access::{Access, PlatformArgs, Receiving, Sending};
+use crate::access::{Access, BlobCache, PlatformArgs, Receiving, Sending};
 use crate::build_args::BuildArgs;
+use crate::context::Context;
 use crate::global::Global;
 use crate::history::HistoryArgs;
 use crate::images::ImagesArgs;
 use crate::manifest::ManifestAction;
-use crate::never::{NeverForCommands, NeverInCommit, NeverInCopies, NeverInRun};
+use crate::never::{NeverInCommit, NeverInCopies, NeverInFrom, NeverInRun};
 use crate::said::SaidArgs;
 use crate::sbom::{SbomArgs, SbomOutputs};
 use crate::source::SourceAction;
@@ -159,13 +160,15 @@ pub(crate) struct FromArgs {
     #[arg(short, long, value_name = "FORMAT", env = "BUILDAH_FORMAT", hide_env = true)]
     pub(crate) format: Option<Format>,
     #[command(flatten)]
-    pub(crate) never: NeverForCommands,
+    pub(crate) never: NeverInFrom,
     #[command(flatten)]
     pub(crate) surroundings: Surroundings,
     #[command(flatten)]
     pub(crate) receiving: Receiving,
     #[command(flatten)]
     pub(crate) access: Access,
+    #[command(flatten)]
+    pub(crate) blobs: BlobCache,
     #[command(flatten)]
     pub(crate) platform: PlatformArgs,
     #[command(flatten)]
@@ -359,9 +362,10 @@ pub(crate) struct Confinement {
 }
 
 impl Confinement {
-    /// The runtime's options as it reads them.
-    pub(crate) fn runtime_flags(&self) -> Vec<String> {
-        self.runtime_flag.iter().map(|flag| format!("--{flag}")).collect()
+    /// The runtime's options as it reads them, behind those of the whole program.
+    pub(crate) fn runtime_flags(&self, context: &Context) -> Vec<String> {
+        let own = self.runtime_flag.iter().map(|flag| format!("--{flag}"));
+        context.runtime_flags.iter().cloned().chain(own).collect()
     }
 }
 
@@ -490,6 +494,8 @@ pub(crate) struct CommitArgs {
     pub(crate) sending: Sending,
     #[command(flatten)]
     pub(crate) access: Access,
+    #[command(flatten)]
+    pub(crate) blobs: BlobCache,
 }
 
 #[derive(Debug, Args)]
@@ -512,6 +518,8 @@ pub(crate) struct PullArgs {
     pub(crate) receiving: Receiving,
     #[command(flatten)]
     pub(crate) access: Access,
+    #[command(flatten)]
+    pub(crate) blobs: BlobCache,
     #[command(flatten)]
     pub(crate) platform: PlatformArgs,
 }
@@ -544,6 +552,8 @@ pub(crate) struct PushArgs {
     pub(crate) sending: Sending,
     #[command(flatten)]
     pub(crate) access: Access,
+    #[command(flatten)]
+    pub(crate) blobs: BlobCache,
 }
 
 #[derive(Debug, Args)]

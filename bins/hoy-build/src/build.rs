@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use hoy_build::{
-    Asked, BuildOptions, Caches, Fetcher, FromOptions, Isolation, Pull, Recorder, Report, Said, Secret, Squash, Tools,
-    is_socket,
+    Agent, Asked, BuildOptions, Caches, Fetcher, Format, FromOptions, Isolation, Pull, Recorder, Report, Said, Secret,
+    Squash, Tools, is_socket, split_transport,
 };
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_containerfile::Document;
@@ -18,11 +18,11 @@ use hoy_oci::{Descriptor, Digest, Platform};
 use crate::access::PlatformArgs;
 use crate::build_args::{BuildArgs, Entitlement};
 use crate::checks;
-use crate::context::{Context, warn};
+use crate::context::{Context, debug, warn};
 use crate::image::local_name;
 use crate::isolation::refuse_for_chroot;
 use crate::said::pair;
-use crate::surroundings::check_network;
+use crate::surroundings::{check_network, resolver};
 use crate::working::{platform, pull_policy};
 
 pub(crate) mod attest;
@@ -30,6 +30,7 @@ pub(crate) mod input;
 mod lock;
 pub(crate) mod output;
 pub(crate) mod progress;
+mod usage;
 
 use input::Input;
 use progress::{Form, report};
@@ -46,14 +47,19 @@ pub(crate) struct Made {
 
 pub(crate) fn build(context: &Context, args: &BuildArgs) -> Result<ExitCode> {
     if let Some(file) = &args.logfile {
-        let open = std::fs::OpenOptions::new().create(true).append(true).open(file);
-        let log = open.context(|| format!("open \"{}\"", file.display()))?;
-        hoy_sys::rustix::stdio::dup2_stderr(&log)?;
+        tell_in(file)?;
     }
     if let Some(made) = make(context, args)? {
         output::results(context, args, &made)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// From now on, what is told goes into this file.
+fn tell_in(file: &Path) -> Result<()> {
+    let open = std::fs::OpenOptions::new().create(true).append(true).open(file);
+    let log = open.context(|| format!("open \"{}\"", file.display()))?;
+    Ok(hoy_sys::rustix::stdio::dup2_stderr(&log)?)
 }
 
 /// Builds; none where the Containerfile was only to be looked at.
@@ -80,7 +86,7 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         print_line(checks::only(&findings, &input.name)?)?;
         return Ok(None);
     }
-    let mut options = options(args, &input, fetcher, first)?;
+    let mut options = options(context, args, &input, fetcher, first)?;
     let plan = hoy_build::plan(&document, &options)?;
     let needs_mounts = hoy_build::needs_mounts(&store, &plan, &options.platform);
     let may_mount = || args.run.isolation.as_deref() != Some("none") && context.why_no_namespace().is_none();
@@ -96,6 +102,12 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         }
     }
     if isolation == Isolation::Chroot {
+        if args.run.network.as_deref().is_some_and(|network| network != "host") {
+            return Err(Error::msg("cannot set --network other than host with --isolation chroot"));
+        }
+        if options.cgroup_parent.is_some() {
+            return Err(Error::msg("option --cgroup-parent cannot be had with --isolation chroot"));
+        }
         refuse_for_chroot(&options.create, !options.ids.is_empty())?;
         let (program, action) = Isolation::IN_ROOT;
         (options.runtime, options.runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
@@ -113,6 +125,7 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
     let recorder = Arc::new(Recorder::new(asked, options.now, &options.secrets)?);
     let hears = Arc::clone(&recorder);
     let report = report.also(Box::new(move |event| hears.hear(event)));
+    let report = if args.log_rusage { usage::told(report, args.rusage_logfile.as_deref())? } else { report };
     let requests = attest::requests(args, &options, &input.containerfile)?;
     let materials = Arc::clone(&options.fetcher.materials);
     args.sbom.check()?;
@@ -124,15 +137,19 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         return Err(Error::msg("a list in the image is not for one that goes into an index with --manifest"));
     }
     let lease = store.lease()?;
-    let known = if args.sbom.is_in_image() { store.layout().images()? } else { Vec::new() };
+    let is_sent = output::destinations(args).next().is_some();
+    let known = if args.sbom.is_in_image() || is_sent { store.layout().images()? } else { Vec::new() };
     let made = for_platforms(&store, &context.tools, args, &document, options, platforms, &report)
-        .and_then(|made| list(context, &store, args, made, &known));
+        .and_then(|made| list(context, &store, args, made, &known))
+        .and_then(|made| args.blobs.keep(&store, &made.manifest.digest).map(|()| made))
+        .and_then(|made| output::send(context, &store, args, made, &known));
     drop(lease);
     // That it is not remembered is no failure of a build.
     if let Err(error) = recorder.keep(&store, made.as_ref().ok().map(|made| &made.manifest.digest)) {
         warn(&format!("warning: this build is not in the history: {}", Error::from(error)));
     }
     let made = made?;
+    debug(&format!("created new image ID \"{}\"", made.id.hex()));
     lock::write(args, &materials)?;
     attest::attach(context, args, &requests, &made, &materials)?;
     Ok(Some(made))
@@ -159,27 +176,32 @@ fn for_platforms(
     let is_index = platforms.len() > 1 || args.all_platforms;
     let names = options.names.clone();
     if is_index {
-        if names.is_empty() && args.manifest.is_none() {
-            return Err(Error::msg("images for several platforms need a name: give one with --tag or --manifest"));
-        }
         options.names.clear();
     }
     options.is_member = is_index;
     let mut built = Vec::new();
     for platform in &platforms {
         options.platform = platform.clone();
+        if let (true, Some(log)) = (args.logsplit, &args.logfile) {
+            tell_in(Path::new(&format!("{}_{}", log.display(), platform.to_string().replace('/', "_"))))?;
+        }
+        if is_index {
+            report.platform(&platform.to_string());
+        }
         let plan = hoy_build::plan(document, &options)?;
-        can_run(&plan, &options.platform)?;
-        built.push(hoy_build::build(store, tools, document, &plan, &options, report).map_err(failure)?);
+        let failed = |error| failure(error, platform);
+        built.push(hoy_build::build(store, tools, document, &plan, &options, report).map_err(failed)?);
+    }
+    if let (true, Some(log)) = (args.logsplit, &args.logfile) {
+        tell_in(log)?;
     }
     let images: Vec<Descriptor> = built.iter().map(|one| one.manifest.clone()).collect();
     let list = args.manifest.iter().map(|name| local_name(name)).collect::<Result<Vec<_>>>()?;
-    let index = |names: &[String], adds| match names {
-        [] => Ok(None),
-        names => hoy_build::index(store, &images, names, adds, args.format).map(Some),
-    };
-    let listed = index(&list, true)?;
-    let named = index(if is_index { &names } else { &[] }, false)?;
+    let index = |names: &[String], adds| hoy_build::index(store, &images, names, adds, options.format);
+    let listed = if list.is_empty() { None } else { Some(index(&list, true)?) };
+    // One that was given no name at all is in the store without one, as an image is.
+    let is_named = is_index && (!names.is_empty() || list.is_empty());
+    let named = if is_named { Some(index(&names, false)?) } else { None };
     let caches = &options.caches;
     caches.export(store, tools, &args.access.options("dest"), report).context(|| "keep the build's cache")?;
     drop(lease);
@@ -200,58 +222,83 @@ fn list(context: &Context, store: &Store, args: &BuildArgs, mut made: Made, know
         for name in &made.names {
             store.layout().set_name(name, &more.manifest)?;
         }
-        // An image that nobody asked for does not stay.
-        if known.iter().all(|image| image.descriptor.digest != made.manifest.digest) {
-            store.layout().remove_digest(&made.manifest.digest)?;
-        }
+        forget(store, &made, known)?;
         (made.id, made.manifest) = (more.id, more.manifest.clone());
         made.images = made.images.into_iter().map(|(platform, _)| (platform, more.manifest.clone())).collect();
     }
     Ok(made)
 }
 
+/// An image that nobody asked for does not stay.
+fn forget(store: &Store, made: &Made, known: &[NamedImage]) -> Result<()> {
+    if known.iter().all(|image| image.descriptor.digest != made.manifest.digest) {
+        store.layout().remove_digest(&made.manifest.digest)?;
+    }
+    Ok(())
+}
+
 /// As buildah, with the code of the command that failed.
-fn failure(error: hoy_build::Error) -> Error {
+fn failure(error: hoy_build::Error, platform: &Platform) -> Error {
     let code = error.program_code().and_then(|code| u8::try_from(code).ok());
     let error = Error::from(error);
-    match code {
-        Some(code) => error.with_code(code),
-        None => error,
+    match (code, interpreter(platform)) {
+        // What a shell and the runtime end with that cannot execute a program.
+        (Some(126), Some(name)) => error.with_code(126).with_hint(format!(
+            "a RUN for {platform}, and this machine has no interpreter for {name}: install qemu-user-static and \
+             binfmt-support (on Debian), or build there"
+        )),
+        (Some(code), _) => error.with_code(code),
+        (None, _) => error,
     }
 }
 
-/// Commands of another processor need an interpreter that the kernel knows (binfmt_misc).
-fn can_run(plan: &hoy_containerfile::Plan, platform: &Platform) -> Result<()> {
+/// The interpreter for commands of another processor that this machine has not got (binfmt_misc).
+fn interpreter(platform: &Platform) -> Option<&str> {
     let host = Platform::host();
     // What a processor runs beside its own.
     let is_own = platform.architecture == host.architecture
         || matches!((host.architecture.as_str(), platform.architecture.as_str()), ("amd64", "386") | ("arm64", "arm"));
-    if is_own || !hoy_build::has_commands(plan) {
-        return Ok(());
-    }
     let name = match platform.architecture.as_str() {
         "amd64" => "x86_64",
         "arm64" => "aarch64",
         "386" => "i386",
-        "ppc64le" => "ppc64le",
         "loong64" => "loongarch64",
         other => other,
     };
-    if Path::new("/proc/sys/fs/binfmt_misc").join(format!("qemu-{name}")).exists() {
-        return Ok(());
-    }
-    let text = format!("a RUN for {platform}: this machine has no interpreter for {name}");
-    Err(Error::msg(text).with_hint("install qemu-user-static and binfmt-support (on Debian), or build there"))
+    let is_there = Path::new("/proc/sys/fs/binfmt_misc").join(format!("qemu-{name}")).exists();
+    (!is_own && !is_there).then_some(name)
 }
 
 fn form(args: &BuildArgs) -> Form {
     args.progress.chosen(args.quiet, args.on_error.is_some())
 }
 
-fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform) -> Result<BuildOptions> {
+fn options(
+    context: &Context,
+    args: &BuildArgs,
+    input: &Input,
+    fetcher: Fetcher,
+    platform: Platform,
+) -> Result<BuildOptions> {
     let environment = |name: &str| std::env::var(name).ok();
-    let network = args.run.network.as_str();
+    let ttl = args.cache_ttl.as_deref().map(hoy_build::duration).transpose()?;
+    let no_cache = args.no_cache || ttl.is_some_and(|ttl| ttl.is_zero());
+    if ttl.is_some() && no_cache {
+        debug("Setting --no-cache=true: with --cache-ttl=0 nothing is new enough");
+    }
+    let network = args.run.network.as_deref().unwrap_or("none");
     check_network(network)?;
+    let run = &args.run;
+    if run.no_hosts && !run.add_host.is_empty() {
+        return Err(Error::msg("--no-hosts and --add-host conflict, can not be used together"));
+    }
+    let own = [("dns", &run.dns), ("dns-option", &run.dns_option), ("dns-search", &run.dns_search)];
+    if let (Some("none"), Some((name, _))) = (run.network.as_deref(), own.iter().find(|(_, all)| !all.is_empty())) {
+        return Err(Error::msg(format!("the --{name} option cannot be used with --network=none")));
+    }
+    if run.stdin && (args.context == "-" || args.file.iter().any(|file| file == "-")) {
+        return Err(Error::msg("--stdin: standard input is the context or the Containerfile already"));
+    }
     let create = hoy_spec::Options {
         network: Some(network.to_owned()),
         cap_add: args.run.may.cap_add.clone(),
@@ -280,6 +327,7 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
     };
     let mut copy_options = args.access.options("src");
     copy_options.extend(args.receiving.options());
+    copy_options.extend(args.blobs.option());
     copy_options.extend(form(args).is_alone().then(|| "--quiet".to_owned()));
     let pull = match (args.pull_always, args.pull_never) {
         (true, _) => Pull::Always,
@@ -298,15 +346,17 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
         mounts: args.run.mount.clone(),
         args: build_args(args, environment)?,
         platform,
+        platform_is_asked: !wanted(args).is_empty() || args.all_platforms,
         is_member: false,
         names: names(args)?,
-        format: args.format,
+        format: args.format.unwrap_or(Format::Oci),
+        format_is_free: args.format.is_none(),
         timestamp: args.timestamp.clone(),
         source_date_epoch: args.source_date_epoch.clone(),
         now: SystemTime::now(),
         compress: !args.disable_compression,
-        no_cache: args.no_cache,
-        cache_ttl: args.cache_ttl.as_deref().map(hoy_build::duration).transpose()?,
+        no_cache,
+        cache_ttl: ttl,
         caches: Arc::new(Caches::new(&args.cache_from, &args.cache_to, args.access.options(""))?),
         explain: args.explain,
         squash: match (args.squash, args.layers) {
@@ -335,14 +385,23 @@ fn options(args: &BuildArgs, input: &Input, fetcher: Fetcher, platform: Platform
         ssh: args.run.ssh.iter().map(|text| agent(text)).collect::<Result<_>>()?,
         create,
         runtime: args.run.may.runtime.clone(),
-        runtime_flags: args.run.may.runtime_flags(),
+        runtime_flags: args.run.may.runtime_flags(context),
         hosts: args.run.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
+        cgroup_parent: run.cgroup_parent.clone().map(|parent| context.cgroup_parent(parent)),
+        no_hosts: run.no_hosts,
+        resolver: resolver(&run.dns, &run.dns_search, &run.dns_option),
+        stdin: run.stdin,
         allows_insecure: args.run.allow.contains(&Entitlement::Insecure),
         allowed_devices: args.run.allow.iter().filter_map(Entitlement::device).collect(),
         ids: args.run.ids.options()?,
         shell_on_error: args.on_error.as_deref() == Some("shell"),
         isolation: Isolation::Oci,
-        jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        // Commands that read one standard input read it one after another.
+        jobs: match args.jobs {
+            _ if run.stdin => 1,
+            Some(0) | None => std::thread::available_parallelism().map_or(1, usize::from),
+            Some(jobs) => jobs,
+        },
         proxies: proxies.collect(),
     })
 }
@@ -367,8 +426,8 @@ fn variable(text: &str, environment: impl Fn(&str) -> Option<String>) -> Option<
 
 /// The image's names: those of `--tag`, and of outputs that are images.
 fn names(args: &BuildArgs) -> Result<Vec<String>> {
-    let all = args.tag.iter().map(String::as_str).chain(args.output.iter().filter_map(output::Output::tag));
-    all.map(local_name).collect()
+    let tags = args.tag.iter().map(String::as_str).filter(|tag| split_transport(tag).is_none());
+    tags.chain(args.output.iter().filter_map(output::Output::tag)).map(local_name).collect()
 }
 
 fn build_args(args: &BuildArgs, environment: impl Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>> {
@@ -387,16 +446,22 @@ fn build_args(args: &BuildArgs, environment: impl Fn(&str) -> Option<String>) ->
     Ok(given)
 }
 
-/// `default`, `ID` or `ID=SOCKET`.
-fn agent(text: &str) -> Result<(String, PathBuf)> {
-    let own = || std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from);
-    let (id, socket) = text.split_once('=').map_or((text, own()), |(id, path)| (id, Some(PathBuf::from(path))));
-    match socket {
-        Some(socket) if is_socket(&socket) => Ok((id.to_owned(), socket)),
-        Some(other) => {
-            let text = format!("option --ssh: \"{}\" is no socket of an agent", other.display());
-            Err(Error::msg(text).with_hint("start ssh-agent and add the key to it"))
-        }
-        None => Err(Error::msg("option --ssh: SSH_AUTH_SOCK is not set").with_hint("start ssh-agent")),
+/// `default`, `ID`, `ID=SOCKET` or `ID=KEY[,KEY…]`.
+fn agent(text: &str) -> Result<(String, Agent)> {
+    let own = std::env::var("SSH_AUTH_SOCK").ok();
+    let (id, given) = text.split_once('=').map_or((text, None), |(id, paths)| (id, Some(paths)));
+    let Some(paths) = given.or(own.as_deref()) else {
+        return Err(Error::msg("option --ssh: SSH_AUTH_SOCK is not set").with_hint("start ssh-agent"));
+    };
+    if is_socket(Path::new(paths)) {
+        return Ok((id.to_owned(), Agent::Socket(PathBuf::from(paths))));
     }
+    let key = |path: &str| {
+        let file = std::fs::canonicalize(path).ok().filter(|file| file.is_file());
+        file.ok_or_else(|| {
+            let text = format!("option --ssh: \"{path}\" is no socket of an agent, and no file of a key");
+            Error::msg(text).with_hint("start ssh-agent and add the key to it, or name the key's file")
+        })
+    };
+    Ok((id.to_owned(), Agent::Keys(paths.split(',').map(key).collect::<Result<_>>()?)))
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::{ArgAction, Args};
 use hoy_build::Format;
 
-use crate::access::{Access, Receiving};
+use crate::access::{Access, BlobCache, Receiving};
 use crate::args::Confinement;
 use crate::build::attest::{self, Attest};
 use crate::build::output::Output;
@@ -109,16 +109,9 @@ pub(crate) struct BuildArgs {
     pub(crate) os_feature: Vec<String>,
     #[command(flatten)]
     pub(crate) said: SaidArgs,
-    /// oci or docker
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "BUILDAH_FORMAT",
-        hide_env = true,
-        default_value = "oci",
-        hide_default_value = true
-    )]
-    pub(crate) format: Format,
+    /// oci or docker (default oci)
+    #[arg(long, value_name = "FORMAT", env = "BUILDAH_FORMAT", hide_env = true)]
+    pub(crate) format: Option<Format>,
     /// Write the image's id into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -147,7 +140,7 @@ pub(crate) struct BuildArgs {
           default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set)]
     pub(crate) disable_compression: bool,
     /// Platform of the image (default: this machine's); several make an index of images
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',', value_parser = completed)]
     pub(crate) platform: Vec<hoy_oci::Platform>,
     /// Processor of the image, where --platform is not given
     #[arg(long, value_name = "NAME", conflicts_with_all = ["platform", "all_platforms"])]
@@ -176,6 +169,15 @@ pub(crate) struct BuildArgs {
     /// Tell what is done in this file instead of on standard error
     #[arg(long, value_name = "FILE")]
     pub(crate) logfile: Option<PathBuf>,
+    /// Tell of each platform in a file of its own, which has the platform behind its name
+    #[arg(long, requires = "logfile")]
+    pub(crate) logsplit: bool,
+    /// Tell after each step what it used: processor time, elapsed time, blocks read and written
+    #[arg(long)]
+    pub(crate) log_rusage: bool,
+    /// Tell it in this file
+    #[arg(long, value_name = "FILE", requires = "log_rusage")]
+    pub(crate) rusage_logfile: Option<PathBuf>,
     /// An index of images for all platforms that the base images are for
     #[arg(long, conflicts_with = "platform")]
     pub(crate) all_platforms: bool,
@@ -222,6 +224,8 @@ pub(crate) struct BuildArgs {
     pub(crate) receiving: Receiving,
     #[command(flatten)]
     pub(crate) access: Access,
+    #[command(flatten)]
+    pub(crate) blobs: BlobCache,
 }
 
 /// What the commands of RUN are given.
@@ -237,8 +241,8 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "default|ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
     /// host or none (default none)
-    #[arg(long, visible_alias = "net", value_name = "MODE", default_value = "none", hide_default_value = true)]
-    pub(crate) network: String,
+    #[arg(long, visible_alias = "net", value_name = "MODE")]
+    pub(crate) network: Option<String>,
     /// host or private (default private)
     #[arg(long, value_name = "MODE")]
     pub(crate) pid: Option<String>,
@@ -281,12 +285,34 @@ pub(crate) struct RunOptions {
     /// Only memory of these nodes
     #[arg(long, value_name = "LIST")]
     pub(crate) cpuset_mems: Option<String>,
+    /// Make the control groups of commands in this one
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<String>,
     /// Run the hooks that files of this directory describe; may be repeated
     #[arg(long, value_name = "DIR")]
     pub(crate) hooks_dir: Vec<PathBuf>,
     /// A name that commands find in /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub(crate) add_host: Vec<String>,
+    /// Leave commands the image's own /etc/hosts
+    #[arg(long)]
+    pub(crate) no_hosts: bool,
+    /// Leave commands the image's own /etc/hostname; only true, for it is always so
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = ["true"], hide_possible_values = true)]
+    pub(crate) no_hostname: Option<String>,
+    /// Address of a name server for commands, or none
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dns: Vec<String>,
+    /// Domain that they look for names in
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
+    /// Option of resolv.conf(5) for them
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) dns_option: Vec<String>,
+    /// Let commands read standard input; a RUN is then done anew each time
+    #[arg(long)]
+    pub(crate) stdin: bool,
     /// Let RUN --security=insecure be privileged, or let RUN --device have devices
     #[arg(long, value_name = "security.insecure|device[=NAME]")]
     pub(crate) allow: Vec<Entitlement>,
@@ -308,6 +334,16 @@ pub(crate) struct RunOptions {
     pub(crate) may: Confinement,
     #[command(flatten)]
     pub(crate) ids: UserNamespace,
+}
+
+/// A platform; what is left out of it is this machine's, as in buildah.
+fn completed(text: &str) -> Result<hoy_oci::Platform, hoy_oci::Error> {
+    let host = hoy_oci::Platform::host();
+    match text.split_once('/') {
+        Some(("", rest)) => format!("{}/{rest}", host.os).parse(),
+        Some((os, "")) => format!("{os}/{}", host.architecture).parse(),
+        _ => text.parse(),
+    }
 }
 
 /// What a Containerfile may have only if who builds says so.

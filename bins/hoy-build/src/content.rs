@@ -217,13 +217,22 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     }
     own.add_to(&mut create);
     check_network(create.network.get_or_insert_with(|| "none".to_owned()))?;
-    let (mut runtime, mut runtime_flags) = (args.may.runtime.clone(), args.may.runtime_flags());
+    let (mut runtime, mut runtime_flags) = (args.may.runtime.clone(), args.may.runtime_flags(context));
     if isolation == Isolation::Chroot {
         refuse_for_chroot(&create, dir.container()?.id_maps.is_some())?;
         let (program, action) = Isolation::IN_ROOT;
         (runtime, runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
     }
-    let options = RunOptions { create, runtime, runtime_flags, mounts, bundles: None, isolation };
+    let options = RunOptions {
+        create,
+        runtime,
+        runtime_flags,
+        mounts,
+        cgroup_parent: None,
+        no_hosts: false,
+        bundles: None,
+        isolation,
+    };
     let code = hoy_build::run(&store, &context.tools, &dir, &working, &command, &options, warn).context(doing)?;
     if args.history.add_history && code == 0 {
         let step = format!("/bin/sh -c {}", command.join(" "));

@@ -7,19 +7,22 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hoy_build::Tools;
+use hoy_build::{CgroupParent, Tools};
 use hoy_cli::{Context as _, Error, Result};
 use hoy_layout::{ContainerId, Roots, Store};
 
 use crate::FAILED;
 use crate::global::Global;
 
-/// Whether warnings are wanted: --log-level.
+/// Whether warnings are wanted, and more than these: --log-level.
 static IS_SILENT: AtomicBool = AtomicBool::new(false);
+static IS_TELLING: AtomicBool = AtomicBool::new(false);
 
 pub(crate) struct Context {
     roots: Roots,
     pub(crate) tools: Tools,
+    /// What the OCI runtime is told before anything else.
+    pub(crate) runtime_flags: Vec<String>,
 }
 
 impl Context {
@@ -27,6 +30,7 @@ impl Context {
         global.check()?;
         // Once, before anything else is done.
         IS_SILENT.store(global.is_silent(), Ordering::Relaxed);
+        IS_TELLING.store(global.is_telling(), Ordering::Relaxed);
         let uid = hoy_sys::rustix::process::getuid().as_raw();
         let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
         let roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
@@ -36,7 +40,13 @@ impl Context {
         }
         let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(PathBuf::from));
         let tools = Tools::new(beside, roots.clone()).with_copy_options(global.copy_options());
-        Ok(Self { tools: if global.is_telling() { tools.telling() } else { tools }, roots })
+        let tools = if global.is_telling() { tools.telling() } else { tools };
+        Ok(Self { tools, roots, runtime_flags: global.runtime_flags() })
+    }
+
+    /// The control group that commands get theirs in, in the words of whoever makes it.
+    pub(crate) fn cgroup_parent(&self, parent: String) -> CgroupParent {
+        if self.runtime_flags.is_empty() { CgroupParent::Path(parent) } else { CgroupParent::Slice(parent) }
     }
 
     pub(crate) fn store(&self) -> Result<Store> {
@@ -79,6 +89,14 @@ impl Context {
         let mut command = self.tools.command("hoy-storage");
         let error = command.args(["unshare", "--"]).arg(own).args(std::env::args_os().skip(1)).exec();
         Err(Error::from(error)).context(|| "run \"hoy-storage\"")
+    }
+}
+
+/// Tells what only somebody wants to know who looks for a cause.
+pub(crate) fn debug(text: &str) {
+    if IS_TELLING.load(Ordering::Relaxed) {
+        // As below.
+        writeln!(std::io::stderr(), "hoy-build: {text}").unwrap_or_default();
     }
 }
 

@@ -36,6 +36,10 @@ pub(crate) struct Global {
     /// Trust policy
     #[arg(long, global = true, value_name = "FILE")]
     signature_policy: Option<PathBuf>,
+    /// Who makes the control groups of commands: cgroupfs (the runtime; default) or systemd
+    #[arg(long, global = true, value_name = "MANAGER", value_parser = ["cgroupfs", "systemd"],
+          hide_possible_values = true)]
+    cgroup_manager: Option<String>,
     /// What is told on standard error: debug (each program that is run), warn (default) or error (no warnings)
     #[arg(long, global = true, value_name = "LEVEL", ignore_case = true, hide_possible_values = true,
           value_parser = ["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"])]
@@ -53,6 +57,12 @@ impl Global {
         ];
         let both = |(option, path): (&str, &Option<PathBuf>)| Some([OsString::from(option), path.clone()?.into()]);
         named.into_iter().filter_map(both).flatten().collect()
+    }
+
+    /// What the OCI runtime is told.
+    pub(crate) fn runtime_flags(&self) -> Vec<String> {
+        let is_systemd = self.cgroup_manager.as_deref() == Some("systemd");
+        is_systemd.then(|| "--systemd-cgroup".to_owned()).into_iter().collect()
     }
 
     /// # Errors

@@ -63,6 +63,7 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
         }
     }
     drop(lease);
+    args.blobs.keep(&store, &made.manifest.digest)?;
     if let Some(destination) = destination {
         send(context, &store, &made, &args, destination)?;
     }
@@ -136,7 +137,7 @@ fn clamp(args: &CommitArgs, working: &Working) -> Result<Clamp> {
 
 /// Sends a commit elsewhere; it does not stay in the store unless it was there before.
 fn send(context: &Context, store: &Store, made: &Committed, args: &CommitArgs, destination: &str) -> Result<()> {
-    let mut command = vec!["copy".to_owned()];
+    let mut command = vec!["copy".to_owned(), "--insecure-policy".to_owned()];
     command.extend(args.access.options("dest"));
     command.extend(args.sending.options());
     command.extend(args.quiet.then(|| "--quiet".to_owned()));
@@ -153,6 +154,7 @@ pub(crate) fn pull(context: &Context, args: PullArgs) -> Result<ExitCode> {
     let mut copy_options = args.access.options("src");
     copy_options.extend(args.receiving.options());
     copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
+    copy_options.extend(args.blobs.option());
     copy_options.extend(args.remove_signatures.then(|| "--remove-signatures".to_owned()));
     let options = FromOptions { name: None, pull, copy_options, platform: platform(&args.platform), ids: Vec::new() };
     let store = context.store()?;
@@ -160,6 +162,7 @@ pub(crate) fn pull(context: &Context, args: PullArgs) -> Result<ExitCode> {
     for image in images {
         let doing = || format!("pull \"{image}\"");
         let id = hoy_build::pull(&store, &context.tools, &image, &options).context(doing)?;
+        args.blobs.keep(&store, &store.find_image(&id.hex())?.descriptor.digest)?;
         print_line(id.hex())?;
     }
     Ok(ExitCode::SUCCESS)
@@ -198,7 +201,8 @@ pub(crate) fn push(context: &Context, args: PushArgs) -> Result<ExitCode> {
         (None, Some(name)) => format!("docker://{name}"),
         (None, None) => return Err(Error::msg(format!("\"{}\" has no name: say where to push it", args.image))),
     };
-    let mut command = vec!["copy".to_owned()];
+    // As buildah: the policy is for images that come here.
+    let mut command = vec!["copy".to_owned(), "--insecure-policy".to_owned()];
     command.extend(args.access.options("dest"));
     command.extend(args.sending.options());
     command.extend(args.disable_compression.then(|| "--dest-decompress".to_owned()));
@@ -212,6 +216,7 @@ pub(crate) fn push(context: &Context, args: PushArgs) -> Result<ExitCode> {
     command.extend(args.digestfile.as_ref().map(|file| format!("--digestfile={file}")));
     command.extend([format!("store:{source}"), destination]);
     context.tools.copy(command).context(doing)?;
+    args.blobs.keep(&store, &found.descriptor.digest)?;
     if args.rm {
         context.tools.storage(["rmi", &source]).context(|| format!("remove \"{source}\""))?;
     }

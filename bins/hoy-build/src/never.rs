@@ -15,12 +15,8 @@ const STEPS: &str = "steps make layers here, and no images that could have label
 const STAGES: &str = "stages leave no images: build each that is wanted with --target";
 const CNI: &str = "networks of containers are not made here: --network is host or none";
 const NAMES: &str = "names that an image had before are not kept";
-const BLOBS: &str = "the store keeps blobs as they came, and needs no other directory for them: leave it out";
-const RESOLVER: &str = "a RUN has no network, or with --network host the network and the resolv.conf of the host";
 const FILES_OF_HOST: &str =
     "a RUN without a network has neither file of the host, and one with the host's network needs them";
-const STDIN: &str =
-    "what is built must not depend on what somebody types: give it as a file of the context or as a secret";
 const POLICY: &str = "which images may be used is said by containers-policy.json(5) and registries.conf(5)";
 const SIGN: &str = "an image is signed where it is pushed: hoy-build push --sign-by";
 const VOLUMES: &str = "a RUN may change what is below a VOLUME, and the change stays";
@@ -37,8 +33,6 @@ const PIVOT: &str = "without pivot_root(2) the file system of the host stays wit
                      is --isolation chroot";
 const LINK: &str = "a working container has one layer, in which what came last counts: copy after what is run, or use \
                     COPY --link in a Containerfile";
-const SPLIT: &str =
-    "images for several platforms are built one after another: give each its own --platform and --logfile";
 const SCANNER: &str = "no image of a scanner is run, and none is needed: --sbom reads the image itself, in the form of the scanner's preset";
 
 /// Options that never work for whoever makes an image.
@@ -90,20 +84,6 @@ pub(crate) struct NeverInBuild {
     save_stages: Option<String>,
     #[arg(long, hide = true, value_parser = never(STAGES), num_args = 0..=1, default_missing_value = "")]
     stage_labels: Option<String>,
-    #[arg(long, hide = true, value_parser = never(SPLIT), num_args = 0..=1, default_missing_value = "")]
-    logsplit: Option<String>,
-    #[arg(long, hide = true, value_parser = never(RESOLVER))]
-    dns: Option<String>,
-    #[arg(long, hide = true, value_parser = never(RESOLVER))]
-    dns_search: Option<String>,
-    #[arg(long, hide = true, value_parser = never(RESOLVER))]
-    dns_option: Option<String>,
-    #[arg(long, hide = true, value_parser = never(FILES_OF_HOST), num_args = 0..=1, default_missing_value = "")]
-    no_hosts: Option<String>,
-    #[arg(long, hide = true, value_parser = never(FILES_OF_HOST), num_args = 0..=1, default_missing_value = "")]
-    no_hostname: Option<String>,
-    #[arg(long, hide = true, value_parser = never(STDIN), num_args = 0..=1, default_missing_value = "")]
-    stdin: Option<String>,
     #[arg(long, hide = true, value_parser = never(POLICY))]
     source_policy_file: Option<String>,
     #[arg(long, hide = true, value_parser = never(SIGN))]
@@ -117,14 +97,21 @@ pub(crate) struct NeverInBuild {
     #[arg(long, hide = true, value_parser = never(LATER), num_args = 0..=1, default_missing_value = "")]
     force_compression: Option<String>,
     #[command(flatten)]
-    group: NeverForCommands,
+    networks: NeverNetworks,
 }
 
-/// Options for commands that never work.
+/// Options of `from` that never work.
 #[derive(Debug, Args)]
-pub(crate) struct NeverForCommands {
+pub(crate) struct NeverInFrom {
     #[arg(long, hide = true, value_parser = never(CGROUP))]
     cgroup_parent: Option<String>,
+    #[command(flatten)]
+    networks: NeverNetworks,
+}
+
+/// Options for networks that never work.
+#[derive(Debug, Args)]
+pub(crate) struct NeverNetworks {
     #[arg(long, hide = true, value_parser = never(CNI))]
     cni_config_dir: Option<String>,
     #[arg(long, hide = true, value_parser = never(CNI))]
@@ -171,11 +158,4 @@ pub(crate) struct NeverInAnnotating {
 pub(crate) struct NeverInPushing {
     #[arg(long, hide = true, value_parser = never(COMPRESSIONS))]
     add_compression: Option<String>,
-}
-
-/// Options of whatever fetches or sends images that never work.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct NeverInCopying {
-    #[arg(long, hide = true, value_parser = never(BLOBS))]
-    blob_cache: Option<String>,
 }

@@ -129,15 +129,9 @@ impl Surroundings {
             let lines = self.add_host.iter().map(|text| host(text)).collect::<Result<Vec<_>>>()?;
             files.push(("/etc/hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{}\n", lines.join("\n"))));
         }
-        let servers = self.dns.iter().filter(|server| *server != "none").map(|server| format!("nameserver {server}\n"));
-        let words = |word: &str, values: &[String]| match values {
-            [] => String::new(),
-            values => format!("{word} {}\n", values.join(" ")),
-        };
-        let resolv =
-            [words("search", &self.dns_search), servers.collect(), words("options", &self.dns_option)].concat();
-        if !resolv.is_empty() {
-            files.push(("/etc/resolv.conf", resolv));
+        let resolver = resolver(&self.dns, &self.dns_search, &self.dns_option);
+        if !resolver.is_empty() {
+            files.push(("/etc/resolv.conf", resolver));
         }
         let mount = |(place, text): (&str, String)| {
             let path = directory.join(place.trim_start_matches('/').replace('/', "-"));
@@ -177,6 +171,16 @@ impl Surroundings {
             *asked = asked.take().or(own);
         }
     }
+}
+
+/// What options say in the words of resolv.conf(5); nothing where they say nothing.
+pub(crate) fn resolver(servers: &[String], search: &[String], options: &[String]) -> String {
+    let servers = servers.iter().filter(|server| *server != "none").map(|server| format!("nameserver {server}\n"));
+    let words = |word: &str, values: &[String]| match values {
+        [] => String::new(),
+        values => format!("{word} {}\n", values.join(" ")),
+    };
+    [words("search", search), servers.collect(), words("options", options)].concat()
 }
 
 /// `host` or `none`: no other network is there.

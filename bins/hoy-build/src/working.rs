@@ -24,6 +24,7 @@ pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
     let mut copy_options = args.access.options("src");
     copy_options.extend(args.receiving.options());
     copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
+    copy_options.extend(args.blobs.option());
     let options = FromOptions {
         name: args.name,
         pull,
@@ -40,6 +41,9 @@ pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
                 .context(|| format!("make a working container from \"{image}\""))?
         }
     };
+    if let Some(manifest) = dir.container()?.manifest {
+        args.blobs.keep(&store, &manifest)?;
+    }
     let format = args.format.map(|format| format.to_string());
     Working::edit(&dir, |working| {
         working.format = format;

@@ -72,6 +72,9 @@ pub(crate) fn pad_history(config: &mut ImageConfig) {
     config.history.extend(std::iter::repeat_n(History::default(), missing));
 }
 
+/// Pre-defined annotation key of image-spec annotations.md.
+const BASE_NAME: &str = "org.opencontainers.image.base.name";
+
 /// The manifest: `base` layers below the new one.
 pub(crate) fn manifest(
     working: &Working,
@@ -91,9 +94,10 @@ pub(crate) fn manifest(
         manifest.annotations.clone_from(&working.annotations);
         if let Some(digest) = working.from_manifest {
             manifest.annotations.insert("org.opencontainers.image.base.digest".to_owned(), digest.to_string());
-            let name = Some(&working.from_image).filter(|name| !name.is_empty());
-            let base_name = name.map(|name| ("org.opencontainers.image.base.name".to_owned(), name.clone()));
-            manifest.annotations.extend(base_name);
+            // That of the base image's own base is another's, and a digest is no name.
+            manifest.annotations.remove(BASE_NAME);
+            let name = Some(&working.from_image).filter(|name| !name.is_empty() && !name.starts_with("sha256:"));
+            manifest.annotations.extend(name.map(|name| (BASE_NAME.to_owned(), name.clone())));
         }
     }
     Ok(manifest)

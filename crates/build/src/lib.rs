@@ -5,6 +5,7 @@
 //! hand in what counts.
 
 mod behind;
+mod blob_cache;
 mod change;
 mod chmod;
 mod clamp;
@@ -40,13 +41,14 @@ mod tree;
 mod words;
 mod working;
 
+pub use blob_cache::keep_blobs;
 pub use change::duration;
 pub use clamp::Clamp;
 pub use commit::{CommitOptions, Committed, commit};
 pub use compare::{Difference, compare};
 pub use containerfile::{
-    Addition, BuildOptions, Built, Caches, Context, Event, NamedContext, PREDEFINED, Report, Secret, Squash, add_files,
-    build, environment_of, has_commands, index, instruct, is_socket, keep, needs_mounts, plan, platforms, prune_builds,
+    Addition, Agent, BuildOptions, Built, Caches, Context, Event, NamedContext, PREDEFINED, Report, Secret, Squash,
+    add_files, build, environment_of, index, instruct, is_socket, keep, needs_mounts, plan, platforms, prune_builds,
     temporary_directory,
 };
 pub use contents::{Contents, contents};
@@ -61,7 +63,7 @@ pub use list::{Filter, containers};
 pub use materials::{Lock, Materials};
 pub use provenance::{Detail, PREDICATE, Request};
 pub use remote::{Fetched, Fetcher, Remote, without_credentials};
-pub use run::{Isolation, RunOptions, run};
+pub use run::{CgroupParent, Isolation, RunOptions, run};
 pub use said::Said;
 pub use settings::{Settings, apply};
 pub use source_image::{add_source, create_source};

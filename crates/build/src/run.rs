@@ -27,7 +27,8 @@ use crate::{Error, Result, Tools, Working};
 /// What `hoy-storage diff` reads to leave out what was only made to be mounted on.
 const STUBS: &str = "stubs.json";
 /// Files of the host that a process in the host's network needs.
-const NETWORK_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+const NETWORK_FILES: [&str; 2] = ["/etc/resolv.conf", HOSTS];
+const HOSTS: &str = "/etc/hosts";
 
 /// What keeps a command apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +45,25 @@ impl Isolation {
     pub const IN_ROOT: (&str, &str) = ("hoy-build", "in-root");
 }
 
+/// A control group that commands get theirs in, and who makes that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CgroupParent {
+    /// A path of the hierarchy; the runtime makes it.
+    Path(String),
+    /// A slice of systemd.
+    Slice(String),
+}
+
+impl CgroupParent {
+    /// `cgroupsPath` of the runtime's configuration.
+    fn path(&self, id: &ContainerId) -> String {
+        match self {
+            Self::Path(path) => format!("/{}/{id}", path.trim_matches('/')),
+            Self::Slice(slice) => format!("{slice}:hoy:{id}"),
+        }
+    }
+}
+
 /// How a command is run.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
@@ -55,6 +75,10 @@ pub struct RunOptions {
     pub runtime_flags: Vec<String>,
     /// What is mounted beside what `create` says.
     pub mounts: Vec<Mount>,
+    /// The control group that the command's own is made in; none for that of this process.
+    pub cgroup_parent: Option<CgroupParent>,
+    /// The image's own /etc/hosts stays where it is.
+    pub no_hosts: bool,
     /// Where bundle and runtime's state are made, if not in the store's volatile state.
     pub bundles: Option<PathBuf>,
     /// What keeps it apart; with [`Isolation::Chroot`] `runtime` is that of [`Isolation::IN_ROOT`].
@@ -189,7 +213,8 @@ pub(crate) fn may_name_hosts() -> bool {
 /// What is mounted beside what every container has.
 fn extra_mounts(options: &RunOptions) -> Vec<Mount> {
     let has_network = options.isolation == Isolation::Chroot || options.create.network.as_deref() == Some("host");
-    let files = NETWORK_FILES.iter().filter(|file| has_network && Path::new(file).exists()).map(|file| bind(file));
+    let is_wanted = |file: &&&str| has_network && Path::new(file).exists() && !(options.no_hosts && **file == HOSTS);
+    let files = NETWORK_FILES.iter().filter(is_wanted).map(|file| bind(file));
     // What is asked for comes last, and stays.
     let is_asked = |mount: &Mount| options.mounts.iter().any(|asked| asked.destination == mount.destination);
     files.filter(|mount| !is_asked(mount)).chain(options.mounts.iter().cloned()).collect()
@@ -244,6 +269,7 @@ impl Bundle {
         let path = options.bundles.as_deref().unwrap_or(store.runroot()).join(id.as_str());
         DirBuilder::new().mode(0o700).create(&path).map_err(Error::io("create", &path))?;
         config.root.path = rootfs.display().to_string();
+        config.linux.cgroups_path = options.cgroup_parent.as_ref().map(|parent| parent.path(&id));
         let mut bundle = Self { id, path, paper: None, placed: None };
         bundle.paper = Paper::of(&mut config, &bundle.path, container, options.isolation == Isolation::Chroot)?;
         let bytes = serde_json::to_vec(&config).map_err(|source| Error::Json("config.json", source))?;

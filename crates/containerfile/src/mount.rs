@@ -178,6 +178,9 @@ impl Mount {
             "mode" => self.mode = Some(u32::from_str_radix(&value, 8).map_err(|_| wrong())?),
             "uid" => self.uid = Some(value.parse().map_err(|_| wrong())?),
             "gid" => self.gid = Some(value.parse().map_err(|_| wrong())?),
+            "from" if value.is_empty() => {
+                return Err((Error::Mount("from points to an empty value: it names nothing".to_owned()), None));
+            }
             "from" => self.from = value,
             "source" | "src" => self.source = value,
             "target" | "dst" | "destination" => self.target = value,

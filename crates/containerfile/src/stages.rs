@@ -282,7 +282,13 @@ fn reference(
     let lower = name.to_lowercase();
     let found = match name.parse::<usize>() {
         Ok(number) if number >= stages.len() => return fail(Error::UnknownStage(name.to_owned())),
-        Ok(number) => number,
+        Ok(number) => {
+            let name = stages.get(number).and_then(|stage| stage.name.as_ref());
+            if name.is_some_and(|name| request.contexts.contains(name)) {
+                return Ok(None);
+            }
+            number
+        }
         Err(_) => match named(name, stages.get(..index).unwrap_or_default(), &request.contexts) {
             Origin::Stage(found) => found,
             Origin::Image(_) => {

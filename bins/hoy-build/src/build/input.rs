@@ -10,6 +10,7 @@ use hoy_build::{Fetched, Fetcher, NamedContext, Remote, Tools, without_credentia
 use hoy_cli::{Context as _, Error, Result};
 use hoy_oci::Digest;
 
+use crate::FAILED;
 use crate::build_args::BuildArgs;
 use crate::context::warn;
 
@@ -73,7 +74,7 @@ impl Input {
             let shown = without_credentials(&args.context);
             let doing = || format!("use the context \"{shown}\"");
             let place = Place::temporary(root, &mut temporaries)?;
-            match fetcher.context(tools, &remote, &place.directory).context(doing)? {
+            match fetcher.context(tools, &remote, &place.directory).map_err(failure(&remote)).context(doing)? {
                 Fetched::Directory(directory, inner) => read(args, &Place { directory, inner, ..place })?,
                 Fetched::File(path) => none(document(std::fs::File::open(path)?)?, &shown),
             }
@@ -97,7 +98,17 @@ fn remote(text: &str) -> Result<Option<Remote>> {
         Some(path) if !path.split(['?', '#']).next().is_some_and(|path| path.ends_with(".git")) => github(&text, path),
         _ => text,
     };
-    Ok(Remote::parse(&text)?)
+    let code = if text.starts_with("git://") { GIT_FAILED } else { FAILED };
+    Remote::parse(&text).map_err(|error| Error::from(error).with_code(code))
+}
+
+/// What git ends with when there is no such repository: a build does so too, as buildah's.
+const GIT_FAILED: u8 = 128;
+
+/// The failure to bring a context here.
+fn failure(remote: &Remote) -> impl Fn(hoy_build::Error) -> Error {
+    let code = if matches!(remote, Remote::Git(_)) { GIT_FAILED } else { FAILED };
+    move |error| Error::from(error).with_code(code)
 }
 
 /// `github.com/USER/NAME`, which is a repository, as one.
@@ -124,7 +135,7 @@ fn read(args: &BuildArgs, place: &Place) -> Result<Opened> {
     if args.file.iter().filter(|file| *file == "-").count() > 1 {
         return Err(Error::msg("standard input can be read once: give --file - once").with_code(2));
     }
-    let beside = args.file.first().filter(|file| *file != "-").and_then(|file| ignore_beside(file));
+    let beside = args.file.first().filter(|file| *file != "-").and_then(|file| ignore_beside(file, place));
     let ignore_file = args.ignorefile.clone().or(beside);
     let doing = || format!("use the context \"{}\"", without_credentials(&args.context));
     let context = place.open(ignore_file.as_deref()).context(doing)?;
@@ -142,8 +153,15 @@ fn read(args: &BuildArgs, place: &Place) -> Result<Opened> {
     let (name, containerfile) = match args.file.as_slice() {
         [] if Path::new(&args.context).is_file() => (args.context.clone(), read(&args.context)?),
         [] => default_file(&context).context(doing)?,
-        // As buildah: one document.
-        files => (files.join("+"), files.iter().map(read).collect::<Result<Vec<_>>>()?.join(&b'\n')),
+        [file] => (file.clone(), read(file)?),
+        // As buildah: one document. Each is one by itself too, in what its first lines say.
+        files => {
+            let texts = files.iter().map(read).collect::<Result<Vec<_>>>()?;
+            for (file, text) in files.iter().zip(&texts) {
+                hoy_containerfile::statements(text).map_err(|error| Error::msg(error.render(file)))?;
+            }
+            (files.join("+"), texts.join(&b'\n'))
+        }
     };
     Ok((containerfile, name, Some(Arc::new(context))))
 }
@@ -198,9 +216,15 @@ fn default_file(context: &hoy_build::Context) -> Result<(String, Vec<u8>)> {
     Err(Error::msg("there is no Containerfile and no Dockerfile in it").with_hint("name it with --file"))
 }
 
-/// `FILE.containerignore` or `FILE.dockerignore`, where there is one.
-fn ignore_beside(file: &str) -> Option<PathBuf> {
-    let names = ["containerignore", "dockerignore"].map(|end| PathBuf::from(format!("{file}.{end}")));
+/// `FILE.containerignore` or `FILE.dockerignore`, where there is one beside the file.
+fn ignore_beside(file: &str, place: &Place) -> Option<PathBuf> {
+    let in_context = !place.is_foreign && !Path::new(file).exists();
+    let file = if in_context { place.directory.join(file).into_os_string() } else { file.into() };
+    let names = ["containerignore", "dockerignore"].map(|end| {
+        let mut name = file.clone();
+        name.push(format!(".{end}"));
+        PathBuf::from(name)
+    });
     names.into_iter().find(|path| path.is_file())
 }
 
@@ -295,9 +319,8 @@ fn preprocessed(file: &str, text: &[u8], place: &Place, flags: &[String]) -> Res
     });
     let output = output.context(doing)?;
     let said = String::from_utf8_lossy(&output.stderr);
-    let mut errors = said.lines().filter(|line| line.contains(": error: ") || line.contains(": fatal error: "));
-    // What a Containerfile's comments are to cpp, which leaves them out.
-    if !output.status.success() && !errors.all(|line| line.contains("invalid preprocessing directive")) {
+    // As buildah: errors are what a Containerfile's comments are to cpp, which leaves them out, and #error is told.
+    if !output.status.success() && (output.stdout.is_empty() || said.contains(": fatal error: ")) {
         return Err(Error::msg(said.trim())).context(doing);
     }
     if !output.status.success() {

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::str::FromStr;
 
-use hoy_build::Tools;
+use hoy_build::{Tools, split_transport};
 use hoy_cli::{Context as _, Error, Result, print_line};
+use hoy_layout::{NamedImage, Store};
 use hoy_oci::Digest;
 use serde_json::{Value, json};
 
-use crate::build::{Made, attest};
+use crate::build::{Made, attest, forget};
 use crate::build_args::BuildArgs;
 use crate::context::Context;
 
@@ -144,6 +145,34 @@ fn unpack(tools: &Tools, image: &str, directory: &Path) -> Result<()> {
     let status = child.wait().context(|| "wait for \"hoy-copy\"")?;
     unpacked?;
     if status.success() { Ok(()) } else { Err(Error::msg(format!("hoy-copy failed: {status}"))) }
+}
+
+/// Places that `--tag` names in the words of `push`: what is built goes there, and not into the store.
+pub(crate) fn destinations(args: &BuildArgs) -> impl Iterator<Item = &String> {
+    args.tag.iter().filter(|tag| split_transport(tag).is_some())
+}
+
+/// Sends what was built to these places. It stays in the store under a name, or where it was before.
+pub(crate) fn send(
+    context: &Context,
+    store: &Store,
+    args: &BuildArgs,
+    made: Made,
+    known: &[NamedImage],
+) -> Result<Made> {
+    let mut is_sent = false;
+    for destination in destinations(args) {
+        let mut command = vec!["copy".to_owned(), "--all".to_owned(), "--insecure-policy".to_owned()];
+        command.extend(args.access.options("dest"));
+        command.extend(args.quiet.then(|| "--quiet".to_owned()));
+        command.extend([format!("store:{}", made.manifest.digest.hex()), destination.clone()]);
+        context.tools.copy(command).context(|| format!("send the image to \"{destination}\""))?;
+        is_sent = true;
+    }
+    if is_sent && made.names.is_empty() {
+        forget(store, &made, known)?;
+    }
+    Ok(made)
 }
 
 /// Everything that becomes of what was built.

@@ -3,13 +3,16 @@
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hoy_build::{Event, Report};
 use hoy_cli::{Context as _, Error, Result, Steps};
 use hoy_oci::Digest;
 use serde_json::{Value, json};
+
+/// How long a command is worth a word that changed nothing.
+const LONG: Duration = Duration::from_secs(10);
 
 /// `auto`, `plain`, `tty`, `none` or `json[:FD]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,27 +122,39 @@ fn failures(event: Event<'_>) {
     }
 }
 
+/// What somebody who reads the lines knows.
+#[derive(Debug, Default)]
+struct Told {
+    /// The step that the last headline named: lines without a name are its own.
+    step: String,
+    /// The platform that is built for, where there are several.
+    platform: Option<String>,
+}
+
 /// Tells in buildah's words, which people's scripts look for.
 fn lines(asked: Option<String>) -> Report {
-    // Stages are built at once: only lines of a single one need not say where they are from.
-    let is_one = AtomicBool::new(false);
+    let told = Mutex::new(Told::default());
     Report::new(Box::new(move |event| {
-        if let Event::Begin { stage: (_, stages), .. } = event {
-            is_one.store(stages == 1, Ordering::Relaxed);
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Platform(platform) => told.platform = Some(format!("[{platform}] ")),
+            Event::Begin { step, .. } => step.clone_into(&mut told.step),
+            _ => {}
         }
-        if let Some(text) = plain(event, is_one.load(Ordering::Relaxed), asked.as_deref()) {
-            say(&text);
+        if let Some(text) = plain(event, &told.step, asked.as_deref()) {
+            say(&format!("{}{text}", told.platform.as_deref().unwrap_or_default()));
         }
     }))
 }
 
-fn plain(event: Event<'_>, is_one: bool, asked: Option<&str>) -> Option<String> {
-    let prefix = |step: &str| if is_one { String::new() } else { format!("{step} ") };
+fn plain(event: Event<'_>, headline: &str, asked: Option<&str>) -> Option<String> {
+    // Stages are built at once.
+    let prefix = |step: &str| if step == headline { String::new() } else { format!("{step} ") };
     Some(match event {
         Event::Warning(text) => format!("hoy-build: {text}"),
         Event::Begin { step, text, stage: (at, stages) } => {
             let step = step.trim_end_matches(']').rsplit(' ').next().unwrap_or(step);
-            let stage = if is_one { String::new() } else { format!("[{at}/{stages}] ") };
+            let stage = if stages == 1 { String::new() } else { format!("[{at}/{stages}] ") };
             format!("{stage}STEP {step}: {text}")
         }
         Event::Output { step, text } => format!("{}{text}", prefix(step)),
@@ -147,6 +162,8 @@ fn plain(event: Event<'_>, is_one: bool, asked: Option<&str>) -> Option<String> 
             let layer = layer.map(|layer| format!(" {}", layer.digest.hex())).unwrap_or_default();
             format!("{}--> Using cache{layer}", prefix(step))
         }
+        // Nothing is to be said of what changed nothing and took no time.
+        Event::End { layer: None, took, .. } if took < LONG => return None,
         Event::End { step, took, layer, .. } => {
             let layer = layer.map(|layer| format!("{}, {} bytes, ", short(&layer.digest), layer.size));
             format!("{}--> {}{:.2}s", prefix(step), layer.unwrap_or_default(), took.as_secs_f64())
@@ -191,6 +208,7 @@ fn object(event: Event<'_>) -> Value {
         Event::Stopped { step, state } => json!({"event": "stopped", "step": step, "state": state}),
         Event::Failed(lines) => json!({"event": "failed", "text": lines.join("\n")}),
         Event::Warning(text) => json!({"event": "warning", "text": text}),
+        Event::Platform(platform) => json!({"event": "platform", "platform": platform}),
         Event::Committed { id, names } => json!({"event": "committed", "id": id, "names": names}),
         _ => Value::Null,
     }

@@ -14,7 +14,8 @@ use crate::containerfile::report::Report;
 use crate::containerfile::run::{PREDEFINED, leak};
 use crate::containerfile::state::State;
 use crate::containerfile::step::stage;
-use crate::document::Format;
+use crate::document::{Format, config_type};
+use crate::working::image_by_manifest;
 use crate::{Error, Result, Tools};
 
 /// An image that was built.
@@ -125,11 +126,15 @@ fn attempt(
 ) -> Result<Built> {
     let builder = Builder::new(store, tools, options, report, document, plan)?;
     warn_of_unused(&builder);
+    warn_of_missing(&builder);
     let mut state = stages(&builder)?;
     builder.have(&state.layers)?;
     finish(&builder, &mut state)?;
     let layout = store.layout();
-    let (manifest, id) = state.put(layout, options.format)?;
+    let (manifest, id) = match unchanged(&builder, &state)? {
+        Some(base) => base,
+        None => state.put(layout, options.format)?,
+    };
     for name in &options.names {
         enter(layout, Some(name), &manifest)?;
     }
@@ -165,11 +170,49 @@ fn warn_of_unused(builder: &Builder<'_>) {
     }
 }
 
+/// An ARG that has no value at all was probably meant to be given one. As buildah, of every stage.
+fn warn_of_missing(builder: &Builder<'_>) {
+    let (options, globals) = (builder.options, &builder.plan.globals);
+    let is_given =
+        |name: &str| options.args.contains_key(name) || globals.contains_key(name) || PREDEFINED.contains(&name);
+    let mut missing = BTreeSet::new();
+    for instruction in &builder.document.instructions {
+        let Kind::Arg(args) = &instruction.kind else { continue };
+        let without = args.iter().filter(|(name, default)| default.is_none() && !is_given(&name.text));
+        missing.extend(without.map(|(name, _)| name.text.as_str()));
+    }
+    for name in missing {
+        let text =
+            format!("missing \"{name}\" build argument. Try adding \"--build-arg {name}=<VALUE>\" to the command line");
+        builder.report.warn(&text);
+    }
+}
+
+/// The base image, where nothing was done to it and nothing else was asked for: manifest and id.
+fn unchanged(builder: &Builder<'_>, state: &State) -> Result<Option<(Descriptor, Digest)>> {
+    let options = builder.options;
+    let Some(manifest) = state.working.from_manifest.filter(|_| options.timestamp.is_none()) else { return Ok(None) };
+    let image = image_by_manifest(builder.store.layout(), &manifest)?;
+    let base = State::from_image(&state.working.from_image, &image, state.clamp);
+    let is_same = base.working == state.working && base.layers == state.layers;
+    let is_in_format =
+        options.format_is_free || config_type(options.format) == image.manifest.config.media_type.as_str();
+    Ok((is_same && is_in_format).then_some((image.descriptor, image.manifest.config.digest)))
+}
+
 /// What is said of the image as a whole.
 fn finish(builder: &Builder<'_>, state: &mut State) -> Result<()> {
     let options = builder.options;
     let created = Some(state.clamp.created());
     options.said.apply(&mut state.working, created).iter().for_each(|step| state.remember(step));
+    let config = &mut state.working.config;
+    if options.platform_is_asked
+        && (config.os != options.platform.os || config.architecture != options.platform.architecture)
+    {
+        // As in BuildKit: what is built on a base of another platform is for the one asked for.
+        let Platform { os, architecture, variant, .. } = options.platform.clone();
+        (config.os, config.architecture, config.variant) = (os, architecture, variant);
+    }
     merge(builder, state)?;
     if options.omit_history {
         state.working.config.history.clear();

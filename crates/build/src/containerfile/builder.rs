@@ -11,6 +11,7 @@ use hoy_oci::{Descriptor, Digest, Platform};
 use hoy_sys::rustix::fs::{Mode, OFlags, openat};
 use hoy_sys::rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
+use crate::containerfile::agent::Agent;
 use crate::containerfile::cache::{Cache, Inputs};
 use crate::containerfile::caches::Caches;
 use crate::containerfile::context::Context;
@@ -26,7 +27,7 @@ use crate::containerfile::standing::Standing;
 use crate::containerfile::state::State;
 use crate::containerfile::transfer::Outcome;
 use crate::document::{Format, NewLayer};
-use crate::run::Isolation;
+use crate::run::{CgroupParent, Isolation};
 use crate::sink::LayerSink;
 use crate::source::SourceRoot;
 use crate::{Clamp, Error, Fetcher, FromOptions, Result, Said, Tools};
@@ -52,12 +53,16 @@ pub struct BuildOptions {
     pub args: BTreeMap<String, String>,
     /// The platform built for.
     pub platform: Platform,
+    /// It was asked for, and is not simply this machine's.
+    pub platform_is_asked: bool,
     /// Full names of the image.
     pub names: Vec<String>,
     /// It is one image of several that get an index: it is not entered into the store's own.
     pub is_member: bool,
     /// In whose words its documents are.
     pub format: Format,
+    /// Nobody asked for that format: an image that is used as it is keeps its own.
+    pub format_is_free: bool,
     /// `--timestamp`.
     pub timestamp: Option<String>,
     /// `--source-date-epoch`, or `SOURCE_DATE_EPOCH`.
@@ -86,16 +91,24 @@ pub struct BuildOptions {
     pub fetcher: Fetcher,
     /// `--secret`.
     pub secrets: Vec<Secret>,
-    /// `--ssh`: ids, and sockets of agents.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--ssh`: ids and agents.
+    pub ssh: BTreeMap<String, Agent>,
     /// What RUN has in common with `podman create`.
     pub create: hoy_spec::Options,
     /// The OCI runtime: a name or a path.
     pub runtime: String,
     /// Global options for it.
     pub runtime_flags: Vec<String>,
+    /// The control group that commands get theirs in.
+    pub cgroup_parent: Option<CgroupParent>,
     /// Lines of hosts(5) for RUN.
     pub hosts: Vec<String>,
+    /// RUN has the image's own hosts(5).
+    pub no_hosts: bool,
+    /// resolv.conf(5) for RUN; empty for the one that comes with the network.
+    pub resolver: String,
+    /// RUN reads this process's standard input, and is never known beforehand.
+    pub stdin: bool,
     /// `RUN --security=insecure` is privileged, and not refused.
     pub allows_insecure: bool,
     /// Devices that a `RUN --device` may have, by names and kinds; an empty one allows all.
@@ -225,6 +238,10 @@ impl<'a> Builder<'a> {
         };
         let number = from.parse::<usize>().ok().filter(|number| *number < index);
         let names = self.named.get_or_init(|| self.options.contexts.keys().cloned().collect());
+        // A context stands for the stage of its name, by whatever the stage is called.
+        let name = number.and_then(|number| self.plan.stages.get(number)?.name.as_ref());
+        let context = name.filter(|name| names.contains(*name));
+        let (number, from) = context.map_or((number, from), |name| (None, name.as_str()));
         let origin = number.map_or_else(|| self.plan.origin(index, from, names), Origin::Stage);
         match origin {
             Origin::Scratch => Ok(Files::Nothing),
@@ -384,13 +401,24 @@ impl<'a> Builder<'a> {
         Ok(standing)
     }
 
-    /// The FROM of a stage: the word that names its base, and its line.
+    /// The FROM of a stage: the word that names its base, and its line with the variables filled in, as buildah shows it.
     pub(crate) fn base_line(&self, index: usize) -> (Word, String) {
         let from = self.document.instructions.iter().filter_map(|instruction| match &instruction.kind {
-            hoy_containerfile::Kind::From(from) => Some((from.image.clone(), instruction.statement.text.clone())),
+            hoy_containerfile::Kind::From(from) => Some(from),
             _ => None,
         });
-        from.into_iter().nth(index).unwrap_or_default()
+        let Some(from) = from.into_iter().nth(index) else { return Default::default() };
+        let rules = hoy_containerfile::Rules::words(self.document.escape);
+        let fill = |word: &Word| {
+            let expanded = hoy_containerfile::expand(&word.text, &self.plan.globals, rules);
+            expanded.map_or_else(|_| word.text.clone(), |expanded| expanded.text)
+        };
+        let platform = from.platform.as_ref().map(|word| format!("--platform={} ", fill(word))).unwrap_or_default();
+        let after: String = from.after.iter().map(|word| format!("--after={} ", fill(word))).collect();
+        let other = self.options.base.as_ref().filter(|_| index == 0);
+        let image = other.cloned().unwrap_or_else(|| fill(&from.image));
+        let name = from.name.as_ref().map(|name| format!(" AS {}", name.text)).unwrap_or_default();
+        (from.image.clone(), format!("FROM {platform}{after}{image}{name}"))
     }
 
     /// From now on, what runs ends if this process is killed.

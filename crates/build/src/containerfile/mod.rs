@@ -1,6 +1,7 @@
 //! Images from Containerfiles: stages as a graph, steps as layers, and a cache of what steps made before.
 
 mod addition;
+mod agent;
 mod build;
 mod builder;
 mod cache;
@@ -29,13 +30,14 @@ mod step;
 mod transfer;
 
 pub use addition::{Addition, add_files};
+pub use agent::Agent;
 pub use build::{Built, build, environment_of, needs_mounts, plan};
 pub use builder::{BuildOptions, NamedContext, Squash};
 pub use caches::Caches;
 pub use context::Context;
 pub use keeper::keep;
 pub use mounts::is_socket;
-pub use platforms::{has_commands, index, platforms};
+pub use platforms::{index, platforms};
 pub use prune::prune_builds;
 pub use report::{Event, Report};
 pub use run::PREDEFINED;

@@ -14,6 +14,7 @@ use hoy_spec::Mount;
 use hoy_sys::path::open_in_root;
 use hoy_sys::rustix::fs::{FileType, Mode, OFlags, fstat, readlinkat};
 
+use crate::containerfile::agent::{Served, serve};
 use crate::containerfile::builder::{Builder, open_directory};
 use crate::containerfile::layer::Fingerprint;
 use crate::containerfile::origin::Files;
@@ -35,6 +36,8 @@ pub(crate) struct Mounts {
     pub(crate) env: Vec<String>,
     /// Held while the command runs.
     locks: Vec<Lock>,
+    /// At work while it runs.
+    agents: Vec<Served>,
     /// Of the user namespace that the command has for itself.
     ids: Option<IdMaps>,
 }
@@ -286,14 +289,10 @@ impl Mounts {
     fn ssh(&mut self, builder: &Builder<'_>, one: &Asked, number: usize) -> Result<()> {
         let mount = &one.mount;
         let id = if mount.id.is_empty() { "default" } else { &mount.id };
-        let Some(socket) = builder.options.ssh.get(id) else {
+        let Some(agent) = builder.options.ssh.get(id) else {
             let missing = format!("the agent \"{id}\" is required: give it with --ssh {id}");
             return if mount.is_required { Err(Error::Refused(missing)) } else { Ok(()) };
         };
-        if mount.uid.or(mount.gid).is_some_and(|id| id != 0) || mount.mode.is_some_and(|mode| mode != 0o600) {
-            let text = "the agent's socket is the caller's own: it cannot have another owner or mode in a container";
-            return Err(Error::Refused(text.to_owned()));
-        }
         if builder.options.isolation == Isolation::Chroot {
             let text = "the socket of an agent cannot be mounted with --isolation chroot".to_owned();
             return Err(Error::Refused(text));
@@ -302,8 +301,20 @@ impl Mounts {
             "" => format!("/run/buildkit/ssh_agent.{number}"),
             target => target.to_owned(),
         };
+        let is_own = self.ids.is_some() || mount.uid.is_some() || mount.gid.is_some() || mount.mode.is_some();
+        let served = serve(agent, &builder.scratch.directory()?, is_own)?;
+        if is_own {
+            let owner = self.owner(mount.uid.unwrap_or(0), mount.gid.unwrap_or(0))?;
+            chown(&served.socket, Some(owner.0), Some(owner.1)).map_err(|_| {
+                Error::Refused(format!("the agent \"{id}\" cannot belong to the uid and gid asked for"))
+            })?;
+            let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o600) & 0o7777);
+            std::fs::set_permissions(&served.socket, mode).map_err(Error::io("change", &served.socket))?;
+        }
         self.env.push(format!("SSH_AUTH_SOCK={target}"));
-        self.add(socket, &target, &["rw", "nosuid", "nodev", "noexec"])
+        self.add(&served.socket, &target, &["rw", "nosuid", "nodev", "noexec"])?;
+        self.agents.push(served);
+        Ok(())
     }
 }
 

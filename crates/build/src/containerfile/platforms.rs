@@ -1,13 +1,14 @@
 //! Images for several platforms: which there are, and the index of what was built for each.
 
-use hoy_containerfile::{Kind, Origin, Plan};
+use hoy_containerfile::{Origin, Plan};
 use hoy_layout::Store;
 use hoy_oci::{Descriptor, Document, Index, MediaType, Platform};
 
+use crate::commit::enter;
 use crate::document::Format;
 use crate::{Error, Result, Tools};
 
-/// Makes an index of `images` and gives it its names; where `adds`, to the index of that name, as far as there is one.
+/// Makes an index of `images` and gives it its names, or enters it without one; where `adds`, to the index of that name, as far as there is one.
 ///
 /// An image takes the place of another for the same platform.
 ///
@@ -27,8 +28,10 @@ pub fn index(store: &Store, images: &[Descriptor], names: &[String], adds: bool,
         Format::Docker => MediaType::DOCKER_LIST,
     };
     let mut written = None;
+    let names: Vec<Option<&str>> =
+        if names.is_empty() { vec![None] } else { names.iter().map(|name| Some(name.as_str())).collect() };
     for name in names {
-        let mut members = if adds { members(store, name)? } else { Vec::new() };
+        let mut members = name.filter(|_| adds).map_or(Ok(Vec::new()), |name| members(store, name))?;
         for member in &made {
             members.retain(|have| have.platform != member.platform);
             members.push(member.clone());
@@ -37,10 +40,10 @@ pub fn index(store: &Store, images: &[Descriptor], names: &[String], adds: bool,
         index.media_type = Some(MediaType::from(media_type));
         let bytes = serde_json::to_vec(&index).map_err(|source| Error::Json("index", source))?;
         let descriptor = layout.put(media_type, &bytes)?;
-        layout.set_name(name, &descriptor)?;
+        enter(layout, name, &descriptor)?;
         written = Some(descriptor);
     }
-    written.ok_or_else(|| Error::Refused("an index needs a name".to_owned()))
+    written.ok_or_else(|| Error::Refused("an index needs a place".to_owned()))
 }
 
 /// What is in the index of this name; nothing where there is none.
@@ -101,9 +104,4 @@ fn platforms_of(store: &Store, tools: &Tools, name: &str, access: &[String]) -> 
     let listed = tools.copy(args)?;
     let platforms = listed.lines().filter_map(|line| line.split_once(' ')?.1.parse::<Platform>().ok());
     Ok(platforms.filter(|platform| platform.os != "unknown").collect())
-}
-
-/// Whether a plan has a command to run.
-pub fn has_commands(plan: &Plan) -> bool {
-    plan.instructions().any(|instruction| matches!(instruction.kind, Kind::Run(_)))
 }

@@ -10,6 +10,8 @@ use crate::remote::without_credentials;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// What follows is of the image for this platform, one of several.
+    Platform(&'a str),
     /// A step begins; the one of the same stage before it is over.
     Begin {
         /// Its name.
@@ -78,6 +80,11 @@ impl Report {
             hear(event);
             (self.0)(event);
         }))
+    }
+
+    /// What follows is of the image for this platform, one of several.
+    pub fn platform(&self, platform: &str) {
+        (self.0)(Event::Platform(platform));
     }
 
     pub(crate) fn stopped(&self, step: &str, state: &Digest) {

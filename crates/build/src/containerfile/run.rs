@@ -12,7 +12,7 @@ use hoy_layout::{ContainerDir, ContainerId};
 use hoy_spec::Mount;
 use hoy_sys::command::die_with_parent;
 
-use crate::containerfile::builder::Builder;
+use crate::containerfile::builder::{BuildOptions, Builder};
 use crate::containerfile::device::Devices;
 use crate::containerfile::keeper::Running;
 use crate::containerfile::mounts::{Asked, Mounts};
@@ -95,6 +95,9 @@ pub(crate) fn run(
     inputs.insert("user", state.working.config.config.user.clone());
     inputs.insert("workdir", state.workdir().to_owned());
     inputs.insert("options", format!("{create:?} {:?}", builder.options.hosts));
+    if !builder.options.resolver.is_empty() || builder.options.no_hosts {
+        inputs.insert("names", format!("{} {}", builder.options.resolver, builder.options.no_hosts));
+    }
     if !devices.content.is_empty() {
         inputs.insert("devices", devices.content.clone());
     }
@@ -111,7 +114,12 @@ pub(crate) fn run(
         Some((_, text)) => format!("{} <<EOF\n{text}EOF", command.words.join(" ")),
         None => command.words.join(" "),
     };
-    builder.cached(&inputs, created_by, || execute(builder, step, state, (run, &devices), &command, &asked, env))
+    let execute = || execute(builder, step, state, (run, &devices), &command, &asked, env);
+    if builder.options.stdin {
+        // What it reads nobody can know beforehand, nor remember.
+        return Ok(Outcome { layer: execute()?, found: false, why: None, created_by });
+    }
+    builder.cached(&inputs, created_by, execute)
 }
 
 impl Command {
@@ -166,7 +174,10 @@ fn execute(
     if let Some((place, text)) = &command.script {
         mounts.mounts.push(file(builder, place, text)?);
     }
-    let hosts = &builder.options.hosts;
+    let BuildOptions { hosts, resolver, .. } = builder.options;
+    if !resolver.is_empty() {
+        mounts.mounts.push(file(builder, "/etc/resolv.conf", resolver)?);
+    }
     if !hosts.is_empty() {
         let text = format!("{LOCALHOST}{}\n", hosts.join("\n"));
         mounts.mounts.push(file(builder, "/etc/hosts", &text)?);
@@ -225,6 +236,8 @@ impl Place<'_> {
             runtime: builder.options.runtime.clone(),
             runtime_flags: builder.options.runtime_flags.clone(),
             mounts: self.mounts.mounts.clone(),
+            cgroup_parent: builder.options.cgroup_parent.clone(),
+            no_hosts: builder.options.no_hosts,
             bundles: builder.memory.clone(),
             isolation: builder.options.isolation,
         }
@@ -243,7 +256,8 @@ fn command_in(builder: &Builder<'_>, step: &str, command: &Command, place: &Plac
     let (reader, writer) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
     let other = writer.try_clone().map_err(Error::io("create", "pipe"))?;
     let set_up = |runtime: &mut std::process::Command| {
-        runtime.stdin(Stdio::null()).stdout(writer).stderr(other);
+        let stdin = if builder.options.stdin { Stdio::inherit() } else { Stdio::null() };
+        runtime.stdin(stdin).stdout(writer).stderr(other);
     };
     let mut last = Vec::new();
     let code = attend(builder, step, &command.words, place, &place.options(builder), set_up, || {

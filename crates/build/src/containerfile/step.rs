@@ -24,10 +24,7 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
     let label = stage.name.clone().unwrap_or_else(|| index.to_string());
     let text = builder.document.text();
     let file = builder.options.file.as_str();
-    let (from, mut line) = builder.base_line(index);
-    if let (0, Some(image)) = (index, &builder.options.base) {
-        line = line.replacen(&from.text, image, 1);
-    }
+    let (from, line) = builder.base_line(index);
     let count = stage.instructions.len() + 1;
     builder.report.begin(&format!("[{label} 1/{count}]"), &line, number_of(builder, index));
     let mut state = base(builder, index).map_err(|error| builder.locate(text, file, &from, error))?;
@@ -86,7 +83,10 @@ fn base(builder: &Builder<'_>, index: usize) -> Result<State> {
     let image = |name: &str| {
         let image = builder.image(name, &platform)?;
         let clamp = builder.clamp(image.config.created)?;
-        let name = crate::store_name(name).unwrap_or_else(|_| name.to_owned());
+        let name = match builder.store.find_image(name) {
+            Ok(found) => found.name.unwrap_or_else(|| found.descriptor.digest.to_string()),
+            Err(_) => crate::store_name(name).unwrap_or_else(|_| name.to_owned()),
+        };
         let mut state = State::from_image(&name, &image, clamp);
         builder.options.said.apply_to_base(&mut state.working);
         Ok(state)

@@ -112,10 +112,11 @@ pub(crate) fn transfer(
 impl Asked {
     fn read(state: &State, transfer: &Transfer, is_add: bool) -> Result<Self> {
         let verb = if is_add { "ADD" } else { "COPY" };
-        let sources: Result<Vec<String>> = transfer.sources.iter().map(|word| state.text(word)).collect();
-        let sources: Vec<String> = sources?.into_iter().filter(|source| !source.is_empty()).collect();
+        // As in BuildKit: a variable that holds nothing names the whole context.
+        let named = |text: String| if text.is_empty() { ".".to_owned() } else { text };
+        let sources: Result<Vec<String>> = transfer.sources.iter().map(|word| state.text(word).map(named)).collect();
         let (remotes, sources) =
-            if is_add { Elsewhere::split(state, transfer, sources)? } else { (Vec::new(), sources) };
+            if is_add { Elsewhere::split(state, transfer, sources?)? } else { (Vec::new(), sources?) };
         let inline = transfer.files.iter().map(|file| {
             let text = file.text();
             if !file.is_expanded {
@@ -134,6 +135,9 @@ impl Asked {
         }
         let slash = if says_directory && !path.is_empty() { "/" } else { "" };
         let chown = transfer.chown.as_ref().map(|word| state.text(word)).transpose()?;
+        if chown.as_deref().is_some_and(|chown| chown.starts_with(':')) {
+            return Err(Error::Refused(format!("--chown={}: it names no user", chown.unwrap_or_default())));
+        }
         let chmod = transfer.chmod.as_ref().map(|word| state.text(word)).transpose()?;
         let excludes = transfer.excludes.iter().map(|word| state.text(word)).collect::<Result<Vec<_>>>()?;
         let unpack = is_add && transfer.unpack.unwrap_or(true);

@@ -1,0 +1,171 @@
+//! What buildah's users expect of `hoy-build build` and Docker's do not, or not so.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::fs;
+
+use hoy_tests::{Out, Sandbox, User, busybox_store};
+
+/// Builds this Containerfile in a context with a file of its own.
+fn build(sandbox: &Sandbox, text: &str, args: &[&str]) -> Out {
+    let context = sandbox.path("work/c");
+    fs::create_dir_all(&context).unwrap();
+    fs::write(context.join("Containerfile"), text).unwrap();
+    fs::write(context.join("file"), "text\n").unwrap();
+    sandbox.run("hoy-build").arg("build").args(args).arg("c").output()
+}
+
+fn built(sandbox: &Sandbox, text: &str, args: &[&str]) -> Out {
+    let out = build(sandbox, text, args);
+    assert_eq!(out.status, 0, "{args:?}: {}", out.stderr);
+    out
+}
+
+fn refused(sandbox: &Sandbox, text: &str, args: &[&str], code: i32, why: &str) {
+    let out = build(sandbox, text, args);
+    assert!(out.status == code && out.stderr.contains(why), "{args:?} {}: {}", out.status, out.stderr);
+}
+
+fn inspect(sandbox: &Sandbox, template: &str, name: &str) -> String {
+    sandbox.ok("hoy-build", &["inspect", "--format", template, name])
+}
+
+/// A Containerfile that does nothing to its base is that.
+fn bases(user: User) {
+    let Some(sandbox) = busybox_store(user) else { return };
+    let id = sandbox.ok("hoy-build", &["images", "-q", "--no-trunc", "busybox"]);
+    let made = built(&sandbox, "FROM busybox\n", &["-t", "same", "--manifest", "list"]);
+    assert_eq!(format!("sha256:{}", made.stdout.trim()), id, "{user:?}");
+    let digest = |name: &str| inspect(&sandbox, "{{.FromImageDigest}}", name);
+    assert_eq!(digest("same"), digest("busybox"));
+    // By its id it is the image and not the index that leads to it.
+    assert_eq!(digest(made.stdout.trim()), digest("busybox"), "{user:?}");
+    for other in [&["--label", "a=b"][..], &["--timestamp", "5"], &["--format", "docker"]] {
+        built(&sandbox, "FROM busybox\n", &[&["-t", "other"], other].concat());
+        assert_ne!(digest("other"), digest("busybox"), "{user:?} {other:?}");
+    }
+    // What has no name gives none to what is built on it.
+    let nameless = built(&sandbox, "FROM busybox\nCOPY file /\n", &[]).stdout;
+    built(&sandbox, &format!("FROM sha256:{nameless}LABEL a=b\n"), &["-t", "based"]);
+    let annotation = |key| format!("{{{{index .ImageAnnotations \"org.opencontainers.image.base.{key}\"}}}}");
+    assert_eq!(inspect(&sandbox, &annotation("name"), "based"), "", "{user:?}");
+    assert!(inspect(&sandbox, &annotation("digest"), "based").starts_with("sha256:"), "{user:?}");
+    // A context stands for a stage, by its number too.
+    built(&sandbox, "FROM busybox\nRUN echo other >/word\n", &["-t", "instead"]);
+    let stages = "FROM busybox AS one\nRUN echo own >/word\nFROM busybox\nCOPY --from=0 /word /\nRUN cat /word\n";
+    assert!(built(&sandbox, stages, &[]).stderr.contains("\nown\n"), "{user:?}");
+    let told = built(&sandbox, stages, &["--build-context", "one=docker://instead"]).stderr;
+    assert!(told.contains("\nother\n"), "{user:?}: {told}");
+}
+
+#[test]
+fn bases_for_root() {
+    bases(User::Root);
+}
+
+#[test]
+fn bases_for_a_user() {
+    bases(User::Sub);
+}
+
+#[test]
+fn what_is_said_of_arguments() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let text = "ARG BASE=none\nFROM $BASE as one\nARG WORD\nARG SET=1\nARG HTTP_PROXY TARGETARCH\nCOPY $WORD /all/\n";
+    let told = built(&sandbox, text, &["--build-arg", "BASE=busybox", "-t", "all"]).stderr;
+    assert!(told.contains("STEP 1/5: FROM busybox AS one\n"), "{told}");
+    let missing = "missing \"WORD\" build argument. Try adding \"--build-arg WORD=<VALUE>\" to the command line";
+    assert_eq!((told.matches("build argument.").count(), told.contains(missing)), (1, true), "{told}");
+    // Where a variable holds nothing, the whole context is copied, as in BuildKit.
+    assert!(sandbox.ok("hoy-copy", &["export", "store:all", "-"]).contains("all/file"));
+    let all = ["--build-arg", "BASE=busybox", "--build-arg", "WORD=file"];
+    assert!(!built(&sandbox, text, &all).stderr.contains("build argument"));
+    refused(&sandbox, "FROM busybox\nCOPY --chown=$A:$B file /\n", &[], 125, "names no user");
+    let mount = "FROM busybox\nRUN --mount=type=bind,from=,target=/x true\n";
+    refused(&sandbox, mount, &[], 125, "points to an empty value");
+    // Each of several Containerfiles is one by itself in what its first lines say.
+    fs::write(sandbox.path("work/second"), "# escape=|\nLABEL a=b\n").unwrap();
+    refused(&sandbox, "FROM busybox\n", &["-f", "c/Containerfile", "-f", "second"], 125, "invalid escape token");
+    // A file of patterns is beside the Containerfile, also where that is in the context.
+    fs::write(sandbox.path("work/c/own"), "FROM busybox\nCOPY file /\n").unwrap();
+    fs::write(sandbox.path("work/c/own.dockerignore"), "file\n").unwrap();
+    refused(&sandbox, "", &["-f", "own"], 125, "left out by the ignore file");
+    let git = sandbox.run("hoy-build").args(["build", "git:///none/such"]).output();
+    assert_eq!(git.status, 128, "{}", git.stderr);
+}
+
+/// Where it is told what is done, and what it cost.
+#[test]
+fn files_of_what_is_told() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let read = |name: &str| fs::read_to_string(sandbox.path("work").join(name)).unwrap();
+    let text = "FROM scratch\nCOPY file /\n";
+    let both = ["--platform=linux/arm64,linux/amd64", "--logfile", "log", "--logsplit"];
+    assert_eq!(built(&sandbox, text, &both).stderr, "");
+    for platform in ["arm64", "amd64"] {
+        let told = read(&format!("log_linux_{platform}"));
+        assert!(told.starts_with(&format!("[linux/{platform}] STEP 1/2: FROM scratch\n")), "{told}");
+    }
+    refused(&sandbox, text, &["--logsplit"], 125, "--logfile");
+    built(&sandbox, text, &["--log-rusage", "--rusage-logfile", "used"]);
+    let used = read("used");
+    let fields = ["s(system) ", "s(user) ", "s(elapsed) ", " input ", " output"];
+    assert_eq!(used.lines().count(), 2, "of the step and of all: {used}");
+    assert!(used.lines().all(|line| fields.iter().all(|field| line.contains(field))), "{used}");
+    let told = built(&sandbox, text, &["--log-rusage"]).stderr;
+    assert!(told.contains("(elapsed)"), "{told}");
+    let debug = sandbox.run("hoy-build").args(["--log-level=debug", "build", "--cache-ttl=0", "c"]).output();
+    let id = format!("created new image ID \"{}\"", debug.stdout.trim());
+    assert!(debug.stderr.contains("Setting --no-cache=true") && debug.stderr.contains(&id), "{}", debug.stderr);
+}
+
+/// An image that goes elsewhere, and blobs that are kept beside the store.
+fn elsewhere(user: User) {
+    let Some(sandbox) = busybox_store(user) else { return };
+    let work = sandbox.path("work");
+    let to = |name: &str| format!("dir:{}", work.join(name).display());
+    let listed = || sandbox.ok("hoy-build", &["images", "-q", "--no-trunc"]);
+    let before = listed();
+    let made = built(&sandbox, "FROM busybox\nCOPY file /\n", &["-t", &to("sent"), "--blob-cache", "blobs"]);
+    assert_eq!(listed(), before, "{user:?}: it does not stay");
+    let blobs = fs::read_dir(work.join("blobs")).unwrap().flatten();
+    let mut blobs: Vec<String> = blobs.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    blobs.sort();
+    let config = format!("sha256:{}.config", made.stdout.trim());
+    assert!(blobs.len() == 4 && blobs.contains(&config), "{user:?}: two layers, configuration, manifest: {blobs:?}");
+    for blob in &blobs {
+        let digest = blob.trim_start_matches("sha256:").trim_end_matches(".config");
+        let name = if work.join("sent").join(digest).exists() { digest } else { "manifest.json" };
+        assert_eq!(fs::read(work.join("blobs").join(blob)).unwrap(), fs::read(work.join("sent").join(name)).unwrap());
+    }
+    // A blob that the source has lost is taken from there; one with other bytes is asked of the source.
+    sandbox.ok("hoy-storage", &["prune", "--all", "--force"]);
+    let layers: Vec<&String> = blobs.iter().filter(|blob| !blob.ends_with(".config")).collect();
+    let manifest = fs::read_to_string(work.join("sent/manifest.json")).unwrap();
+    let layer = layers.iter().find(|blob| manifest.contains(blob.as_str())).unwrap();
+    let file = work.join("sent").join(layer.trim_start_matches("sha256:"));
+    let bytes = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let pull = |args: &[&str]| sandbox.run("hoy-build").arg("pull").args(args).arg(to("sent")).output();
+    sandbox.run("hoy-build").args(["rmi", "--all", "--force"]).ok();
+    assert_ne!(pull(&[]).status, 0, "{user:?}: the layer is gone");
+    let pulled = pull(&["--blob-cache", "blobs"]);
+    assert_eq!((pulled.status, pulled.stdout.as_str()), (0, made.stdout.as_str()), "{user:?}: {}", pulled.stderr);
+    sandbox.run("hoy-build").args(["rmi", "--all", "--force"]).ok();
+    fs::write(&file, &bytes).unwrap();
+    fs::write(work.join("blobs").join(layer), vec![0; bytes.len()]).unwrap();
+    let pulled = pull(&["--blob-cache", "blobs"]);
+    assert!(pulled.status == 0 && pulled.stderr.contains("wrong bytes"), "{user:?}: {}", pulled.stderr);
+    sandbox.ok("hoy-storage", &["check"]);
+}
+
+#[test]
+fn elsewhere_for_root() {
+    elsewhere(User::Root);
+}
+
+#[test]
+fn elsewhere_for_ordinary_users() {
+    elsewhere(User::Sub);
+    elsewhere(User::One);
+}
