@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use hoy_tests::{Out, Sandbox, User, busybox_store};
+use hoy_tests::{Out, Sandbox, User, busybox_store, need};
 
 /// Builds this Containerfile in a context with a file of its own.
 fn build(sandbox: &Sandbox, text: &str, args: &[&str]) -> Out {
@@ -168,4 +168,59 @@ fn elsewhere_for_root() {
 fn elsewhere_for_ordinary_users() {
     elsewhere(User::Sub);
     elsewhere(User::One);
+}
+
+/// What is signed when it is made stays so on its way, and the signatures are gone with the image.
+fn signed(user: User) {
+    let Some(sandbox) = busybox_store(user) else { return };
+    if !need(&["gpg", "gpgv"]) {
+        return;
+    }
+    let key = "%no-protection\nKey-Type: RSA\nKey-Length: 2048\nName-Email: a@localhost\n%commit\n";
+    sandbox.run("sh").args(["-c", "mkdir -m 700 $HOME/.gnupg; gpg --batch --quiet --gen-key"]).stdin(key).ok();
+    let text = "FROM busybox\nCOPY file /\n";
+    built(&sandbox, text, &["-t", "one", "-t", "two", "--sign-by", "a@localhost"]);
+    let signatures = |name: &str, args: &[&str]| {
+        let to = format!("dir:{}", sandbox.path("work").join(name).display());
+        sandbox.ok("hoy-build", &[&["push", "-q"], args, &["one", &to]].concat());
+        let files = fs::read_dir(sandbox.path("work").join(name)).unwrap().flatten();
+        files.filter(|file| file.file_name().to_string_lossy().starts_with("signature-")).count()
+    };
+    assert_eq!(signatures("kept", &[]), 2, "{user:?}: one for each name");
+    assert_eq!(signatures("lost", &["--remove-signatures"]), 0, "{user:?}");
+    let changed = format!("dir:{}", sandbox.path("work/changed").display());
+    let changed = sandbox.run("hoy-build").args(["push", "-q", "-D", "one", &changed]).output();
+    assert!(changed.status == 125 && changed.stderr.contains("--remove-signatures"), "{}", changed.stderr);
+    refused(&sandbox, text, &["--sign-by", "a@localhost"], 125, "a signature is for a name");
+    refused(&sandbox, text, &["-t", "x", "--sign-by", "nobody@localhost"], 125, "nobody@localhost");
+    // A working container's image, too.
+    sandbox.ok("hoy-build", &["from", "--name", "c", "busybox"]);
+    sandbox.ok("hoy-build", &["run", "c", "touch", "/made"]);
+    sandbox.ok("hoy-build", &["commit", "-q", "--sign-by", "a@localhost", "c", "one"]);
+    assert_eq!(signatures("committed", &[]), 1, "{user:?}");
+    let all = || fs::read_dir(sandbox.path("root/signatures")).map_or(0, |entries| entries.count());
+    assert_eq!(all(), 2, "{user:?}");
+    sandbox.ok("hoy-build", &["rm", "c"]);
+    sandbox.ok("hoy-storage", &["check"]);
+    sandbox.run("hoy-build").args(["rmi", "--all", "--force"]).ok();
+    sandbox.ok("hoy-storage", &["prune", "--all", "--force"]);
+    assert_eq!(all(), 0, "{user:?}");
+    // They come back with the image, unless that is not wanted.
+    let pull = |args: &[&str]| {
+        let from = format!("dir:{}", sandbox.path("work/kept").display());
+        sandbox.ok("hoy-build", &[&["pull", "-q"], args, &[&from]].concat());
+        all()
+    };
+    assert_eq!((pull(&[]), pull(&["--remove-signatures"])), (1, 0), "{user:?}");
+    sandbox.run("gpgconf").args(["--kill", "all"]).output();
+}
+
+#[test]
+fn signed_by_root() {
+    signed(User::Root);
+}
+
+#[test]
+fn signed_by_a_user() {
+    signed(User::Sub);
 }

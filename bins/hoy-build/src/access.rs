@@ -125,7 +125,7 @@ pub(crate) struct Sending {
     remove_signatures: bool,
     /// Sign with this key of GnuPG
     #[arg(long, value_name = "KEY")]
-    sign_by: Option<String>,
+    pub(crate) sign_by: Option<String>,
     /// Encrypt layers for this key
     #[arg(long, value_name = "jwe:FILE")]
     encryption_key: Vec<String>,

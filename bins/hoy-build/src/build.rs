@@ -19,7 +19,7 @@ use crate::access::PlatformArgs;
 use crate::build_args::{BuildArgs, Entitlement};
 use crate::checks;
 use crate::context::{Context, debug, warn};
-use crate::image::local_name;
+use crate::image::{local_name, sign};
 use crate::isolation::refuse_for_chroot;
 use crate::said::pair;
 use crate::surroundings::{check_network, resolver};
@@ -150,6 +150,9 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
     }
     let made = made?;
     debug(&format!("created new image ID \"{}\"", made.id.hex()));
+    if !made.names.is_empty() || !is_sent {
+        sign(context, &made.names, args.sign_by.as_ref())?;
+    }
     lock::write(args, &materials)?;
     attest::attach(context, args, &requests, &made, &materials)?;
     Ok(Some(made))

@@ -187,6 +187,9 @@ pub(crate) struct BuildArgs {
     /// Also write the image: type=local|tar|oci|docker,dest=PATH|-, type=image,name=NAME[,push=true], or a directory
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<Output>,
+    /// Sign what is built with this key of GnuPG, for each of its names; signatures go with it where it is pushed
+    #[arg(long, value_name = "KEY")]
+    pub(crate) sign_by: Option<String>,
     /// Describe what was built in this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,

@@ -68,6 +68,9 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
         send(context, &store, &made, &args, destination)?;
     }
     let names: Vec<String> = name.into_iter().collect();
+    if destination.is_none() {
+        sign(context, &names, args.sending.sign_by.as_ref())?;
+    }
     if let Some(list) = &args.manifest {
         let list = local_name(list)?;
         hoy_build::index(&store, std::slice::from_ref(&made.manifest), &[list], true, options.format)?;
@@ -104,6 +107,21 @@ fn add(
         return Ok(None);
     }
     Ok(Some(hoy_build::add_files(store.layout(), image, files, !args.disable_compression)?))
+}
+
+/// Signs an image of the store for each of its names.
+pub(crate) fn sign(context: &Context, names: &[String], key: Option<&String>) -> Result<()> {
+    let Some(key) = key else { return Ok(()) };
+    if names.is_empty() {
+        return Err(Error::msg("option --sign-by: a signature is for a name, and the image has none"));
+    }
+    for name in names {
+        // Nothing is moved.
+        let image = format!("store:{name}");
+        let options = ["copy", "--all", "--quiet", "--insecure-policy", "--sign-by", key];
+        context.tools.copy(options.into_iter().chain([image.as_str(), image.as_str()])).context(|| "sign the image")?;
+    }
+    Ok(())
 }
 
 /// Reads a configuration in Docker's JSON.

@@ -18,7 +18,6 @@ const NAMES: &str = "names that an image had before are not kept";
 const FILES_OF_HOST: &str =
     "a RUN without a network has neither file of the host, and one with the host's network needs them";
 const POLICY: &str = "which images may be used is said by containers-policy.json(5) and registries.conf(5)";
-const SIGN: &str = "an image is signed where it is pushed: hoy-build push --sign-by";
 const VOLUMES: &str = "a RUN may change what is below a VOLUME, and the change stays";
 const LATER: &str =
     "layers are compressed with gzip, so that all builders of one input make one image; push compresses otherwise";
@@ -86,8 +85,6 @@ pub(crate) struct NeverInBuild {
     stage_labels: Option<String>,
     #[arg(long, hide = true, value_parser = never(POLICY))]
     source_policy_file: Option<String>,
-    #[arg(long, hide = true, value_parser = never(SIGN))]
-    sign_by: Option<String>,
     #[arg(long, hide = true, value_parser = never(VOLUMES), num_args = 0..=1, default_missing_value = "")]
     compat_volumes: Option<String>,
     #[arg(long, hide = true, value_parser = never(LATER))]

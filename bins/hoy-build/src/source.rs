@@ -70,11 +70,13 @@ pub(crate) fn run(context: &Context, action: SourceAction) -> Result<ExitCode> {
             let now = || Timestamp::from(std::time::SystemTime::now());
             let doing = || format!("creating source image: \"{}\"", args.path.display());
             create_source(&args.path, args.author.as_deref(), args.time_stamp.then(now)).context(doing)?;
+            tidy(&args.path);
         }
         SourceAction::Add(args) => {
             let doing = || format!("add to the source image \"{}\"", args.path.display());
             let annotations = args.annotation.iter().map(|text| pair(text)).collect();
             add_source(&args.path, &args.artifact, annotations).context(doing)?;
+            tidy(&args.path);
         }
         SourceAction::Push(args) => {
             let to = at_registry(&args.to);
@@ -90,9 +92,16 @@ pub(crate) fn run(context: &Context, action: SourceAction) -> Result<ExitCode> {
             }
             let options = args.access.options("src");
             copy(context, &args, options, at_registry(&args.from), format!("oci:{}", args.to))?;
+            tidy(Path::new(&args.to));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The index before the last change is for a store; a directory of sources is the same wherever it was made.
+fn tidy(directory: &Path) {
+    // What stays is in nobody's way.
+    std::fs::remove_file(directory.join("index.json.old")).unwrap_or_default();
 }
 
 fn at_registry(name: &str) -> String {

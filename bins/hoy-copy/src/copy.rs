@@ -11,7 +11,7 @@ use crate::args::{Compression, CopyArgs, Global, ManifestType};
 use crate::keys::Keys;
 use crate::progress::{Events, Watcher};
 use crate::sign::Signer;
-use crate::signatures::Found;
+use crate::signatures::{self, Found};
 use crate::{blob_cache, endpoint, names, policy, rate};
 
 /// Copies an image and prints the digest of what was written.
@@ -59,7 +59,9 @@ pub(crate) fn run(global: &Global, args: CopyArgs) -> Result<()> {
         }
         other => other?,
     };
-    if !args.signing.remove_signatures {
+    if args.signing.remove_signatures {
+        copied.manifests.iter().try_for_each(|digest| signatures::forget(global, &to, digest))?;
+    } else {
         let found = Found { global, from: &from, access: &from_access, retry };
         carry(&found, &to, &to_access, &copied, &*progress)?;
     }

@@ -40,12 +40,13 @@ impl Signer {
         }
         let places = match to {
             ImageName::Docker(reference) => signatures::places(global, reference)?,
-            ImageName::Dir(_) => SignaturePlaces::default(),
-            _ => return Err(usage(format!("{to} has no place for signatures: docker: and dir: have"))),
+            ImageName::Dir(_) | ImageName::Store { .. } => SignaturePlaces::default(),
+            _ => return Err(usage(format!("{to} has no place for signatures: docker:, dir: and store: have"))),
         };
         let identity = match (&signing.sign_identity, to) {
             (Some(name), _) => full_name(name)?,
             (None, ImageName::Docker(reference)) => reference.clone(),
+            (None, ImageName::Store { name, .. }) => self::name(name)?,
             _ => return Err(usage(format!("{to} is no name to sign for: give one with --sign-identity"))),
         };
         if let ImageName::Docker(reference) = to {
@@ -79,8 +80,10 @@ impl Signer {
                     let base = self.places.to_write().unwrap_or_default();
                     signatures::put_beside(base, reference, digest, &signature)?;
                 }
-                ImageName::Dir(directory) => signatures::put_in_directory(directory, digest, &signature)?,
-                _ => {}
+                other => {
+                    let place = signatures::directory(global, other, digest)?;
+                    place.map_or(Ok(()), |place| signatures::put_in_directory(&place, digest, &signature))?;
+                }
             }
         }
         for key in &keys.sigstore {
@@ -90,10 +93,10 @@ impl Signer {
                     let registry = access.registry(global, reference, retry)?;
                     signatures::attach(&registry, reference.repository(), digest, &attached)?;
                 }
-                ImageName::Dir(directory) => {
-                    signatures::put_in_directory(directory, digest, &signatures::to_file(&attached))?;
+                other => {
+                    let (place, file) = (signatures::directory(global, other, digest)?, signatures::to_file(&attached));
+                    place.map_or(Ok(()), |place| signatures::put_in_directory(&place, digest, &file))?;
                 }
-                _ => {}
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::access::Access;
 use crate::args::Global;
+use crate::endpoint;
 use crate::policy::docker_scopes;
 
 /// How many signatures of one image are read.
@@ -37,10 +38,10 @@ impl Evidence for Found<'_> {
     fn simple(&self, digest: &Digest) -> std::result::Result<Vec<Vec<u8>>, String> {
         let find = || match self.from {
             ImageName::Docker(reference) => self.beside(reference, digest),
-            ImageName::Dir(directory) => {
-                Ok(in_directory(directory, digest)?.into_iter().filter(|bytes| bytes.first() != Some(&0)).collect())
+            other => {
+                let all = directory(self.global, other, digest)?.map(|place| in_directory(&place, digest));
+                Ok(all.transpose()?.unwrap_or_default().into_iter().filter(|bytes| bytes.first() != Some(&0)).collect())
             }
-            _ => Ok(Vec::new()),
         };
         find().map_err(|error: Error| format!("its signatures cannot be had: {error}"))
     }
@@ -54,10 +55,10 @@ impl Evidence for Found<'_> {
                 }
                 Ok(all)
             }
-            ImageName::Dir(directory) => {
-                in_directory(directory, digest)?.iter().filter_map(|bytes| from_file(bytes)).collect()
+            other => {
+                let all = directory(self.global, other, digest)?.map(|place| in_directory(&place, digest));
+                all.transpose()?.unwrap_or_default().iter().filter_map(|bytes| from_file(bytes)).collect()
             }
-            _ => Ok(Vec::new()),
         };
         find().map_err(|error: Error| format!("its signatures cannot be had: {error}"))
     }
@@ -83,14 +84,13 @@ impl Found<'_> {
                 let without_place = |count: usize, has_place: bool| if has_place { 0 } else { count };
                 Ok(without_place(simple.len(), base.is_some()) + without_place(sigstore.len(), places.are_attached()))
             }
-            ImageName::Dir(directory) => {
-                let files = simple.into_iter().chain(sigstore.iter().map(to_file));
-                for file in files {
-                    put_in_directory(directory, digest, &file)?;
+            other => {
+                let files: Vec<Vec<u8>> = simple.into_iter().chain(sigstore.iter().map(to_file)).collect();
+                match directory(self.global, other, digest)? {
+                    Some(place) => files.iter().try_for_each(|file| put_in_directory(&place, digest, file)).map(|()| 0),
+                    None => Ok(files.len()),
                 }
-                Ok(0)
             }
-            _ => Ok(simple.len() + sigstore.len()),
         }
     }
 
@@ -121,6 +121,28 @@ pub(crate) fn places(global: &Global, reference: &Reference) -> Result<Signature
     let usual = || if user.is_dir() { user.clone() } else { "/etc/containers/registries.d".into() };
     let directory = global.registries_d.clone().unwrap_or_else(usual);
     Ok(Places::read(&directory)?.find(&docker_scopes(reference)))
+}
+
+/// The directory that holds signatures of the manifest of this digest; none where an image has no such place.
+pub(crate) fn directory(global: &Global, name: &ImageName, digest: &Digest) -> Result<Option<PathBuf>> {
+    Ok(match name {
+        ImageName::Dir(directory) => Some(directory.clone()),
+        ImageName::Store { root, runroot, .. } => {
+            Some(endpoint::store(global, root.as_deref(), runroot.as_deref())?.signatures(digest))
+        }
+        _ => None,
+    })
+}
+
+/// Forgets what the store has of them.
+pub(crate) fn forget(global: &Global, name: &ImageName, digest: &Digest) -> Result<()> {
+    let (ImageName::Store { .. }, Some(place)) = (name, directory(global, name, digest)?) else { return Ok(()) };
+    match std::fs::remove_dir_all(&place) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).context(|| format!("remove \"{}\"", place.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn read_file(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -173,7 +195,9 @@ pub(crate) fn put_in_directory(directory: &Path, digest: &Digest, signature: &[u
         return Ok(());
     }
     let path = path_in_directory(directory, digest, all.len() + 1);
-    std::fs::write(&path, signature).context(|| format!("write \"{}\"", path.display()))
+    let doing = || format!("write \"{}\"", path.display());
+    std::fs::create_dir_all(directory).context(doing)?;
+    hoy_layout::write_file(&path, signature).context(doing)
 }
 
 /// What stands beside the signed text.

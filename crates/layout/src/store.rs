@@ -65,6 +65,11 @@ impl Store {
         &self.runroot
     }
 
+    /// `ROOT/signatures/HEX`: signatures of the manifest with this digest, as files `signature-1` and so on.
+    pub fn signatures(&self, manifest: &Digest) -> PathBuf {
+        self.root().join("signatures").join(manifest.hex())
+    }
+
     /// `ROOT/layers`: the cache of unpacked layers.
     pub fn layers(&self) -> PathBuf {
         self.root().join("layers")

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hoy_layout::{ContainerDir, Store, TEMPORARY_PREFIX};
+use hoy_oci::Digest;
 use hoy_sys::rustix::fs::{FlockOperation, flock};
 
 use crate::directory::{remove_tree, remove_whole};
@@ -36,6 +37,15 @@ pub(crate) fn forget_layer(store: &Store, id: &str) -> Result<()> {
     let record = store.layers().join(format!("{id}.json"));
     match std::fs::remove_file(&record) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &record)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the signatures of a manifest, which goes after them.
+pub(crate) fn forget_signatures(store: &Store, manifest: &Digest) -> Result<()> {
+    let directory = store.signatures(manifest);
+    match std::fs::remove_dir_all(&directory) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &directory)(e)),
         _ => Ok(()),
     }
 }

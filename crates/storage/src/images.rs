@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use hoy_layout::{Image, NamedImage, Store};
 use hoy_oci::{Descriptor, Digest, Platform, Reference};
 
+use crate::garbage::forget_signatures;
 use crate::reach::Reachable;
 use crate::trash::Trash;
 use crate::{Error, Result};
@@ -239,6 +240,7 @@ fn remove_unneeded(store: &Store, own: &Reachable, image: &Digest, trash: &mut T
         return Ok(Some(error));
     }
     for digest in own.blobs.difference(&needed.blobs) {
+        forget_signatures(store, digest)?;
         let path = store.layout().blob_path(digest);
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &path)(e)),

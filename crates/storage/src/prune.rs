@@ -7,7 +7,7 @@ use hoy_layout::{Lock, Store};
 use hoy_oci::{Digest, Timestamp};
 
 use crate::directory::space;
-use crate::garbage::remove_temporary;
+use crate::garbage::{forget_signatures, remove_temporary};
 use crate::survey::{Survey, SurveyedImage, container_space};
 use crate::trash::Trash;
 use crate::{Error, ImageSummary, Result};
@@ -248,6 +248,7 @@ fn remove_blobs(
     pruned: &mut Pruned,
 ) -> Result<()> {
     for (digest, bytes) in blobs.iter().filter(|(digest, _)| is_unneeded(digest)) {
+        forget_signatures(store, digest)?;
         let path = store.layout().blob_path(digest);
         match std::fs::remove_file(&path) {
             Ok(()) => pruned.add(*bytes),

@@ -165,6 +165,7 @@ pub(crate) fn send(
         let mut command = vec!["copy".to_owned(), "--all".to_owned(), "--insecure-policy".to_owned()];
         command.extend(args.access.options("dest"));
         command.extend(args.quiet.then(|| "--quiet".to_owned()));
+        command.extend(args.sign_by.as_ref().map(|key| format!("--sign-by={key}")));
         command.extend([format!("store:{}", made.manifest.digest.hex()), destination.clone()]);
         context.tools.copy(command).context(|| format!("send the image to \"{destination}\""))?;
         is_sent = true;
