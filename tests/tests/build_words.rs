@@ -286,3 +286,42 @@ fn comments_before_cpp() {
     let fatal = told("#include \"none-such\"");
     assert!(fatal.status == 125 && fatal.stderr.contains("none-such"), "{}", fatal.stderr);
 }
+
+/// As buildah, `from` carries out what the image's ONBUILD says, once.
+fn triggers(user: User) {
+    let Some(sandbox) = busybox_store(user) else { return };
+    fs::create_dir(sandbox.path("work/c")).unwrap();
+    fs::write(sandbox.path("work/file"), "text").unwrap();
+    let build = |name: &str, text: &str| {
+        fs::write(sandbox.path("work/c/Containerfile"), text).unwrap();
+        sandbox.ok("hoy-build", &["build", "-q", "-t", name, "c"]);
+    };
+    let text =
+        "FROM busybox\nENV D=/d\nONBUILD COPY file $D/\nONBUILD RUN echo $D >/made; pwd >>/made\nONBUILD WORKDIR /w\n";
+    build("triggers", text);
+    let out = sandbox.run("hoy-build").args(["from", "triggers"]).output();
+    assert_eq!((out.status, out.stdout.as_str()), (0, "triggers-working-container\n"), "{user:?}: {}", out.stderr);
+    assert!(out.stderr.contains("STEP 1: COPY file $D/\nSTEP 2: RUN echo $D >/made"), "{user:?}: {}", out.stderr);
+    let seen = ["run", "triggers-working-container", "sh", "-c", "cat /d/file /made; pwd"];
+    assert_eq!(sandbox.ok("hoy-build", &seen), "text/d\n/\n/w", "{user:?}");
+    sandbox.ok("hoy-build", &["commit", "-q", "triggers-working-container", "done"]);
+    assert_eq!(inspect(&sandbox, "{{.Docker.Config.OnBuild}} {{.Docker.Config.WorkingDir}}", "done"), "[] /w");
+    for (trigger, why) in [("RUN exit 3", "code 3"), ("RUN --network=none true", "use a Containerfile")] {
+        build("wrong", &format!("FROM busybox\nONBUILD {trigger}\n"));
+        let said = refused(&sandbox, &["from", "--quiet", "wrong"]);
+        assert!(said.contains(why) && said.contains(&format!("ONBUILD {trigger}")), "{user:?}: {said}");
+    }
+    let left = sandbox.ok("hoy-build", &["containers", "-q"]);
+    assert_eq!(left.lines().count(), 1, "{user:?}: one whose trigger fails is gone: {left}");
+}
+
+#[test]
+fn triggers_for_root() {
+    triggers(User::Root);
+}
+
+#[test]
+fn triggers_for_ordinary_users() {
+    triggers(User::Sub);
+    triggers(User::One);
+}

@@ -15,6 +15,7 @@ mod images;
 mod isolation;
 mod manifest;
 mod never;
+mod onbuild;
 mod said;
 mod sbom;
 mod show;

@@ -12,6 +12,7 @@ use crate::FAILED;
 use crate::access::PlatformArgs;
 use crate::args::{ConfigArgs, FromArgs, MountArgs, RenameArgs, SomeArgs, UnshareArgs};
 use crate::context::{Context, warn};
+use crate::onbuild;
 use crate::surroundings::check_network;
 
 pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
@@ -49,6 +50,11 @@ pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
         working.format = format;
         args.surroundings.record(working)
     })?;
+    if let Err(error) = onbuild::triggers(context, &dir, args.quiet) {
+        // The first failure is the one to be told; this one leaves a container that `rm` names.
+        drop(context.tools.storage(["rm", "--force", dir.id().as_str()]));
+        return Err(error);
+    }
     if let Some(file) = &args.cidfile {
         std::fs::write(file, dir.id().as_str()).context(|| format!("write \"{}\"", file.display()))?;
     }
