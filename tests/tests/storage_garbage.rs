@@ -43,16 +43,21 @@ fn is_reclaimed(user: User) {
     assert_eq!((total, active), (2, 1));
     assert!((300_000..400_000).contains(&reclaimable) && bytes > reclaimable, "{bytes} {reclaimable}");
     assert_eq!(row(&sandbox, "Containers")[..2], [1, 1]);
-    // What a killed pull, a killed unpack and a killed create leave, and an image that loses its name.
+    // What a killed pull, a killed unpack and a killed create leave, an image that loses its name, and a signature of no
+    // image beside one of an image.
     storage(&["untag", "new"]);
+    let kept = sandbox.ok("hoy-copy", &["digest", "store:busybox"]);
     let script = format!(
         "cd {} && head -c 70000 /dev/zero >blobs/sha256/.tmp-partial && mkdir -p layers/.tmp-1/a containers/{}/upper && \
          head -c 50000 /dev/zero >layers/.tmp-1/a/b && head -c 90000 /dev/zero >containers/{}/upper/x && \
-         head -c 30000 /dev/zero >blobs/sha256/{} && : >.tmp-root",
+         head -c 30000 /dev/zero >blobs/sha256/{} && : >.tmp-root && mkdir signatures && cd signatures && \
+         mkdir {} {} && for one in *; do head -c 20000 /dev/zero >$one/signature-1; done",
         sandbox.path("root").display(),
         "0".repeat(64),
         "0".repeat(64),
         "1".repeat(64),
+        "2".repeat(64),
+        &kept["sha256:".len()..],
     );
     sandbox.run("sh").args(["-ec", &script]).ok();
     let [count, _, garbage, all] = row(&sandbox, "Garbage");
@@ -67,6 +72,7 @@ fn is_reclaimed(user: User) {
     // Directories of the store may become smaller, and the holder's files are few.
     assert!((number * unit - freed as f64).abs() < 0.01 * freed as f64 + 9000.0, "{said} and {freed}");
     assert_eq!(row(&sandbox, "Garbage"), [0; 4]);
+    assert_eq!(fs::read_dir(sandbox.path("root/signatures")).unwrap().count(), 1);
     assert!(storage(&["prune", "--force"]).ends_with("space: 0 B"));
     storage(&["umount", "c"]);
     assert_eq!(row(&sandbox, "Containers")[..2], [1, 0]);

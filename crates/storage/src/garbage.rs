@@ -50,16 +50,21 @@ pub(crate) fn forget_signatures(store: &Store, manifest: &Digest) -> Result<()> 
     }
 }
 
-/// Every temporary of the store that nobody holds a lock on.
+/// Every temporary of the store that nobody holds a lock on, and signatures whose manifest is gone.
 pub(crate) fn temporaries(store: &Store) -> Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     let blobs = store.root().join("blobs/sha256");
-    for directory in [store.layers(), store.containers(), blobs, store.runroot().to_owned(), store.root().to_owned()] {
+    for directory in
+        [store.layers(), store.containers(), blobs.clone(), store.runroot().to_owned(), store.root().to_owned()]
+    {
         all.extend(temporaries_in(&directory, Duration::ZERO)?);
     }
     for container in store.all_containers()? {
         all.extend(temporaries_in(container.path(), Duration::ZERO)?);
     }
+    let signatures = store.root().join("signatures");
+    let of_none = names_if_any(&signatures)?.into_iter().filter(|name| !blobs.join(name).exists());
+    all.extend(of_none.map(|name| signatures.join(name)));
     Ok(all)
 }
 
@@ -71,12 +76,16 @@ pub(crate) fn old_temporaries(layers: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The same of a directory that may be missing, as that of a container that has been removed meanwhile.
+fn names_if_any(directory: &Path) -> Result<Vec<String>> {
+    match names(directory) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other,
+    }
+}
+
 fn temporaries_in(directory: &Path, older_than: Duration) -> Result<Vec<PathBuf>> {
-    let mut found = match names(directory) {
-        // A container that has been removed meanwhile.
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
+    let mut found = names_if_any(directory)?;
     found.retain(|name| name.starts_with(TEMPORARY_PREFIX));
     let is_left = |path: &PathBuf| {
         let Some(metadata) = File::open(path).ok().filter(is_unlocked).and_then(|file| file.metadata().ok()) else {
