@@ -117,6 +117,9 @@ fn files_of_what_is_told() {
     let debug = sandbox.run("hoy-build").args(["--log-level=debug", "build", "--cache-ttl=0", "c"]).output();
     let id = format!("created new image ID \"{}\"", debug.stdout.trim());
     assert!(debug.stderr.contains("Setting --no-cache=true") && debug.stderr.contains(&id), "{}", debug.stderr);
+    assert!(!debug.stderr.contains("cache hit"), "{}", debug.stderr);
+    let again = sandbox.run("hoy-build").args(["--log-level=debug", "build", "c"]).output().stderr;
+    assert!(again.contains("cache hit in the first iteration"), "{again}");
 }
 
 /// An image that goes elsewhere, and blobs that are kept beside the store.

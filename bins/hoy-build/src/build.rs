@@ -289,6 +289,9 @@ fn options(
     if ttl.is_some() && no_cache {
         debug("Setting --no-cache=true: with --cache-ttl=0 nothing is new enough");
     }
+    if let (Some(retry), Some(delay)) = (args.access.retry, &args.access.retry_delay) {
+        debug(&format!("Setting MaxPullPushRetries to {retry} and PullPushRetryDelay to {delay}"));
+    }
     let network = args.run.network.as_deref().unwrap_or("none");
     check_network(network)?;
     let run = &args.run;
@@ -304,6 +307,7 @@ fn options(
     }
     let create = hoy_spec::Options {
         network: Some(network.to_owned()),
+        is_build: true,
         cap_add: args.run.may.cap_add.clone(),
         cap_drop: args.run.may.cap_drop.clone(),
         ulimit: args.run.ulimit.clone(),

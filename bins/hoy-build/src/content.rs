@@ -196,6 +196,7 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         user: args.user.clone(),
         workdir: args.workingdir.clone(),
         tty: args.tty.unwrap_or_else(|| std::io::stdin().is_terminal()),
+        is_build: true,
         cap_add: args.may.cap_add.clone(),
         cap_drop: args.may.cap_drop.clone(),
         volume: args.may.volume.clone(),

@@ -21,7 +21,9 @@ impl Context {
                 let error = Error::msg("--isolation chroot: only root may change the root directory");
                 return Err(error.with_hint("leave it out: with user namespaces it needs no root"));
             }
-            Some("chroot") => {}
+            Some("chroot") => {
+                warn("isolation chroot, as asked for: commands share network and processes with this one")
+            }
             Some(_) => return Ok(Isolation::Oci),
             None if !is_confined_root() => return Ok(Isolation::Oci),
             None => match self.why_no_namespace() {

@@ -49,6 +49,14 @@ impl Tools {
         command
     }
 
+    /// Says what only somebody wants to know who looks for a cause, where that was asked for.
+    pub(crate) fn debug(&self, text: &str) {
+        if self.is_telling {
+            // As below.
+            writeln!(std::io::stderr(), "{text}").unwrap_or_default();
+        }
+    }
+
     /// Says what is run, where that was asked for, and nobody's password.
     fn tell(&self, command: &Command) {
         if !self.is_telling {

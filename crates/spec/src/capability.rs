@@ -19,9 +19,13 @@ const DEFAULT: [&str; 11] = [
     "SYS_CHROOT",
 ];
 
+/// What a step of an image's build has beside that, as with Docker and buildah.
+const OF_BUILDS: [&str; 3] = ["AUDIT_WRITE", "MKNOD", "NET_RAW"];
+
 /// The five sets for a process of user `uid`.
 ///
 /// An ordinary user gets only what was asked for by name, and through the ambient set; nobody inherits anything else.
+/// In a build such a user has none.
 pub(crate) fn sets(options: &Options, uid: u32, host: &Host) -> Result<CapabilitySets> {
     let added = Given::read("--cap-add", &options.cap_add)?;
     let dropped = Given::read("--cap-drop", &options.cap_drop)?;
@@ -31,7 +35,8 @@ pub(crate) fn sets(options: &Options, uid: u32, host: &Host) -> Result<Capabilit
     let available = |index: usize| host.bounding & (1 << index) != 0 && index as u64 <= u64::from(host.last_capability);
     let wanted = |name: &str| {
         let explicit = added.names.iter().any(|n| n == name);
-        let base = options.privileged || added.all || (!dropped.all && DEFAULT.contains(&name));
+        let is_usual = DEFAULT.contains(&name) || (options.is_build && OF_BUILDS.contains(&name));
+        let base = options.privileged || added.all || (!dropped.all && is_usual);
         explicit || (base && !dropped.names.iter().any(|n| n == name))
     };
     for name in &added.names {
@@ -52,7 +57,8 @@ pub(crate) fn sets(options: &Options, uid: u32, host: &Host) -> Result<Capabilit
             ..CapabilitySets::default()
         });
     }
-    let own: Vec<&str> = bounding.iter().copied().filter(|name| added.names.iter().any(|n| n == name)).collect();
+    let is_own = |name: &&str| !options.is_build && added.names.iter().any(|n| n == name);
+    let own: Vec<&str> = bounding.iter().copied().filter(is_own).collect();
     let own = full(&own);
     Ok(CapabilitySets {
         bounding: full(&bounding),
@@ -104,6 +110,11 @@ mod tests {
         assert_eq!(run(&[], &["all"], 0).unwrap(), (0, vec![], 0));
         assert_eq!(run(&["ALL"], &["chown"], 0).unwrap().0, 40);
         assert_eq!(run(&[], &["chown,kill"], 0).unwrap().0, 9);
+        let build = |add: &[&str], uid| {
+            let options = Options { cap_add: words(add), is_build: true, ..Options::default() };
+            sets(&options, uid, &host()).map(|sets| (sets.bounding.len(), sets.effective.len(), sets.ambient.len()))
+        };
+        assert_eq!((build(&[], 0).unwrap(), build(&["bpf"], 1000).unwrap()), ((14, 14, 0), (15, 0, 0)));
         assert!(run(&["chown"], &["chown"], 0).is_err());
         assert!(run(&["magic"], &[], 0).is_err());
     }

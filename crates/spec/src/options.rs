@@ -59,6 +59,9 @@ pub struct Options {
     /// Give every capability and device and hide nothing
     #[arg(long, help_heading = "Security")]
     pub privileged: bool,
+    /// It is a command of an image's build, which has more capabilities than a container.
+    #[arg(skip)]
+    pub is_build: bool,
     /// no-new-privileges, seccomp=FILE, seccomp=unconfined, mask=PATHS, unmask=PATHS, label=disable, apparmor=unconfined
     #[arg(long, value_name = "OPTION", help_heading = "Security")]
     pub security_opt: Vec<String>,

@@ -320,6 +320,7 @@ impl<'a> Builder<'a> {
             Ok(Outcome { layer, found, why: why.filter(|_| self.options.explain), created_by })
         };
         if let Some(layer) = self.cache.find(self.store.layout(), inputs)? {
+            self.tools.debug(&format!("Found a cache hit in the first iteration, the store's own cache: {key}"));
             return done(layer, true, None);
         }
         if self.cache.may_ask_others()
@@ -327,6 +328,7 @@ impl<'a> Builder<'a> {
             && caches.accept(&claimed, self.cache.record(inputs, claimed.layer.as_ref())?)?
         {
             let place = crate::without_credentials(claimed.place);
+            self.tools.debug(&format!("Found a cache hit in the second iteration, \"{place}\": {key}"));
             return done(claimed.layer, true, Some(format!("cached in \"{place}\"")));
         }
         let why = self.options.explain.then(|| format!("not cached: {}", self.cache.explain(inputs)));
