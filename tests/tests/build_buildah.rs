@@ -131,6 +131,8 @@ fn elsewhere(user: User) {
     let before = listed();
     let made = built(&sandbox, "FROM busybox\nCOPY file /\n", &["-t", &to("sent"), "--blob-cache", "blobs"]);
     assert_eq!(listed(), before, "{user:?}: it does not stay");
+    refused(&sandbox, "FROM busybox\nCOPY file /\n", &["-t", &to("c/file/under")], 125, "send the image to");
+    assert_eq!(listed(), before, "{user:?}: nor where that fails");
     let blobs = fs::read_dir(work.join("blobs")).unwrap().flatten();
     let mut blobs: Vec<String> = blobs.map(|entry| entry.file_name().into_string().unwrap()).collect();
     blobs.sort();

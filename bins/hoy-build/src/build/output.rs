@@ -160,20 +160,19 @@ pub(crate) fn send(
     made: Made,
     known: &[NamedImage],
 ) -> Result<Made> {
-    let mut is_sent = false;
-    for destination in destinations(args) {
+    let send = |destination: &String| {
         let mut command = vec!["copy".to_owned(), "--all".to_owned(), "--insecure-policy".to_owned()];
         command.extend(args.access.options("dest"));
         command.extend(args.quiet.then(|| "--quiet".to_owned()));
         command.extend(args.sign_by.as_ref().map(|key| format!("--sign-by={key}")));
         command.extend([format!("store:{}", made.manifest.digest.hex()), destination.clone()]);
-        context.tools.copy(command).context(|| format!("send the image to \"{destination}\""))?;
-        is_sent = true;
-    }
-    if is_sent && made.names.is_empty() {
+        context.tools.copy(command).map(drop).context(|| format!("send the image to \"{destination}\""))
+    };
+    let sent = destinations(args).try_for_each(send);
+    if made.names.is_empty() && destinations(args).next().is_some() {
         forget(store, &made, known)?;
     }
-    Ok(made)
+    sent.map(|()| made)
 }
 
 /// Everything that becomes of what was built.
