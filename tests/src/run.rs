@@ -48,7 +48,8 @@ pub fn steps(told: &str) -> (usize, usize) {
     let known = told.lines().filter(|line| line.contains("--> Using cache")).count();
     let headlines = told.lines().filter_map(|line| line.split_once("STEP ")?.1.split_once(": "));
     // The others only change the configuration, and are done each time.
-    let makes_layers = |text: &str| ["RUN", "COPY", "ADD", "WORKDIR"].iter().any(|word| text.starts_with(word));
+    let is_one = |text: &str| ["RUN", "COPY", "ADD", "WORKDIR"].iter().any(|word| text.starts_with(word));
+    let makes_layers = |text: &str| is_one(text) && text != "WORKDIR /";
     (headlines.filter(|(_, text)| makes_layers(text)).count() - known, known)
 }
 
