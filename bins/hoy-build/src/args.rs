@@ -13,6 +13,7 @@ use crate::global::Global;
 use crate::history::HistoryArgs;
 use crate::images::ImagesArgs;
 use crate::manifest::ManifestAction;
+use crate::namespaces::Namespaces;
 use crate::never::{NeverInCommit, NeverInCopies, NeverInFrom, NeverInRun};
 use crate::said::SaidArgs;
 use crate::sbom::{SbomArgs, SbomOutputs};
@@ -212,7 +213,7 @@ pub(crate) struct RmiArgs {
     /// All images
     #[arg(short, long, conflicts_with = "prune")]
     pub(crate) all: bool,
-    /// Also with the containers made from them, and with all their names
+    /// Also with the containers made from them, and an id with all its names
     #[arg(short, long)]
     pub(crate) force: bool,
     /// Images that have no name
@@ -397,18 +398,8 @@ pub(crate) struct RunArgs {
     /// host or none (default none)
     #[arg(long, visible_alias = "net", value_name = "MODE")]
     pub(crate) network: Option<String>,
-    /// host or private (default private)
-    #[arg(long, value_name = "MODE")]
-    pub(crate) pid: Option<String>,
-    /// host or private (default private)
-    #[arg(long, value_name = "MODE")]
-    pub(crate) ipc: Option<String>,
-    /// host or private (default private)
-    #[arg(long, value_name = "MODE")]
-    pub(crate) uts: Option<String>,
-    /// host or private (default private)
-    #[arg(long, value_name = "MODE")]
-    pub(crate) cgroupns: Option<String>,
+    #[command(flatten)]
+    pub(crate) namespaces: Namespaces,
     /// Exit codes that are no failure: 0 is given instead
     #[arg(long, value_name = "CODE,…", value_delimiter = ',')]
     pub(crate) valid_exit_codes: Vec<u8>,

@@ -305,7 +305,7 @@ fn options(
     if run.stdin && (args.context == "-" || args.file.iter().any(|file| file == "-")) {
         return Err(Error::msg("--stdin: standard input is the context or the Containerfile already"));
     }
-    let create = hoy_spec::Options {
+    let mut create = hoy_spec::Options {
         network: Some(network.to_owned()),
         is_build: true,
         cap_add: args.run.may.cap_add.clone(),
@@ -324,14 +324,11 @@ fn options(
         cpuset_cpus: args.run.cpuset_cpus.clone(),
         cpuset_mems: args.run.cpuset_mems.clone(),
         shm_size: args.run.shm_size.clone(),
-        pid: args.run.pid.clone(),
-        ipc: args.run.ipc.clone(),
-        uts: args.run.uts.clone(),
-        cgroupns: args.run.cgroupns.clone(),
         group_add: args.run.group_add.clone(),
         security_opt: args.run.security_opt.clone(),
         ..hoy_spec::Options::default()
     };
+    args.run.namespaces.clone().add_to(&mut create);
     let mut copy_options = args.access.options("src");
     copy_options.extend(args.receiving.options());
     copy_options.extend(args.blobs.option());

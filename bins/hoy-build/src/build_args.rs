@@ -11,6 +11,7 @@ use crate::args::Confinement;
 use crate::build::attest::{self, Attest};
 use crate::build::output::Output;
 use crate::build::progress::Form;
+use crate::namespaces::Namespaces;
 use crate::never::{Never, NeverInBuild};
 use crate::said::SaidArgs;
 use crate::sbom::SbomOutputs;
@@ -246,18 +247,8 @@ pub(crate) struct RunOptions {
     /// host or none (default none)
     #[arg(long, visible_alias = "net", value_name = "MODE")]
     pub(crate) network: Option<String>,
-    /// host or private (default private)
-    #[arg(long, value_name = "MODE")]
-    pub(crate) pid: Option<String>,
-    /// host or private (default private)
-    #[arg(long, value_name = "MODE")]
-    pub(crate) ipc: Option<String>,
-    /// host or private (default private)
-    #[arg(long, value_name = "MODE")]
-    pub(crate) uts: Option<String>,
-    /// host or private (default private)
-    #[arg(long, value_name = "MODE")]
-    pub(crate) cgroupns: Option<String>,
+    #[command(flatten)]
+    pub(crate) namespaces: Namespaces,
     /// A further group of the user
     #[arg(long, value_name = "GROUP")]
     pub(crate) group_add: Vec<String>,

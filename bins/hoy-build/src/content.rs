@@ -205,10 +205,6 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         cdi_directories: args.may.cdi_config_dir.clone(),
         hostname: args.hostname.clone(),
         network: args.network.clone(),
-        cgroupns: args.cgroupns.clone(),
-        pid: args.pid.clone(),
-        ipc: args.ipc.clone(),
-        uts: args.uts.clone(),
         ..Options::default()
     };
     if own.http_proxy != Some(false) {
@@ -216,6 +212,7 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         let proxies = proxies.filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
         create.env = proxies.chain(std::mem::take(&mut create.env)).collect();
     }
+    args.namespaces.or(own.namespaces.clone()).add_to(&mut create);
     own.add_to(&mut create);
     check_network(create.network.get_or_insert_with(|| "none".to_owned()))?;
     let (mut runtime, mut runtime_flags) = (args.may.runtime.clone(), args.may.runtime_flags(context));

@@ -14,6 +14,7 @@ mod image;
 mod images;
 mod isolation;
 mod manifest;
+mod namespaces;
 mod never;
 mod onbuild;
 mod said;

@@ -4,15 +4,17 @@ use std::path::Path;
 
 use clap::{ArgAction, Args};
 use hoy_build::Working;
-use hoy_cli::{Context as _, Result};
+use hoy_cli::{Context as _, Error, Result};
 use hoy_spec::{Mount, Options};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::build::host;
+use crate::namespaces::Namespaces;
 
 /// The options of `from` that are for commands; they are recorded with the container.
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub(crate) struct Surroundings {
     /// For each later run: bind a directory or file of the host
     #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
@@ -74,18 +76,9 @@ pub(crate) struct Surroundings {
     /// host or none
     #[arg(long, visible_alias = "net", value_name = "MODE")]
     pub(crate) network: Option<String>,
-    /// host or private
-    #[arg(long, value_name = "MODE")]
-    pid: Option<String>,
-    /// host or private
-    #[arg(long, value_name = "MODE")]
-    ipc: Option<String>,
-    /// host or private
-    #[arg(long, value_name = "MODE")]
-    uts: Option<String>,
-    /// host or private
-    #[arg(long, value_name = "MODE")]
-    cgroupns: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) namespaces: Namespaces,
     /// oci or rootless, which are one here, or chroot
     #[arg(long, value_name = "TYPE", value_parser = ["oci", "rootless", "chroot"], env = "BUILDAH_ISOLATION",
           hide_env = true, hide_possible_values = true)]
@@ -94,6 +87,10 @@ pub(crate) struct Surroundings {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           hide_possible_values = true, action = ArgAction::Set)]
     pub(crate) http_proxy: Option<bool>,
+    /// What this version does not know.
+    #[arg(skip)]
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
 }
 
 impl Surroundings {
@@ -102,7 +99,11 @@ impl Surroundings {
         if working.surroundings.is_null() {
             return Ok(Self::default());
         }
-        Ok(serde_json::from_value(working.surroundings.clone())?)
+        let own: Self = serde_json::from_value(working.surroundings.clone())?;
+        match own.unknown.keys().next() {
+            None => Ok(own),
+            Some(name) => Err(Error::msg(format!("this version does not know \"{name}\", which from recorded"))),
+        }
     }
 
     /// Records it.
@@ -161,15 +162,7 @@ impl Surroundings {
         options.cpuset_cpus = self.cpuset_cpus;
         options.cpuset_mems = self.cpuset_mems;
         options.shm_size = self.shm_size;
-        for (asked, own) in [
-            (&mut options.network, self.network),
-            (&mut options.pid, self.pid),
-            (&mut options.ipc, self.ipc),
-            (&mut options.uts, self.uts),
-            (&mut options.cgroupns, self.cgroupns),
-        ] {
-            *asked = asked.take().or(own);
-        }
+        options.network = options.network.take().or(self.network);
     }
 }
 
