@@ -197,8 +197,12 @@ fn options_of_other_commands() {
             sandbox.run("hoy-build").args(args).fails(125, &[says]);
         }
         ok(&["from", "--name", "other", "one"]);
-        ok(&["rmi", "--force", "one"]);
+        ok(&["tag", "one", "two"]);
+        let id = ok(&["images", "-q", "two"]);
+        sandbox.run("hoy-build").args(["rmi", &id]).fails(125, &["several names", "localhost/two:latest", "--force"]);
+        ok(&["rmi", "--force", &id]);
         assert!(!ok(&["containers"]).contains("other"), "it went with its image");
+        assert!(!ok(&["images"]).contains("two"), "and so did all names");
         ok(&["prune", "--all"]);
         assert!(ok(&["images", "-q"]).lines().count() >= 1, "what a container was made from stays");
         ok(&["prune", "--all", "--force"]);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use hoy_cli::{Result, human, print_line};
+use hoy_cli::{Error, Result, human, print_line};
 use hoy_oci::Reference;
 use hoy_storage::ImageSummary;
 
@@ -87,6 +87,9 @@ pub(crate) fn rmi(place: &Place, args: &args::Rmi) -> Result<ExitCode> {
         }
     };
     for_each(&images, |image| {
+        if !args.all && !args.force {
+            refuse_many(image, &hoy_storage::names_meant(&store, image).map_err(explain)?)?;
+        }
         let removed = match hoy_storage::remove_image(&store, image, args.force) {
             Err(error) if args.force && error.is_not_found() => return Ok(()),
             other => other.map_err(explain)?,
@@ -103,6 +106,15 @@ pub(crate) fn rmi(place: &Place, args: &args::Rmi) -> Result<ExitCode> {
         removed.deleted.map_or(Ok(()), |id| print_line(format_args!("Deleted: {}", id.hex())))
     })?;
     DONE
+}
+
+/// Who says an id may not know of all its names.
+fn refuse_many(image: &str, names: &[String]) -> Result<()> {
+    if names.len() < 2 {
+        return Ok(());
+    }
+    let error = Error::msg(format!("the image {image} has several names: {}", names.join(", ")));
+    Err(error.with_hint("remove one of them, or all with --force"))
 }
 
 pub(crate) fn tree(place: &Place, args: &args::Tree) -> Result<ExitCode> {

@@ -155,22 +155,40 @@ pub fn untag(store: &Store, image: &str, names: &[String]) -> Result<Vec<String>
     })
 }
 
-/// Removes a name; with the last one also the image, as far as nothing else needs it. An id removes all names.
+/// The names of an image that `text` means: one by which it is called, or all, where it is called by its id.
 ///
 /// # Errors
-/// [`Error::InUse`] by a container unless `force`, [`hoy_layout::Error::NoImage`].
-pub fn remove_image(store: &Store, text: &str, force: bool) -> Result<Removed> {
+/// [`hoy_layout::Error::NoImage`].
+pub fn names_meant(store: &Store, text: &str) -> Result<Vec<String>> {
+    Ok(meant(store, text)?.1)
+}
+
+fn meant(store: &Store, text: &str) -> Result<(NamedImage, Vec<String>)> {
     let found = store.find_own_image(text)?;
     let is_by_name = found.name.as_deref().is_some_and(|name| {
         let candidates = Reference::candidates(text).unwrap_or_default();
         name == text || candidates.iter().any(|candidate| candidate.to_string() == name)
     });
+    let names = match &found.name {
+        Some(name) if is_by_name => vec![name.clone()],
+        _ => {
+            let all = store.layout().images()?.into_iter();
+            all.filter(|other| other.descriptor.digest == found.descriptor.digest)
+                .filter_map(|other| other.name)
+                .collect()
+        }
+    };
+    Ok((found, names))
+}
+
+/// Removes a name; with the last one also the image, as far as nothing else needs it. An id removes all names.
+///
+/// # Errors
+/// [`Error::InUse`] by a container unless `force`, [`hoy_layout::Error::NoImage`].
+pub fn remove_image(store: &Store, text: &str, force: bool) -> Result<Removed> {
+    let (found, names) = meant(store, text)?;
     let all = store.layout().images()?;
     let same = all.iter().filter(|other| other.descriptor.digest == found.descriptor.digest);
-    let names: Vec<String> = match &found.name {
-        Some(name) if is_by_name => vec![name.clone()],
-        _ => same.clone().filter_map(|other| other.name.clone()).collect(),
-    };
     let is_last = same.filter_map(|other| other.name.as_ref()).all(|name| names.contains(name));
     let image = store.layout().image(&found.descriptor, &Platform::host()).ok();
     // What an additional store has stays for whoever uses it.

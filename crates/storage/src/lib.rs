@@ -43,7 +43,7 @@ pub use container::{CreateOptions, create, is_mounted, mount, rename, rm, umount
 pub use error::{Error, Result};
 pub use hoy_layer::{ChangeKind, OverlayXattrs};
 pub use image_mount::{MountedImage, mount_image, mounted_images, umount_image};
-pub use images::{ImageSummary, Removed, history, list_images, remove_image, tag, untag};
+pub use images::{ImageSummary, Removed, history, list_images, names_meant, remove_image, tag, untag};
 pub use import::import;
 pub use prune::{ImageFilter, PruneOptions, Pruned, prune};
 pub use reset::reset;
