@@ -96,8 +96,10 @@ pub(crate) enum Action {
     Copy(Box<CopyArgs>),
     /// Look at an image without copying it
     Inspect(InspectArgs),
-    /// List the tags of a repository, or the names in a docker-archive
+    /// List the tags of a repository, or the names in an archive
     ListTags(ListTagsArgs),
+    /// Print what a name may stand for, in full
+    Names(NamesArgs),
     /// Delete an image from a registry, a layout or the store
     Delete(DeleteArgs),
     /// Log in to a registry
@@ -285,8 +287,14 @@ pub(crate) struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct NamesArgs {
+    /// A name without a transport
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ListTagsArgs {
-    /// docker://REPOSITORY or docker-archive:FILE
+    /// docker://REPOSITORY, docker-archive:FILE or oci-archive:FILE
     pub(crate) repository: String,
     #[command(flatten)]
     pub(crate) access: OnlyAccess,

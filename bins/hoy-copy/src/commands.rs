@@ -8,8 +8,8 @@ use hoy_cli::{Error, Result};
 
 use crate::args::{Action, Command};
 use crate::{
-    artifact, copy, delete, edit, export, fetch, index, inspect, list_tags, login, look, manifest_digest, serve, sign,
-    sync, validate,
+    artifact, copy, delete, edit, export, fetch, index, inspect, list_tags, login, look, manifest_digest, names, serve,
+    sign, sync, validate,
 };
 
 /// Carries out a command line.
@@ -27,6 +27,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Copy(args) => copy::run(global, *args)?,
         Action::Inspect(args) => inspect::run(global, args)?,
         Action::ListTags(args) => list_tags::run(global, args)?,
+        Action::Names(args) => names::print(global, &args)?,
         Action::Delete(args) => delete::run(global, args)?,
         Action::Login(args) => login::login(global, args)?,
         Action::Logout(args) => login::logout(args)?,

@@ -1,7 +1,7 @@
 //! `hoy-copy append`, `mutate`, `rebase`, `flatten`: images made from others.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use hoy_cli::{Context, Error, Result, print_line};
@@ -45,7 +45,9 @@ impl Target {
     pub(crate) fn write(&self, global: &Global, made: &dyn Source) -> Result<()> {
         let destination = endpoint::destination(global, &self.name, &self.access, self.retry, &[], false)?;
         let options = CopyOptions { multi_arch: MultiArch::All, retry: self.retry, ..CopyOptions::default() };
-        let copied = hoy_transport::copy(made, &*destination, &options, &Watcher::new(false))?;
+        // Little is copied, and often from within a script.
+        let watcher = Watcher::new(!std::io::stderr().is_terminal());
+        let copied = hoy_transport::copy(made, &*destination, &options, &watcher)?;
         if endpoint::is_stdout(&self.name) { Ok(()) } else { print_line(copied.descriptor.digest) }
     }
 }

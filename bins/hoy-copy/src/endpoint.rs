@@ -115,8 +115,8 @@ pub(crate) fn destination(
             Box::new(LayoutDestination::create(directory.clone(), pick.name(), access.shared_blob_dir.clone())?)
         }
         ImageName::Store { name, root, runroot } => {
-            let full = Reference::parse_local(name)?.to_string();
-            Box::new(StoreDestination::create(&store(global, root.as_deref(), runroot.as_deref())?, &full)?)
+            let full = if name.is_empty() { None } else { Some(Reference::parse_local(name)?.to_string()) };
+            Box::new(StoreDestination::create(&store(global, root.as_deref(), runroot.as_deref())?, full.as_deref())?)
         }
         ImageName::OciArchive { file, pick } => {
             Box::new(OciArchiveDestination::create(file, pick.name(), &spool(global))?)

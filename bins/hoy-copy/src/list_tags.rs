@@ -42,9 +42,13 @@ pub(crate) fn run(global: &Global, args: ListTagsArgs) -> Result<()> {
             let tags = hoy_transport::docker_archive_names(&file, &endpoint::spool(global))?;
             print_line(go_json(&Tags { repository: None, tags })?)
         }
+        ImageName::OciArchive { file, .. } => {
+            let tags = hoy_transport::oci_archive_names(&file, &endpoint::spool(global))?;
+            print_line(go_json(&Tags { repository: None, tags })?)
+        }
         other => {
-            Err(Error::msg(format!("{other} has no tags: only docker://, ssh:// and docker-archive: have"))
-                .with_code(2))
+            let text = format!("{other} has no tags: only docker://, ssh://, docker-archive: and oci-archive: have");
+            Err(Error::msg(text).with_code(2))
         }
     }
 }

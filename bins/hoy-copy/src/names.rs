@@ -1,13 +1,13 @@
 //! Image names as people give them. One without a transport is at a registry, and may be short: a name that
 //! registries.conf has an alias for, or that is looked for in several registries.
 
-use hoy_cli::{Error, Result};
+use hoy_cli::{Error, Result, print_line};
 use hoy_oci::Reference;
 use hoy_registry::{Registries, Retry};
 use hoy_transport::{ImageName, TRANSPORTS};
 
 use crate::access::{Access, registries};
-use crate::args::Global;
+use crate::args::{Global, NamesArgs};
 
 /// The image to be read that `text` names. Where several registries may be meant, it is the first that has it.
 pub(crate) fn to_read(global: &Global, text: &str, access: &Access, retry: Retry) -> Result<ImageName> {
@@ -46,6 +46,17 @@ pub(crate) fn repository(global: &Global, text: &str) -> Result<Reference> {
     match candidates(global, text)?.and_then(|all| all.into_iter().next()) {
         Some(first) => Ok(first),
         None => Reference::parse(text.strip_prefix("docker://").unwrap_or(text)).map_err(usage),
+    }
+}
+
+/// Prints what a name may stand for, in the order in which it is looked for; no registry is asked.
+pub(crate) fn print(global: &Global, args: &NamesArgs) -> Result<()> {
+    match candidates(global, &args.name)? {
+        Some(all) => all.into_iter().try_for_each(|one| print_line(one.or_latest())),
+        None => match full(&args.name)? {
+            ImageName::Docker(reference) => print_line(reference),
+            other => Err(Error::msg(format!("{other} is at no registry")).with_code(2)),
+        },
     }
 }
 

@@ -50,6 +50,22 @@ impl Platform {
         Self::new("linux", architecture, variant)
     }
 
+    /// The same in Go's words, where a processor was called as the kernel or Debian call it: `x86_64`, `armhf`.
+    #[must_use]
+    pub fn in_words_of_go(mut self) -> Self {
+        let (architecture, variant) = match self.architecture.as_str() {
+            "x86_64" | "x86-64" => ("amd64", None),
+            "i386" | "i686" => ("386", None),
+            "aarch64" => ("arm64", None),
+            "armhf" => ("arm", Some("v7")),
+            "armel" => ("arm", Some("v6")),
+            _ => return self,
+        };
+        architecture.clone_into(&mut self.architecture);
+        self.variant = self.variant.or(variant.map(str::to_owned));
+        self
+    }
+
     /// Whether an image for `self` is what somebody who wants `wanted` gets.
     ///
     /// A variant left out on either side matches any.
@@ -69,7 +85,7 @@ impl FromStr for Platform {
         let mut parts = text.split('/');
         let platform = match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some(os), Some(arch), variant, None) if !os.is_empty() && !arch.is_empty() && variant != Some("") => {
-                Self::new(os, arch, variant)
+                Self::new(os, arch, variant).in_words_of_go()
             }
             _ => return Err(Error::Platform(text.to_owned())),
         };
@@ -92,6 +108,11 @@ mod tests {
     fn text_form_and_choice() {
         for text in ["linux/amd64", "linux/arm/v7"] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        }
+        for (text, want) in
+            [("linux/x86_64", "linux/amd64"), ("linux/armhf", "linux/arm/v7"), ("linux/armel/v5", "linux/arm/v5")]
+        {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), want);
         }
         for wrong in ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux/arm/"] {
             assert!(wrong.parse::<Platform>().is_err(), "{wrong}");

@@ -269,16 +269,16 @@ impl Destination for LayoutDestination {
 }
 
 impl StoreDestination {
-    /// The image that will be called `name`, a full reference.
+    /// The image that will be called `name`, a full reference, or have no name.
     ///
     /// # Errors
     /// When the store cannot be locked.
-    pub fn create(store: &Store, name: &str) -> Result<Self> {
+    pub fn create(store: &Store, name: Option<&str>) -> Result<Self> {
         let lease = store.lease()?;
         let inner = LayoutDestination {
             layout: store.layout().clone(),
-            reference: Some(name.to_owned()),
-            name: format!("\"{name}\""),
+            reference: name.map(str::to_owned),
+            name: name.map_or_else(|| "the store".to_owned(), |name| format!("\"{name}\"")),
             shared: None,
         };
         Ok(Self { inner, _lease: lease })

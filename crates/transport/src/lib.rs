@@ -42,5 +42,5 @@ pub use flat::flatten;
 pub use layout::{LayoutDestination, LayoutSource, StoreDestination};
 pub use name::{ImageName, Pick, SshHost, TRANSPORTS};
 pub use observer::{NoObserver, Observer, Outcome};
-pub use oci_archive::{OciArchiveDestination, OciArchiveSource};
+pub use oci_archive::{OciArchiveDestination, OciArchiveSource, oci_archive_names};
 pub use tarball::TarballSource;

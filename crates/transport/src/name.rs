@@ -41,7 +41,7 @@ pub enum ImageName {
     Dir(PathBuf),
     /// `store:NAME` or `containers-storage:[ROOT+RUNROOT]NAME`: in the store.
     Store {
-        /// Its name there.
+        /// Its name there; empty, as `store:@`, for one that is written and gets none.
         name: String,
         /// The store's root, where it is not the usual one.
         root: Option<PathBuf>,
@@ -226,14 +226,15 @@ fn store(text: &str) -> std::result::Result<ImageName, &'static str> {
         None => ("", text),
     };
     // An id may follow the name, or stand alone: "name@id", "@id".
+    let is_nameless = name == "@";
     let name = name.trim_start_matches('@').to_owned();
-    if name.is_empty() {
+    if name.is_empty() && !is_nameless {
         return Err("the name is empty");
     }
     if name.starts_with('[') {
         return Err("a name does not begin with '['");
     }
-    let place = place.strip_prefix("overlay@").unwrap_or(place);
+    let place = ["overlay@", "vfs@"].into_iter().find_map(|driver| place.strip_prefix(driver)).unwrap_or(place);
     if place.contains(['@', ':']) {
         return Err("between the brackets stand the store's directories alone, as ROOT+RUNROOT");
     }
@@ -261,7 +262,9 @@ impl fmt::Display for ImageName {
                 with(f, "docker-archive", file, name.as_deref())
             }
             Self::Dir(directory) => write!(f, "dir:{}", directory.display()),
-            Self::Store { name, root: None, runroot: None } => write!(f, "store:{name}"),
+            Self::Store { name, root: None, runroot: None } => {
+                write!(f, "store:{}", if name.is_empty() { "@" } else { name })
+            }
             Self::Store { name, root, runroot } => {
                 let show = |path: &Option<PathBuf>| path.as_ref().map_or(String::new(), |p| p.display().to_string());
                 let separator = if runroot.is_some() { "+" } else { "" };
@@ -307,7 +310,9 @@ mod tests {
             ("containers-storage:debian:12", "store:debian:12"),
             ("containers-storage:[overlay@/a+/b]debian", "store:[/a+/b]debian"),
             ("store:[/a]debian", "store:[/a]debian"),
+            ("containers-storage:[vfs@/a+/b]debian", "store:[/a+/b]debian"),
             ("containers-storage:@abc", "store:abc"),
+            ("store:@", "store:@"),
             ("oci:a:@1", "oci:a:@1"),
             ("oci-archive:a.tar:@0", "oci-archive:a.tar:@0"),
             ("docker-daemon:a:1", "docker-daemon:a:1"),
@@ -327,12 +332,11 @@ mod tests {
             "oci:",
             "dir:",
             "store:",
-            "store:@",
             "store:[/a]@@",
             "docker-archive:a:@x",
             "oci:a:@x",
             "store:[/a",
-            "store:[vfs@/a]x",
+            "store:[zfs@/a]x",
             "store:[/a]",
             "docker-daemon:a",
             "tarball:",

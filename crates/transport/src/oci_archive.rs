@@ -32,6 +32,19 @@ fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}", digest.path())
 }
 
+/// The names of the images in the archive. A pipe is kept in `spool` meanwhile.
+///
+/// # Errors
+/// When it is no such archive.
+pub fn oci_archive_names(file: &Path, spool: &Path) -> Result<Vec<String>> {
+    let index = index(&Archive::open(file, spool)?)?;
+    Ok(index.manifests.iter().filter_map(|image| image.ref_name().map(str::to_owned)).collect())
+}
+
+fn index(archive: &Archive) -> Result<Index> {
+    serde_json::from_slice(&archive.document("index.json")?).map_err(|e| archive.wrong(format!("its index.json: {e}")))
+}
+
 impl OciArchiveSource {
     /// The image `reference` of the archive, or its only one. A pipe is kept in `spool` meanwhile.
     ///
@@ -39,8 +52,7 @@ impl OciArchiveSource {
     /// When it is no such archive, or has no such image.
     pub fn open(file: &Path, pick: &Pick, spool: &Path) -> Result<Self> {
         let archive = Archive::open(file, spool)?;
-        let index: Index = serde_json::from_slice(&archive.document("index.json")?)
-            .map_err(|e| archive.wrong(format!("its index.json: {e}")))?;
+        let index = index(&archive)?;
         let count = index.manifests.len();
         let mut all = index.manifests.iter();
         let found = match pick {
