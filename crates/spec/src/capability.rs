@@ -29,14 +29,19 @@ const OF_BUILDS: [&str; 3] = ["AUDIT_WRITE", "MKNOD", "NET_RAW"];
 pub(crate) fn sets(options: &Options, uid: u32, host: &Host) -> Result<CapabilitySets> {
     let added = Given::read("--cap-add", &options.cap_add)?;
     let dropped = Given::read("--cap-drop", &options.cap_drop)?;
+    let usual = options.defaults.capabilities.as_ref();
+    let usual = usual.map(|names| Given::read("default_capabilities", names)).transpose()?;
+    let is_usual = |name: &str| match &usual {
+        None => DEFAULT.contains(&name) || (options.is_build && OF_BUILDS.contains(&name)),
+        Some(usual) => usual.all || usual.names.iter().any(|n| n == name),
+    };
     if let Some(both) = added.names.iter().find(|name| dropped.names.contains(*name)) {
         return Err(Error::option("--cap-add", both.to_lowercase(), "it is dropped by --cap-drop as well"));
     }
     let available = |index: usize| host.bounding & (1 << index) != 0 && index as u64 <= u64::from(host.last_capability);
     let wanted = |name: &str| {
         let explicit = added.names.iter().any(|n| n == name);
-        let is_usual = DEFAULT.contains(&name) || (options.is_build && OF_BUILDS.contains(&name));
-        let base = options.privileged || added.all || (!dropped.all && is_usual);
+        let base = options.privileged || added.all || (!dropped.all && is_usual(name));
         explicit || (base && !dropped.names.iter().any(|n| n == name))
     };
     for name in &added.names {
@@ -93,6 +98,7 @@ impl Given {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Defaults;
     use crate::tests::host;
 
     #[test]
@@ -117,6 +123,20 @@ mod tests {
         assert_eq!((build(&[], 0).unwrap(), build(&["bpf"], 1000).unwrap()), ((14, 14, 0), (15, 0, 0)));
         assert!(run(&["chown"], &["chown"], 0).is_err());
         assert!(run(&["magic"], &[], 0).is_err());
+    }
+
+    #[test]
+    fn another_default() {
+        let run = |capabilities: &[&str], drop: &[&str]| {
+            let words = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+            let defaults = Defaults { capabilities: Some(words(capabilities)), ..Defaults::default() };
+            let options = Options { defaults, cap_drop: words(drop), ..Options::default() };
+            sets(&options, 0, &host()).map(|sets| sets.bounding)
+        };
+        assert_eq!(run(&["mknod", "CAP_CHOWN"], &[]).unwrap(), ["CAP_CHOWN", "CAP_MKNOD"]);
+        assert_eq!(run(&["mknod", "CAP_CHOWN"], &["chown"]).unwrap(), ["CAP_MKNOD"]);
+        assert_eq!(run(&[], &[]).unwrap(), [""; 0]);
+        assert!(run(&["magic"], &[]).is_err());
     }
 
     #[test]

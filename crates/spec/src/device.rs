@@ -27,7 +27,8 @@ pub(crate) struct Devices {
 /// The devices that options ask for, and those that their descriptions name.
 pub(crate) fn devices(options: &Options, host: &Host, described: &[&Edits]) -> Result<Devices> {
     let (mut nodes, mut sources, mut accesses) = (Vec::new(), Vec::new(), Vec::new());
-    for text in options.device.iter().filter(|text| !cdi::is_name(text)) {
+    let usual = options.defaults.devices.iter();
+    for text in usual.chain(&options.device).filter(|text| !cdi::is_name(text)) {
         let (source, target, access) = parts(text)?;
         let target = volume::destination(OPTION, target)?;
         let wrong = |reason: String| Error::option(OPTION, text, reason);

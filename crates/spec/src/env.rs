@@ -44,6 +44,7 @@ pub(crate) fn environment(image: &[String], options: &Options, known: &Known<'_>
         env.set("TERM", "xterm");
     }
     env.set("container", "oci");
+    options.defaults.env.iter().try_for_each(|entry| assign(&mut env, "--env", entry, known.caller))?;
     for entry in image {
         // An entry without '=' sets nothing, least of all the caller's variable of that name.
         if let Some((name, value)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) {

@@ -9,7 +9,7 @@ use crate::env::{Known, environment};
 use crate::mounts::{self, Shared};
 use crate::{
     CdiDevices, Config, Error, Host, Linux, Mount, Namespace, OCI_VERSION, Options, Process, ProcessUser, Result, Root,
-    Seccomp, User, Users, capability, cdi, device, hooks, resources, rlimit, seccomp,
+    Seccomp, User, Users, capability, cdi, device, hooks, resources, rlimit, seccomp, volume,
 };
 
 /// Where `--init` appears in the container.
@@ -65,12 +65,16 @@ pub fn generate(request: &Request<'_>) -> Result<Generated> {
     let user = user(request)?;
     let hostname = hostname(request, shared)?;
     let known = Known { home: &user.home, hostname: &hostname, caller: &host.environment };
-    let names: Vec<&str> = options.device.iter().map(String::as_str).filter(|text| cdi::is_name(text)).collect();
+    let names = options.defaults.devices.iter().chain(&options.device);
+    let names: Vec<&str> = names.map(String::as_str).filter(|text| cdi::is_name(text)).collect();
     let vendors = if names.is_empty() { CdiDevices::default() } else { CdiDevices::read(&options.cdi_directories) };
     let described = vendors.edits(&names)?;
     let mut devices = device::devices(options, host, &described)?;
     let mut args = args(image, options, request.command)?;
-    let mut extra = request.mounts.to_vec();
+    let mut extra: Vec<Mount> =
+        options.defaults.volumes.iter().map(|text| volume::volume(text)).collect::<Result<_>>()?;
+    extra.retain(|usual| request.mounts.iter().all(|mount| mount.destination != usual.destination));
+    extra.extend(request.mounts.iter().cloned());
     if options.init {
         args.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
         extra.push(init_mount(options)?);
@@ -285,7 +289,8 @@ fn sysctl(options: &Options, host: &Host, shared: Shared) -> Result<BTreeMap<Str
         let group = host.gids.iter().map(|(first, _)| *first).min().unwrap_or(0);
         all.insert("net.ipv4.ping_group_range".to_owned(), format!("{group} {group}"));
     }
-    for text in &options.sysctl {
+    let usual = options.defaults.sysctls.iter().map(|text| (text, false));
+    for (text, is_asked) in usual.chain(options.sysctl.iter().map(|text| (text, true))) {
         let wrong = |reason: &str| Error::option("--sysctl", text, reason);
         let (name, value) = text.split_once('=').ok_or_else(|| wrong("its form is NAME=VALUE"))?;
         let is_word =
@@ -299,6 +304,9 @@ fn sysctl(options: &Options, host: &Host, shared: Shared) -> Result<BTreeMap<Str
             Some(("fs", rest)) => !shared.ipc && rest.starts_with("mqueue."),
             _ => !shared.ipc && IPC.contains(&name.as_str()),
         };
+        if !belongs && !is_asked {
+            continue;
+        }
         if !belongs {
             return Err(wrong("this parameter belongs to the host and not to a namespace of the container"));
         }

@@ -6,6 +6,7 @@
 mod capability;
 mod cdi;
 mod config;
+mod defaults;
 mod device;
 mod env;
 mod error;
@@ -27,6 +28,7 @@ pub use config::{
     CapabilitySets, Config, Cpu, Device, DeviceRule, Hook, Linux, Memory, Mount, Namespace, OCI_VERSION, Pids, Process,
     ProcessUser, Resources, Rlimit, Root, Seccomp, SyscallArg, SyscallRule,
 };
+pub use defaults::Defaults;
 pub use error::{Error, Result};
 pub use exec::exec_process;
 pub use generate::{Generated, Request, generate};

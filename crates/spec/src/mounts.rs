@@ -69,7 +69,7 @@ fn standard(options: &Options, host: &Host, shared: Shared) -> Result<Vec<Mount>
             mounts.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &bind));
         }
     } else {
-        let size = match &options.shm_size {
+        let size = match options.shm_size.as_ref().or(options.defaults.shm_size.as_ref()) {
             None => 65_536 * 1024,
             Some(text) => resources::bytes("--shm-size", text)?,
         };

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
+use crate::Defaults;
+
 /// What may be asked of a container beyond its image; the defaults ask nothing.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Options {
@@ -91,6 +93,9 @@ pub struct Options {
     /// Where hooks are described; none are none
     #[arg(skip)]
     pub hooks_directories: Vec<PathBuf>,
+    /// What is so unless these options say otherwise
+    #[arg(skip)]
+    pub defaults: Defaults,
     /// Size of /dev/shm
     #[arg(long, value_name = "SIZE", help_heading = "Files")]
     pub shm_size: Option<String>,

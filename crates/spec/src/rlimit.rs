@@ -29,9 +29,10 @@ const DEFAULT: [(&str, u64); 2] = [("RLIMIT_NOFILE", 1_048_576), ("RLIMIT_NPROC"
 /// caller asked for it.
 pub(crate) fn rlimits(options: &Options, host: &Host, warnings: &mut Vec<String>) -> Result<Vec<Rlimit>> {
     let mut limits: Vec<Rlimit> = Vec::new();
-    for text in &options.ulimit {
+    let usual = options.defaults.ulimits.iter().map(|text| (text, false));
+    for (text, is_asked) in usual.chain(options.ulimit.iter().map(|text| (text, true))) {
         let (limit, lowered) = clamp(parse(text, host)?, host);
-        if lowered {
+        if lowered && is_asked {
             let most = limit.hard;
             warnings.push(format!("--ulimit {text}: this process may not raise the limit, so it stays at {most}"));
         }
@@ -79,6 +80,7 @@ fn clamp(mut limit: Rlimit, host: &Host) -> (Rlimit, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Defaults;
     use crate::tests::host;
 
     #[test]
@@ -98,6 +100,11 @@ mod tests {
             ("CORE=0:0 NOFILE=10:20000 NPROC=96365:96365".to_owned(), 1)
         );
         assert_eq!(run(&["nofile=host"], true), ("NOFILE=1024:20000 NPROC=4194304:4194304".to_owned(), 0));
+        let defaults = Defaults { ulimits: vec!["nofile=host".to_owned(), "core=1".to_owned()], ..Defaults::default() };
+        let options = Options { defaults, ulimit: vec!["core=2".to_owned()], ..Options::default() };
+        let limits = rlimits(&options, &host(), &mut Vec::new()).unwrap();
+        let limits: Vec<(&str, u64)> = limits.iter().map(|limit| (&limit.kind[7..], limit.soft)).collect();
+        assert_eq!(limits, [("CORE", 2), ("NOFILE", 1024), ("NPROC", 96_365)]);
         for text in ["nofile", "what=1", "nofile=x", "nofile=2:1"] {
             assert!(parse(text, &host()).is_err(), "{text}");
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hoy_oci::ContainerConfig;
 
-use crate::{Config, Error, Generated, Host, Options, Request, Rlimit, Users, generate};
+use crate::{Config, Defaults, Error, Generated, Host, Options, Request, Rlimit, Users, generate};
 
 /// A machine with all ids and capabilities.
 pub(crate) fn host() -> Host {
@@ -169,4 +169,32 @@ fn what_options_change() {
     assert_eq!(config.linux.sysctl.len(), 3);
     assert!(config.process.no_new_privileges && config.linux.seccomp.is_none() && config.root.readonly);
     assert_eq!(config.annotations["org.opencontainers.image.stopSignal"], "SIGINT");
+}
+
+#[test]
+fn defaults_give_way() {
+    let words = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+    let defaults = Defaults {
+        devices: words(&["/dev/null:/dev/x:r"]),
+        env: words(&["A=conf", "B=conf", "C=conf"]),
+        sysctls: words(&["net.ipv4.ip_forward=1", "kernel.shmmax=5"]),
+        volumes: words(&["/tmp:/x", "/tmp:/y"]),
+        shm_size: Some("200k".to_owned()),
+        ..Defaults::default()
+    };
+    let image = ContainerConfig { env: words(&["A=image", "B=image"]), ..ContainerConfig::default() };
+    let network = Some("host".to_owned());
+    let (env, volume) = (words(&["A=asked"]), words(&["/usr:/x"]));
+    let options = Options { defaults, env, volume, network, ..Options::default() };
+    let config = make(&image, &options, &["true"], &host()).unwrap().config;
+    assert!(["A=asked", "B=image", "C=conf"].iter().all(|one| config.process.env.contains(&(*one).to_owned())));
+    assert_eq!(config.linux.sysctl.into_iter().collect::<Vec<_>>(), [("kernel.shmmax".to_owned(), "5".to_owned())]);
+    let sources = |place: &str| {
+        let there = config.mounts.iter().filter(|mount| mount.destination == place);
+        there.map(|mount| mount.source.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((sources("/x"), sources("/y")), (words(&["/usr"]), words(&["/tmp"])));
+    let shm = config.mounts.iter().find(|m| m.destination == "/dev/shm").unwrap();
+    assert!(shm.options.contains(&"size=204800".to_owned()));
+    assert_eq!(config.linux.devices[0].path, "/dev/x");
 }
