@@ -142,6 +142,9 @@ pub(crate) struct FromArgs {
     /// Name of the working container
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// End of a name that is made of the image's (default: working-container)
+    #[arg(long, value_name = "TEXT", conflicts_with = "name")]
+    pub(crate) suffix: Option<String>,
     /// Also write the container's id into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) cidfile: Option<PathBuf>,

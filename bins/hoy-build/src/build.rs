@@ -18,11 +18,13 @@ use hoy_oci::{Descriptor, Digest, Platform};
 use crate::access::PlatformArgs;
 use crate::build_args::{BuildArgs, Entitlement};
 use crate::checks;
+use crate::containers_conf::ContainersConf;
 use crate::context::{Context, debug, warn};
 use crate::image::{local_name, sign};
-use crate::isolation::refuse_for_chroot;
+use crate::isolation::{keep_for_chroot, refuse_for_chroot};
+use crate::mounts_conf;
 use crate::said::pair;
-use crate::surroundings::{check_network, resolver};
+use crate::surroundings::{network, resolver};
 use crate::working::{platform, pull_policy};
 
 pub(crate) mod attest;
@@ -32,7 +34,7 @@ pub(crate) mod output;
 pub(crate) mod progress;
 mod usage;
 
-use input::Input;
+use input::{Input, Temporary};
 use progress::{Form, report};
 
 /// An image, or an index of images, that was built.
@@ -86,7 +88,7 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         print_line(checks::only(&findings, &input.name)?)?;
         return Ok(None);
     }
-    let mut options = options(context, args, &input, fetcher, first)?;
+    let mut options = options(context, args, &context.containers_conf()?, &input, fetcher, first)?;
     let plan = hoy_build::plan(&document, &options)?;
     let needs_mounts = hoy_build::needs_mounts(&store, &plan, &options.platform);
     let may_mount = || args.run.isolation.as_deref() != Some("none") && context.why_no_namespace().is_none();
@@ -102,16 +104,20 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         }
     }
     if isolation == Isolation::Chroot {
-        if args.run.network.as_deref().is_some_and(|network| network != "host") {
-            return Err(Error::msg("cannot set --network other than host with --isolation chroot"));
-        }
         if options.cgroup_parent.is_some() {
             return Err(Error::msg("option --cgroup-parent cannot be had with --isolation chroot"));
         }
-        refuse_for_chroot(&options.create, !options.ids.is_empty())?;
+        refuse_for_chroot(&options.create, args.run.network.as_deref(), !options.ids.is_empty())?;
+        keep_for_chroot(&mut options.create.defaults);
         let (program, action) = Isolation::IN_ROOT;
         (options.runtime, options.runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
         options.isolation = isolation;
+    }
+    let may_run = needs_mounts.unwrap_or(true) && isolation == Isolation::Oci;
+    let copies = if may_run { Some(Temporary::new(store.root())?) } else { None };
+    if let Some(copies) = &copies {
+        let volumes = mounts_conf::volumes(context.mounts_file.as_deref(), copies.path())?;
+        options.create.defaults.volumes.extend(volumes);
     }
     // After entering: the program starts anew there, and warns once.
     checks::beside(&findings, args, &input.name)?;
@@ -279,6 +285,7 @@ fn form(args: &BuildArgs) -> Form {
 fn options(
     context: &Context,
     args: &BuildArgs,
+    conf: &ContainersConf,
     input: &Input,
     fetcher: Fetcher,
     platform: Platform,
@@ -292,8 +299,6 @@ fn options(
     if let (Some(retry), Some(delay)) = (args.access.retry, &args.access.retry_delay) {
         debug(&format!("Setting MaxPullPushRetries to {retry} and PullPushRetryDelay to {delay}"));
     }
-    let network = args.run.network.as_deref().unwrap_or("none");
-    check_network(network)?;
     let run = &args.run;
     if run.no_hosts && !run.add_host.is_empty() {
         return Err(Error::msg("--no-hosts and --add-host conflict, can not be used together"));
@@ -305,9 +310,11 @@ fn options(
     if run.stdin && (args.context == "-" || args.file.iter().any(|file| file == "-")) {
         return Err(Error::msg("--stdin: standard input is the context or the Containerfile already"));
     }
+    let asked = args.run.network.clone().or(conf.network());
     let mut create = hoy_spec::Options {
-        network: Some(network.to_owned()),
+        network: Some(network(asked.as_deref().unwrap_or("none"))?),
         is_build: true,
+        defaults: conf.defaults(),
         cap_add: args.run.may.cap_add.clone(),
         cap_drop: args.run.may.cap_drop.clone(),
         ulimit: args.run.ulimit.clone(),
@@ -328,7 +335,7 @@ fn options(
         security_opt: args.run.security_opt.clone(),
         ..hoy_spec::Options::default()
     };
-    args.run.namespaces.clone().add_to(&mut create);
+    args.run.namespaces.clone().or(conf.namespaces()).add_to(&mut create);
     let mut copy_options = args.access.options("src");
     copy_options.extend(args.receiving.options());
     copy_options.extend(args.blobs.option());
@@ -379,7 +386,7 @@ fn options(
         },
         omit_history: args.omit_history,
         fetcher,
-        from: FromOptions { name: None, pull, copy_options, platform: None, ids: Vec::new() },
+        from: FromOptions { pull, copy_options, ..FromOptions::default() },
         secrets: args
             .run
             .secret

@@ -6,7 +6,9 @@ use hoy_cli::{Error, Result};
 
 use crate::args::{Action, Command};
 use crate::context::Context;
-use crate::{build, content, history, image, images, isolation, manifest, never, sbom, show, source, verify, working};
+use crate::{
+    build, content, history, image, images, isolation, manifest, never, run, sbom, show, source, verify, working,
+};
 
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     let context = Context::new(&command.global)?;
@@ -19,7 +21,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Config(args) => working::config(&context, &args),
         Action::Copy(args) => content::copy(&context, args.args, Some(args.parents)),
         Action::Add(args) => content::copy(&context, args, None),
-        Action::Run(args) => content::run(&context, *args),
+        Action::Run(args) => run::run(&context, *args),
         Action::Commit(args) => image::commit(&context, args),
         Action::Pull(args) => image::pull(&context, args),
         Action::Prune(args) => images::prune(&context, &args),

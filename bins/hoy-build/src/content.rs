@@ -1,23 +1,19 @@
 //! Commands that change what is in a working container.
 
 use std::fs::File;
-use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use hoy_build::{CopyOptions, Fetcher, FromOptions, Isolation, Remote, RunOptions, Working};
-use hoy_cli::{Context as _, Error, Result, name_and_words, print_line};
+use hoy_build::{CopyOptions, Fetcher, FromOptions, Remote, Working};
+use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_layout::Store;
 use hoy_oci::IdMaps;
-use hoy_spec::Options;
 
 use crate::access::Access;
-use crate::args::{AddArgs, RunArgs};
+use crate::args::AddArgs;
 use crate::build::input::Temporary;
-use crate::context::{Context, warn};
-use crate::isolation::refuse_for_chroot;
-use crate::surroundings::{Surroundings, check_network};
+use crate::context::Context;
 
 /// How sources are fetched.
 struct Fetching {
@@ -138,15 +134,15 @@ fn default_ignore_file(context: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// The root of another container, or of an image in a container made for the purpose.
-struct Origin {
-    path: PathBuf,
+pub(crate) struct Origin {
+    pub(crate) path: PathBuf,
     temporary: Option<String>,
     /// Of its user namespace, where it has one of its own.
     ids: Option<IdMaps>,
 }
 
 impl Origin {
-    fn open(context: &Context, store: &Store, from: &str, is_quiet: bool) -> Result<Self> {
+    pub(crate) fn open(context: &Context, store: &Store, from: &str, is_quiet: bool) -> Result<Self> {
         let doing = || format!("copy from \"{from}\"");
         match store.find_container(from) {
             Ok(dir) => {
@@ -165,80 +161,10 @@ impl Origin {
         }
     }
 
-    fn close(self, context: &Context) -> Result<()> {
+    pub(crate) fn close(self, context: &Context) -> Result<()> {
         match self.temporary {
             Some(id) => context.tools.storage(["rm", &id]).map(drop).context(|| format!("remove \"{id}\"")),
             None => Ok(()),
         }
     }
-}
-
-pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
-    let store = context.store()?;
-    let (container, command) = name_and_words(args.container_and_command);
-    let doing = || format!("run in \"{container}\"");
-    let (dir, working) = Working::find(&store, &container).context(doing)?;
-    let own = Surroundings::of(&working).context(doing)?;
-    let isolation = context.isolation(args.isolation.as_deref().or(own.isolation.as_deref()))?;
-    if isolation == Isolation::Oci {
-        context.enter_namespaces(dir.id())?;
-    }
-    let files = Temporary::new(store.root())?;
-    let mounts = match isolation {
-        Isolation::Oci => own.files(files.path(), args.hostname.as_deref().unwrap_or(dir.id().short()))?,
-        Isolation::Chroot if own.has_files() => {
-            return Err(Error::msg("options --add-host and --dns of from cannot be had with --isolation chroot"));
-        }
-        Isolation::Chroot => Vec::new(),
-    };
-    let mut create = Options {
-        env: args.env.clone(),
-        user: args.user.clone(),
-        workdir: args.workingdir.clone(),
-        tty: args.tty.unwrap_or_else(|| std::io::stdin().is_terminal()),
-        is_build: true,
-        cap_add: args.may.cap_add.clone(),
-        cap_drop: args.may.cap_drop.clone(),
-        volume: args.may.volume.clone(),
-        mount: args.mount.clone(),
-        device: args.may.device.clone(),
-        cdi_directories: args.may.cdi_config_dir.clone(),
-        hostname: args.hostname.clone(),
-        network: args.network.clone(),
-        ..Options::default()
-    };
-    if own.http_proxy != Some(false) {
-        let proxies = hoy_build::PREDEFINED.iter();
-        let proxies = proxies.filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
-        create.env = proxies.chain(std::mem::take(&mut create.env)).collect();
-    }
-    args.namespaces.or(own.namespaces.clone()).add_to(&mut create);
-    own.add_to(&mut create);
-    check_network(create.network.get_or_insert_with(|| "none".to_owned()))?;
-    let (mut runtime, mut runtime_flags) = (args.may.runtime.clone(), args.may.runtime_flags(context));
-    if isolation == Isolation::Chroot {
-        refuse_for_chroot(&create, dir.container()?.id_maps.is_some())?;
-        let (program, action) = Isolation::IN_ROOT;
-        (runtime, runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
-    }
-    let options = RunOptions {
-        create,
-        runtime,
-        runtime_flags,
-        mounts,
-        cgroup_parent: None,
-        no_hosts: false,
-        bundles: None,
-        isolation,
-    };
-    let code = hoy_build::run(&store, &context.tools, &dir, &working, &command, &options, warn).context(doing)?;
-    if args.history.add_history && code == 0 {
-        let step = format!("/bin/sh -c {}", command.join(" "));
-        Working::edit(&dir, |working| {
-            working.created_by = Some(step);
-            Ok(())
-        })?;
-    }
-    let is_valid = args.valid_exit_codes.contains(&code);
-    Ok(ExitCode::from(if is_valid { 0 } else { code }))
 }

@@ -12,6 +12,7 @@ use hoy_cli::{Context as _, Error, Result};
 use hoy_layout::{ContainerId, Roots, Store};
 
 use crate::FAILED;
+use crate::containers_conf::ContainersConf;
 use crate::global::Global;
 
 /// Whether warnings are wanted, and more than these: --log-level.
@@ -23,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) tools: Tools,
     /// What the OCI runtime is told before anything else.
     pub(crate) runtime_flags: Vec<String>,
+    /// `--default-mounts-file`.
+    pub(crate) mounts_file: Option<PathBuf>,
 }
 
 impl Context {
@@ -41,7 +44,8 @@ impl Context {
         let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(PathBuf::from));
         let tools = Tools::new(beside, roots.clone()).with_copy_options(global.copy_options());
         let tools = if global.is_telling() { tools.telling() } else { tools };
-        Ok(Self { tools, roots, runtime_flags: global.runtime_flags() })
+        let (runtime_flags, mounts_file) = (global.runtime_flags(), global.default_mounts_file.clone());
+        Ok(Self { tools, roots, runtime_flags, mounts_file })
     }
 
     /// The control group that commands get theirs in, in the words of whoever makes it.
@@ -53,6 +57,11 @@ impl Context {
         let store = Store::open_or_create(&self.roots);
         let store = store.context(|| format!("open the store \"{}\"", self.roots.root.display()))?;
         Ok(store.telling(|error| hoy_cli::warn_of_damage_once("hoy-build", error)))
+    }
+
+    /// What the machine wants for every container.
+    pub(crate) fn containers_conf(&self) -> Result<ContainersConf> {
+        ContainersConf::read(hoy_sys::user::is_initial_root(), |name| std::env::var_os(name))
     }
 
     /// Becomes another program; returns only when that fails.

@@ -40,6 +40,9 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "MANAGER", value_parser = ["cgroupfs", "systemd"],
           hide_possible_values = true)]
     cgroup_manager: Option<String>,
+    /// Files of the host that every command has a copy of, instead of those of the usual mounts.conf
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) default_mounts_file: Option<PathBuf>,
     /// What is told on standard error: debug (each program that is run), warn (default) or error (no warnings)
     #[arg(long, global = true, value_name = "LEVEL", ignore_case = true, hide_possible_values = true,
           value_parser = ["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"])]

@@ -174,7 +174,7 @@ pub(crate) fn pull(context: &Context, args: PullArgs) -> Result<ExitCode> {
     copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
     copy_options.extend(args.blobs.option());
     copy_options.extend(args.remove_signatures.then(|| "--remove-signatures".to_owned()));
-    let options = FromOptions { name: None, pull, copy_options, platform: platform(&args.platform), ids: Vec::new() };
+    let options = FromOptions { pull, copy_options, platform: platform(&args.platform), ..FromOptions::default() };
     let store = context.store()?;
     let images = if args.all_tags { tags(context, &args)? } else { vec![args.image.clone()] };
     for image in images {

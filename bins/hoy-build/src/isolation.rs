@@ -4,6 +4,7 @@ use std::process::{ExitCode, Stdio};
 
 use hoy_build::Isolation;
 use hoy_cli::{Error, Result};
+use hoy_spec::Defaults;
 use hoy_sys::rustix::process::geteuid;
 use hoy_sys::user::is_confined_root;
 
@@ -55,8 +56,12 @@ impl Context {
     }
 }
 
-/// Refuses by name what a changed root directory cannot do; `has_ids`: with a user namespace for the container.
-pub(crate) fn refuse_for_chroot(create: &hoy_spec::Options, has_ids: bool) -> Result<()> {
+/// Refuses by name what a changed root directory cannot do, in the `network` asked for; `has_ids`: with a user namespace
+/// for the container.
+pub(crate) fn refuse_for_chroot(create: &hoy_spec::Options, network: Option<&str>, has_ids: bool) -> Result<()> {
+    if network.is_some_and(|network| network != "host") {
+        return Err(Error::msg("cannot set --network other than host with --isolation chroot"));
+    }
     let defaults = hoy_spec::Options::default();
     let asked = [
         ("--volume", !create.volume.is_empty()),
@@ -77,6 +82,12 @@ pub(crate) fn refuse_for_chroot(create: &hoy_spec::Options, has_ids: bool) -> Re
         None => Ok(()),
         Some((option, _)) => Err(Error::msg(format!("option {option} cannot be had with --isolation chroot"))),
     }
+}
+
+/// Leaves of what the machine wants for every container what a changed root directory can do.
+pub(crate) fn keep_for_chroot(defaults: &mut Defaults) {
+    let Defaults { capabilities, env, .. } = std::mem::take(defaults);
+    *defaults = Defaults { capabilities, env, ..Defaults::default() };
 }
 
 pub(crate) fn in_root(args: &InRoot) -> Result<ExitCode> {

@@ -237,7 +237,8 @@ fn create(context: &Context, store: &Store, args: &CreateArgs) -> Result<ExitCod
     options.extend(args.access.options(""));
     let images = args.images.iter().map(|image| place(store, image));
     let id = if is_there {
-        let mut id = found(store, &args.list)?;
+        found(store, &args.list)?;
+        let mut id = store.find_image(&args.list)?.descriptor.digest.hex();
         if !args.images.is_empty() {
             options.extend(images.map(|image| format!("--manifest={image}")));
             id = edit(context, store, &args.list, "add", options)?;

@@ -1,10 +1,11 @@
 //! What commands in a working container have and use: `from` remembers it, each later `run` takes it up.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 use hoy_build::Working;
 use hoy_cli::{Context as _, Error, Result};
+use hoy_layout::Container;
 use hoy_spec::{Mount, Options};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -87,10 +88,22 @@ pub(crate) struct Surroundings {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           hide_possible_values = true, action = ArgAction::Set)]
     pub(crate) http_proxy: Option<bool>,
+    /// `--default-mounts-file`.
+    #[arg(skip)]
+    pub(crate) mounts_file: Option<PathBuf>,
     /// What this version does not know.
     #[arg(skip)]
     #[serde(flatten)]
     unknown: Map<String, Value>,
+}
+
+/// What a command is told of where it is.
+pub(crate) struct Told<'a> {
+    pub(crate) hostname: Option<&'a str>,
+    /// As asked for.
+    pub(crate) network: Option<&'a str>,
+    pub(crate) container: &'a Container,
+    pub(crate) working: &'a Working,
 }
 
 impl Surroundings {
@@ -121,23 +134,28 @@ impl Surroundings {
     }
 
     /// The files that tell a command where it is, made in `directory` and mounted from there.
-    pub(crate) fn files(&self, directory: &Path, hostname: &str) -> Result<Vec<Mount>> {
+    pub(crate) fn files(&self, directory: &Path, told: &Told<'_>) -> Result<Vec<Mount>> {
+        let Told { hostname, network, container, working } = *told;
+        let hostname = hostname.unwrap_or(container.id.short());
         let mut files = vec![
-            ("/etc/hostname", format!("{hostname}\n")),
-            ("/run/.containerenv", concat!("engine=\"hoy-build-", env!("CARGO_PKG_VERSION"), "\"\n").to_owned()),
+            ("/etc/hostname", format!("{hostname}\n"), "ro"),
+            ("/run/.containerenv", containerenv(container, working), "ro"),
         ];
-        if !self.add_host.is_empty() {
+        // Whoever says that there is no network has the image's own file.
+        if !self.add_host.is_empty() || !matches!(network, Some("none" | "host")) {
             let lines = self.add_host.iter().map(|text| host(text)).collect::<Result<Vec<_>>>()?;
-            files.push(("/etc/hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{}\n", lines.join("\n"))));
+            let own = format!("127.0.0.1\t{hostname} {}", container.name);
+            let text = format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{own}\n{}\n", lines.join("\n"));
+            files.push(("/etc/hosts", text, "rw"));
         }
         let resolver = resolver(&self.dns, &self.dns_search, &self.dns_option);
         if !resolver.is_empty() {
-            files.push(("/etc/resolv.conf", resolver));
+            files.push(("/etc/resolv.conf", resolver, "ro"));
         }
-        let mount = |(place, text): (&str, String)| {
+        let mount = |(place, text, access): (&str, String, &str)| {
             let path = directory.join(place.trim_start_matches('/').replace('/', "-"));
             std::fs::write(&path, text).context(|| format!("write \"{}\"", path.display()))?;
-            let options = ["bind", "ro"].map(str::to_owned).to_vec();
+            let options = ["bind", access].map(str::to_owned).to_vec();
             let source = path.display().to_string();
             Ok(Mount { destination: place.to_owned(), kind: "bind".to_owned(), source, options })
         };
@@ -176,11 +194,27 @@ pub(crate) fn resolver(servers: &[String], search: &[String], options: &[String]
     [words("search", search), servers.collect(), words("options", options)].concat()
 }
 
-/// `host` or `none`: no other network is there.
-pub(crate) fn check_network(network: &str) -> Result<()> {
-    if matches!(network, "none" | "host") {
-        return Ok(());
+/// What a command finds in `/run/.containerenv`: where it is, as other tools say it there.
+fn containerenv(container: &Container, working: &Working) -> String {
+    let rootless = u8::from(!hoy_sys::user::is_initial_root());
+    let id = working.from_image_id.map(|id| id.hex()).unwrap_or_default();
+    format!(
+        "engine=\"hoy-build-{} (buildah)\"\nname=\"{}\"\nid=\"{}\"\nimage=\"{}\"\nimageid=\"{id}\"\nrootless={rootless}\n",
+        env!("CARGO_PKG_VERSION"),
+        container.name,
+        container.id,
+        working.from_image,
+    )
+}
+
+/// `host` or `none`: no other network is there, and a namespace of a command's own leads nowhere.
+pub(crate) fn network(asked: &str) -> Result<String> {
+    match asked {
+        "host" => Ok("host".to_owned()),
+        "none" | "private" | "container" => Ok("none".to_owned()),
+        _ => {
+            let text = format!("option --network: \"{asked}\": only host and none are there");
+            Err(Error::msg(text).with_hint("use --network host to reach the network"))
+        }
     }
-    let text = format!("option --network: \"{network}\": only host and none are there");
-    Err(hoy_cli::Error::msg(text).with_hint("use --network host to reach the network"))
 }

@@ -35,6 +35,11 @@ impl UserNamespace {
         if mode == Some("host") && (has_maps || user.or(group).is_some()) {
             return Err(Error::msg("option --userns: host: id maps need a user namespace"));
         }
+        if self.userns_uid_map.is_empty() && !self.userns_gid_map.is_empty() && self.userns_uid_map_user.is_none() {
+            return Err(Error::msg("userns-gid-map can not be used without --userns-uid-map"));
+        }
+        check("userns-uid-map", &self.userns_uid_map)?;
+        check("userns-gid-map", &self.userns_gid_map)?;
         let mut options = Vec::new();
         let mut add = |name: &str, value: &str| options.push(format!("--{name}={value}"));
         self.userns_uid_map.iter().for_each(|map| add("uidmap", map));
@@ -54,6 +59,17 @@ impl UserNamespace {
         }
         Ok(options)
     }
+}
+
+/// Refuses maps that are none, whether anything comes to have these ids or not.
+fn check(name: &str, maps: &[String]) -> Result<()> {
+    let is_map = |map: &String| map.split(':').count() == 3 && map.split(':').all(|part| part.parse::<u32>().is_ok());
+    if maps.iter().all(is_map) {
+        return Ok(());
+    }
+    let text =
+        format!("initializing ID mappings: {name} setting is malformed expected [\"uint32:uint32:uint32\"]: {maps:?}");
+    Err(Error::msg(text))
 }
 
 /// All ids that there are here, each as itself: user_namespaces(7).

@@ -13,10 +13,15 @@ use crate::access::PlatformArgs;
 use crate::args::{ConfigArgs, FromArgs, MountArgs, RenameArgs, SomeArgs, UnshareArgs};
 use crate::context::{Context, warn};
 use crate::onbuild;
-use crate::surroundings::check_network;
+use crate::surroundings::network;
 
-pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
-    args.surroundings.network.as_deref().map_or(Ok(()), check_network)?;
+pub(crate) fn from(context: &Context, mut args: FromArgs) -> Result<ExitCode> {
+    let conf = context.containers_conf()?;
+    let own = &mut args.surroundings;
+    own.network = own.network.take().or(conf.network());
+    own.network.as_deref().map(network).transpose()?;
+    own.mounts_file = context.mounts_file.as_deref().map(std::path::absolute).transpose()?;
+    own.namespaces = std::mem::take(&mut own.namespaces).or(conf.namespaces());
     let pull = match (args.pull_always, args.pull_never, args.pull.as_deref()) {
         (true, ..) => Pull::Always,
         (_, true, _) => Pull::Never,
@@ -28,6 +33,7 @@ pub(crate) fn from(context: &Context, args: FromArgs) -> Result<ExitCode> {
     copy_options.extend(args.blobs.option());
     let options = FromOptions {
         name: args.name,
+        suffix: args.suffix,
         pull,
         copy_options,
         platform: platform(&args.platform),
@@ -85,7 +91,7 @@ pub(crate) fn platform(args: &PlatformArgs) -> Option<Platform> {
     let host = Platform::host();
     let arch = args.arch.as_deref().unwrap_or(&host.architecture);
     let variant = args.variant.as_deref().or(host.variant.as_deref().filter(|_| args.arch.is_none()));
-    Some(Platform::new(args.os.as_deref().unwrap_or(&host.os), arch, variant))
+    Some(Platform::new(args.os.as_deref().unwrap_or(&host.os), arch, variant).in_words_of_go())
 }
 
 pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<ExitCode> {

@@ -27,26 +27,42 @@ pub(crate) fn change_set(set: &mut BTreeMap<String, Value>, change: &str) {
 }
 
 /// As [`change_map`]; a name alone takes its value from `environment`, and values may refer to what is set.
-pub(crate) fn change_env(env: &mut Vec<String>, change: &str, environment: impl Fn(&str) -> Option<String>) {
+///
+/// # Errors
+/// [`Error::Option`] where there is none.
+pub(crate) fn change_env(
+    env: &mut Vec<String>,
+    change: &str,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<()> {
     let name_of = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let (name, value) = match (change.split_once('='), change.strip_suffix('-')) {
-        (None, Some("")) => return env.clear(),
-        (None, Some(name)) => return env.retain(|entry| name_of(entry) != name),
-        (None, None) => (change, environment(change)),
+        (None, Some("")) => {
+            env.clear();
+            return Ok(());
+        }
+        (None, Some(name)) => {
+            env.retain(|entry| name_of(entry) != name);
+            return Ok(());
+        }
+        (None, None) => {
+            let none = || Error::option("--env", change, "no value given, and no variable here has that name");
+            (change, environment(change).ok_or_else(none)?)
+        }
         (Some((name, value)), _) => {
             let known = |wanted: &str| {
                 let entry = env.iter().find(|entry| name_of(entry) == wanted)?;
                 entry.split_once('=').map(|(_, value)| value.to_owned())
             };
-            (name, Some(expand(value, known)))
+            (name, expand(value, known))
         }
     };
-    let Some(value) = value else { return };
     let entry = format!("{name}={value}");
     match env.iter_mut().find(|known| name_of(known) == name) {
         Some(known) => *known = entry,
         None => env.push(entry),
     }
+    Ok(())
 }
 
 /// `NUMBER` or `NUMBER-NUMBER`, with `/tcp`, `/udp` or `/sctp`.

@@ -80,6 +80,9 @@ pub fn commit(
     if options.omit_history {
         config.history.clear();
     }
+    if let (Format::Docker, Some(parent)) = (options.format, working.from_image_id) {
+        config.other.insert("parent".to_owned(), Value::from(parent.to_string()));
+    }
     let json = |what| move |source| Error::Json(what, source);
     let config = serde_json::to_vec(&config).map_err(json("configuration"))?;
     let config = layout.put(document::config_type(options.format), &config)?;

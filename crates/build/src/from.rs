@@ -27,6 +27,8 @@ pub enum Pull {
 pub struct FromOptions {
     /// Its name; otherwise one made of the image's.
     pub name: Option<String>,
+    /// What stands behind the image's name in that.
+    pub suffix: Option<String>,
     /// When the image is fetched.
     pub pull: Pull,
     /// Options for `hoy-copy copy`, before the source.
@@ -39,8 +41,8 @@ pub struct FromOptions {
 
 /// The word for an image with nothing in it.
 const SCRATCH: &str = "scratch";
-/// The transports that `hoy-copy` reads images from.
-const TRANSPORTS: [&str; 5] = ["docker", "oci", "oci-archive", "docker-archive", "dir"];
+/// Transports that `hoy-copy` reads images from, beside registries and stores.
+const TRANSPORTS: [&str; 4] = ["oci", "oci-archive", "docker-archive", "dir"];
 
 /// Makes a working container from the image that a person calls `image`, fetching it where needed.
 ///
@@ -52,8 +54,17 @@ pub fn from(store: &Store, tools: &Tools, image: &str, options: &FromOptions) ->
         return create(store, tools, None, options);
     }
     let found = obtain(store, tools, image, options)?;
-    let name = found.name.unwrap_or_else(|| found.descriptor.digest.hex());
-    create(store, tools, Some(&name), options)
+    match found.name {
+        Some(name) => create(store, tools, Some((&name, &name)), options),
+        None => {
+            let made = create(store, tools, Some((&found.descriptor.digest.hex(), image)), options)?;
+            Working::edit(&made.0, |working| {
+                working.stands_on_nameless();
+                Ok(())
+            })?;
+            Ok(made)
+        }
+    }
 }
 
 /// Has the image that a person calls `image` in the store, fetching it where needed; returns its id.
@@ -84,10 +95,10 @@ pub(crate) fn obtain(store: &Store, tools: &Tools, image: &str, options: &FromOp
         return Ok(store.find_image(image)?);
     }
     if split_transport(image).is_some() || options.pull == Pull::Always {
-        return Ok(store.find_image(&fetch(tools, image, options)?)?);
+        return Ok(store.find_image(&fetch(store, tools, image, options)?)?);
     }
     if options.pull == Pull::Newer {
-        return match (fetch(tools, image, options), store.find_image(image)) {
+        return match (fetch(store, tools, image, options), store.find_image(image)) {
             (Err(_), Ok(found)) if suits(store, &found, options) => Ok(found),
             (fetched, _) => Ok(store.find_image(&fetched?)?),
         };
@@ -95,7 +106,7 @@ pub(crate) fn obtain(store: &Store, tools: &Tools, image: &str, options: &FromOp
     match store.find_image(image) {
         Ok(found) if suits(store, &found, options) => Ok(found),
         Err(error) if !error.is_not_found() || options.pull == Pull::Never => Err(error.into()),
-        _ => Ok(store.find_image(&fetch(tools, image, options)?)?),
+        _ => Ok(store.find_image(&fetch(store, tools, image, options)?)?),
     }
 }
 
@@ -112,51 +123,90 @@ fn suits(store: &Store, found: &NamedImage, options: &FromOptions) -> bool {
 /// The transport and the rest of a name, where it has one.
 pub fn split_transport(image: &str) -> Option<(&str, &str)> {
     let (transport, rest) = image.split_once(':')?;
-    let is_one = TRANSPORTS.contains(&transport) && (transport != "docker" || rest.starts_with("//"));
+    let is_one = match transport {
+        "docker" => rest.starts_with("//"),
+        // Another store than this one.
+        "store" | "containers-storage" => rest.starts_with('['),
+        other => TRANSPORTS.contains(&other),
+    };
     is_one.then_some((transport, rest))
 }
 
 /// The name in the store that `store:NAME`, or `containers-storage:NAME` in others' words, is.
 pub fn in_store(image: &str) -> Option<&str> {
-    ["store:", "containers-storage:"].into_iter().find_map(|prefix| image.strip_prefix(prefix))
+    let name = ["store:", "containers-storage:"].into_iter().find_map(|prefix| image.strip_prefix(prefix))?;
+    (!name.starts_with('[')).then_some(name)
 }
 
-/// The store's name for an image fetched from `image`.
-///
-/// # Errors
-/// [`Error::Vocabulary`] for what is no name.
-pub fn store_name(image: &str) -> Result<String> {
+/// The store's name for an image fetched from `image`, as far as its text tells; archives may say more. A directory and
+/// what has no name in an archive get none.
+pub fn store_name(image: &str) -> Option<String> {
     let reference = match split_transport(image) {
-        None => Reference::parse(image)?.or_latest(),
-        Some(("docker", rest)) => Reference::parse(rest.trim_start_matches('/'))?.or_latest(),
-        Some((_, rest)) => {
-            let (path, tag) = match rest.split_once(':') {
-                Some((path, name)) => (path, name.rsplit(':').next()),
-                None => (rest, None),
-            };
-            let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-            let stem = last.strip_suffix(".tar").unwrap_or(last).to_lowercase();
-            let named = Reference::parse_local(&stem)?;
-            tag.and_then(|tag| named.with_tag(tag).ok()).unwrap_or(named)
+        None => Reference::parse(image).ok()?.or_latest(),
+        Some(("docker", rest)) => Reference::parse(rest.trim_start_matches('/')).ok()?.or_latest(),
+        Some(("dir", _)) => return None,
+        Some(("oci", rest)) => {
+            let (path, name) = rest.split_once(':').unwrap_or((rest, ""));
+            let parts = path.split('/').filter(|part| !part.is_empty() && *part != "." && *part != "..");
+            let parts: Vec<&str> = parts.collect();
+            // Where there is a name it tells enough, and no path gets into what is built on it.
+            let known = if name.is_empty() { parts.as_slice() } else { parts.split_at(parts.len().checked_sub(1)?).1 };
+            let named = Reference::parse_local(&format!("localhost/{}", known.join("/").to_lowercase())).ok()?;
+            name.rsplit(':').next().and_then(|tag| named.with_tag(tag).ok()).unwrap_or(named)
         }
+        Some(("docker-archive", rest)) => Reference::parse(rest.split_once(':')?.1).ok()?.or_latest(),
+        Some(("oci-archive", rest)) => Reference::parse_local(rest.split_once(':')?.1).ok()?,
+        Some((_, rest)) => Reference::parse_local(rest.split_once(']')?.1).ok()?,
     };
-    Ok(reference.to_string())
+    Some(reference.to_string())
 }
 
-/// Fetches an image and says what the store calls it.
-fn fetch(tools: &Tools, image: &str, options: &FromOptions) -> Result<String> {
+/// Fetches an image and says by what the store finds it.
+fn fetch(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<String> {
     let is_remote = split_transport(image).is_none_or(|(transport, _)| transport == "docker");
     if options.pull == Pull::Never && is_remote {
         return Err(Error::Refused(format!("\"{image}\" would have to be fetched, and --pull-never forbids it")));
     }
-    let name = match named_in_archive(tools, image) {
-        Some(name) => name,
-        None => store_name(image)?,
+    let is_quiet = options.copy_options.iter().any(|option| option == "--quiet");
+    if split_transport(image).is_some() {
+        if !is_quiet {
+            Tools::say(&format!("Trying to pull {}...", image.trim_start_matches("docker://")));
+        }
+        let name = store_name(image).or_else(|| named_in_archive(tools, image));
+        return copy(tools, image, name.as_deref(), options);
+    }
+    let mut failures = Vec::new();
+    for name in meanings(store, tools, image)? {
+        if !is_quiet {
+            Tools::say(&format!("Trying to pull {name}..."));
+        }
+        match copy(tools, &format!("docker://{name}"), Some(&name), options) {
+            Ok(found) => return Ok(found),
+            Err(error) => failures.push(error),
+        }
+    }
+    let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    match (failures.pop(), texts.as_slice()) {
+        (Some(only), [_]) => Err(only),
+        _ => Err(Error::Refused(format!("\"{image}\" is a short name, and no registry has it: {}", texts.join("; ")))),
+    }
+}
+
+/// What a name without a transport may mean, in full: what the store has, or what registries.conf(5) says of a short one.
+fn meanings(store: &Store, tools: &Tools, image: &str) -> Result<Vec<String>> {
+    let candidates = Reference::candidates(image)?;
+    let [first, .., _] = candidates.as_slice() else {
+        return Ok(candidates.iter().map(ToString::to_string).collect());
     };
-    let source = match split_transport(image) {
-        Some(_) => image.to_owned(),
-        None => format!("docker://{name}"),
-    };
+    let own = first.to_string();
+    if store.images()?.iter().any(|image| image.name.as_ref() == Some(&own)) {
+        return Ok(vec![own]);
+    }
+    Ok(tools.copy(["names", image])?.lines().map(str::to_owned).collect())
+}
+
+/// Brings an image into the store; what it is found by there is its name, or its digest where it gets none.
+fn copy(tools: &Tools, source: &str, name: Option<&str>, options: &FromOptions) -> Result<String> {
     let mut args = vec!["copy".to_owned()];
     if let Some(platform) = &options.platform {
         args.push(format!("--override-os={}", platform.os));
@@ -164,15 +214,16 @@ fn fetch(tools: &Tools, image: &str, options: &FromOptions) -> Result<String> {
         args.extend(platform.variant.as_ref().map(|variant| format!("--override-variant={variant}")));
     }
     args.extend(options.copy_options.iter().cloned());
-    args.extend([source, format!("store:{name}")]);
-    tools.copy(args)?;
-    Ok(name)
+    args.extend([source.to_owned(), format!("store:{}", name.unwrap_or("@"))]);
+    let digest = tools.copy(args)?;
+    Ok(name.map_or(digest, str::to_owned))
 }
 
-/// The name that an image has in an archive of docker's, where the person says none.
+/// The name that an image has in an archive, where the person says none.
 fn named_in_archive(tools: &Tools, image: &str) -> Option<String> {
     let (transport, rest) = split_transport(image)?;
-    if transport != "docker-archive" || rest.contains(':') {
+    // What comes through a pipe comes once.
+    if !transport.ends_with("-archive") || rest.contains(':') || rest == "-" {
         return None;
     }
     let listed: serde_json::Value = serde_json::from_str(&tools.copy(["list-tags", image]).ok()?).ok()?;
@@ -180,10 +231,11 @@ fn named_in_archive(tools: &Tools, image: &str) -> Option<String> {
     Some(Reference::parse_local(name).ok()?.to_string())
 }
 
+/// Makes a container of an image of the store; from what stands behind it in `image` comes the container's own name.
 pub(crate) fn create(
     store: &Store,
     tools: &Tools,
-    image: Option<&str>,
+    image: Option<(&str, &str)>,
     options: &FromOptions,
 ) -> Result<(ContainerDir, String)> {
     let (mut taken, mut has_failed) = (BTreeSet::new(), false);
@@ -192,10 +244,13 @@ pub(crate) fn create(
         for dir in store.all_containers()? {
             taken.extend(dir.container().map(|container| container.name));
         }
-        let name = options.name.clone().unwrap_or_else(|| free_name(image, &taken));
+        let name = options.name.clone().unwrap_or_else(|| {
+            let suffix = options.suffix.as_deref().unwrap_or("working-container");
+            free_name(image.map(|(_, name)| name), suffix, &taken)
+        });
         let args = ["create", "--name", &name].into_iter().chain(options.ids.iter().map(String::as_str));
-        match tools.storage(args.chain([image.unwrap_or(SCRATCH)])) {
-            Ok(id) => return record(store, tools, id.trim()).map(|dir| (dir, name)),
+        match tools.storage(args.chain([image.map_or(SCRATCH, |(image, _)| image)])) {
+            Ok(id) => return record(store, tools, id.trim(), options).map(|dir| (dir, name)),
             Err(error) if options.name.is_some() => return Err(error),
             // It may be free again, and why it failed does not tell: what fails for another reason fails twice.
             Err(error) if !is_taken(store, &name)? => match has_failed {
@@ -213,12 +268,12 @@ fn is_taken(store: &Store, name: &str) -> Result<bool> {
 }
 
 /// Writes the record of a container just made; without one it is removed again.
-fn record(store: &Store, tools: &Tools, id: &str) -> Result<ContainerDir> {
+fn record(store: &Store, tools: &Tools, id: &str, options: &FromOptions) -> Result<ContainerDir> {
     let write = || {
         let dir = store.container_dir(id.parse()?);
         let container = dir.container()?;
         let working = match container.manifest {
-            None => Working::from_scratch(&Platform::host()),
+            None => Working::from_scratch(&options.platform.clone().unwrap_or_else(Platform::host)),
             Some(manifest) => {
                 let image = image_by_manifest(store.layout(), &manifest)?;
                 Working::from_image(&container.image.unwrap_or_default(), &image)
@@ -234,15 +289,22 @@ fn record(store: &Store, tools: &Tools, id: &str) -> Result<ContainerDir> {
 }
 
 /// `debian-working-container`, and a number where that is taken.
-fn free_name(image: Option<&str>, taken: &BTreeSet<String>) -> String {
+fn free_name(image: Option<&str>, suffix: &str, taken: &BTreeSet<String>) -> String {
     let stem = image.map(|image| {
-        // What a build that failed had come to.
-        let image = if image.starts_with("sha256:") { "resumed" } else { image };
-        let last = image.rsplit('/').next().unwrap_or(image);
-        let last = last.split(['@', ':']).next().unwrap_or(last);
-        format!("{}-", last.get(..32.min(last.len())).unwrap_or(last))
+        let hex = image.strip_prefix("sha256:").unwrap_or(image);
+        let is_id = hex.bytes().all(|c| c.is_ascii_hexdigit());
+        let (stem, most) = match split_transport(image) {
+            // There is no name.
+            Some((transport, _)) => (transport, 32),
+            None if is_id => (hex, 12),
+            None => {
+                let last = image.rsplit('/').next().unwrap_or(image);
+                (last.split(['@', ':']).next().unwrap_or(last), 32)
+            }
+        };
+        format!("{}-", stem.get(..most.min(stem.len())).unwrap_or(stem))
     });
-    let name = format!("{}working-container", stem.unwrap_or_default());
+    let name = format!("{}{suffix}", stem.unwrap_or_default());
     if !taken.contains(&name) {
         return name;
     }
@@ -260,21 +322,29 @@ mod tests {
         for (image, want) in [
             (Some("docker.io/library/debian:12"), "debian-working-container"),
             (Some("localhost/a:latest"), "a-working-container-1"),
+            (Some("dir:/tmp/x"), "dir-working-container"),
+            (Some("oci-archive:x.tar"), "oci-archive-working-container"),
+            (Some("sha256:0123456789abcdef"), "0123456789ab-working-container"),
             (Some("127.0.0.1:5000/b/c@sha256:00"), "c-working-container"),
             (None, "working-container-1"),
         ] {
-            assert_eq!(free_name(image, &taken), want);
+            assert_eq!(free_name(image, "working-container", &taken), want);
         }
         for (image, want) in [
             ("busybox", Some("docker.io/library/busybox:latest")),
             ("docker://127.0.0.1:5000/a:1", Some("127.0.0.1:5000/a:1")),
-            ("oci:/tmp/layout:v1", Some("localhost/layout:v1")),
-            ("oci-archive:/tmp/App.tar", Some("localhost/app:latest")),
-            ("docker-archive:x.tar:localhost/app:2", Some("localhost/x:2")),
-            ("dir:/tmp/d/", Some("localhost/d:latest")),
+            ("oci:/tmp/./Layout", Some("localhost/tmp/layout:latest")),
+            ("oci:layout:v1", Some("localhost/layout:v1")),
+            ("oci:/tmp/layout:r.x/app:v1", Some("localhost/layout:v1")),
+            ("oci-archive:/tmp/App.tar:app", Some("localhost/app:latest")),
+            ("oci-archive:/tmp/App.tar", None),
+            ("docker-archive:x.tar:localhost/app:2", Some("localhost/app:2")),
+            ("docker-archive:x.tar:@2", None),
+            ("dir:/tmp/d/", None),
+            ("containers-storage:[vfs@/a+/b]app", Some("localhost/app:latest")),
             ("oci:", None),
         ] {
-            assert_eq!(store_name(image).ok().as_deref(), want, "{image}");
+            assert_eq!(store_name(image).as_deref(), want, "{image}");
         }
         assert_eq!(split_transport("docker:latest"), None);
         assert_eq!(split_transport("localhost:5000/a"), None);

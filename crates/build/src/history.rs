@@ -213,11 +213,9 @@ pub fn resume(store: &Store, tools: &Tools, id: &str, options: &FromOptions) -> 
     for layer in &image.manifest.layers {
         store.layout().blob_size(&layer.digest)?.ok_or(()).map_err(gone)?;
     }
-    let (dir, name) = create(store, tools, Some(&state.to_string()), options)?;
-    // What it stands on has no name.
+    let (dir, name) = create(store, tools, Some((&state.to_string(), "resumed")), options)?;
     if let Some(mut working) = Working::read(&dir)? {
-        working.from_image.clear();
-        working.annotations.remove("org.opencontainers.image.base.name");
+        working.stands_on_nameless();
         working.write(&dir)?;
     }
     Ok((dir, name))

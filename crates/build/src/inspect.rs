@@ -78,7 +78,7 @@ fn described(layout: &ImageLayout, working: &Working, base: Option<&Image>) -> R
         "OCIv1": to_value(&working.config)?,
         "Docker": docker(&working.config)?,
         "DefaultMountsFilePath": "",
-        "Isolation": "oci",
+        "Isolation": working.surroundings.get("isolation").and_then(Value::as_str).unwrap_or("oci"),
         "NamespaceOptions": namespaces(),
         "Capabilities": CAPABILITIES,
         "ConfigureNetwork": "NetworkDisabled",
@@ -124,6 +124,15 @@ pub fn with_empty_fields(mut described: Value) -> Value {
     for key in ["OCIv1", "Docker"] {
         if let Some(found) = described.get_mut(key) {
             fill(found, &whole);
+            for config in ["config", "container_config"] {
+                let mut health = found.get_mut(config).and_then(|config| config.get_mut("Healthcheck"));
+                for field in ["Interval", "Timeout", "StartPeriod", "StartInterval"] {
+                    let field = health.as_mut().and_then(|health| health.get_mut(field));
+                    if let Some((field, nanoseconds)) = field.and_then(|field| field.as_u64().map(|n| (field, n))) {
+                        *field = Value::from(go_duration(nanoseconds));
+                    }
+                }
+            }
             let steps = found.get_mut("history").and_then(Value::as_array_mut).into_iter().flatten();
             steps.for_each(|step| {
                 fill(step, &json!({"created_by": "", "comment": "", "author": "", "empty_layer": false}))
@@ -131,6 +140,26 @@ pub fn with_empty_fields(mut described: Value) -> Value {
         }
     }
     described
+}
+
+/// A duration as Go prints it: `1h0m0s`, `1m30s`, `500ms`.
+fn go_duration(nanoseconds: u64) -> String {
+    let of = |unit: u64| nanoseconds as f64 / unit as f64;
+    match nanoseconds {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanoseconds}ns"),
+        1_000..1_000_000 => format!("{}µs", of(1_000)),
+        1_000_000..1_000_000_000 => format!("{}ms", of(1_000_000)),
+        _ => {
+            let minutes = nanoseconds / 60_000_000_000;
+            let seconds = (nanoseconds % 60_000_000_000) as f64 / 1e9;
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{seconds}s"),
+                (0, minutes) => format!("{minutes}m{seconds}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+            }
+        }
+    }
 }
 
 /// Adds what is missing, at every depth.
@@ -154,4 +183,24 @@ fn merge(into: &mut Value, from: Value) {
 
 fn to_value<T: serde::Serialize>(value: &T) -> Result<Value> {
     serde_json::to_value(value).map_err(|source| Error::Json("description", source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (nanoseconds, want) in [
+            (0, "0s"),
+            (5_000_000_000, "5s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (1_500_000_000, "1.5s"),
+            (500_000_000, "500ms"),
+            (1_500, "1.5µs"),
+        ] {
+            assert_eq!(go_duration(nanoseconds), want);
+        }
+    }
 }

@@ -47,9 +47,9 @@ pub use clamp::Clamp;
 pub use commit::{CommitOptions, Committed, commit};
 pub use compare::{Difference, compare};
 pub use containerfile::{
-    Addition, Agent, BuildOptions, Built, Caches, Context, Event, NamedContext, PREDEFINED, Report, Secret, Squash,
-    add_files, build, environment_of, index, instruct, is_socket, keep, needs_mounts, plan, platforms, prune_builds,
-    temporary_directory,
+    Addition, Agent, BuildOptions, Built, CacheMount, Caches, Context, Event, NamedContext, PREDEFINED, Report, Secret,
+    Squash, add_files, build, environment_of, index, inside, instruct, is_socket, keep, needs_mounts, plan, platforms,
+    prune_builds, temporary_directory,
 };
 pub use contents::{Contents, contents};
 pub use copy::{CopyOptions, copy};

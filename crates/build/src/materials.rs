@@ -94,7 +94,7 @@ impl Materials {
         platform: &Platform,
         options: &FromOptions,
     ) -> Result<Image> {
-        let key = store_name(name).unwrap_or_else(|_| name.to_owned());
+        let key = store_name(name).unwrap_or_else(|| name.to_owned());
         let what = format!("the image \"{key}\" for {platform}");
         let wanted = self.wanted(&what, |lock| lock.images.get(&key)?.get(&platform.to_string()))?;
         let read = |found: hoy_layout::NamedImage| store.layout().image(&found.descriptor, platform);

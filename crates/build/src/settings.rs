@@ -210,7 +210,7 @@ fn apply_process(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<()> {
     for env in &settings.env {
-        change_env(&mut working.config.config.env, env, &environment);
+        change_env(&mut working.config.config.env, env, &environment)?;
         remember(working, "ENV", env);
     }
     if let Some(text) = &settings.entrypoint {
@@ -261,7 +261,6 @@ fn apply_health(working: &mut Working, settings: &Settings) -> Result<()> {
                 return Err(Error::option("--healthcheck", text, reason));
             }
         }
-        remember(working, "HEALTHCHECK", text);
     }
     for (option, key, value) in [
         ("--healthcheck-interval", "Interval", &settings.healthcheck_interval),
@@ -276,6 +275,18 @@ fn apply_health(working: &mut Working, settings: &Settings) -> Result<()> {
     }
     if let Some(retries) = settings.healthcheck_retries {
         health(working).insert("Retries".to_owned(), Value::from(retries));
+    }
+    if let Some(text) = &settings.healthcheck {
+        let retries = settings.healthcheck_retries.map(|retries| retries.to_string());
+        let flags = [
+            ("interval", &settings.healthcheck_interval),
+            ("retries", &retries),
+            ("start-interval", &settings.healthcheck_start_interval),
+            ("start-period", &settings.healthcheck_start_period),
+            ("timeout", &settings.healthcheck_timeout),
+        ];
+        let flags = flags.iter().filter_map(|(name, value)| Some(format!("--{name}={} ", value.as_ref()?)));
+        remember(working, "HEALTHCHECK", &format!("{}{text}", flags.collect::<String>()));
     }
     Ok(())
 }
@@ -329,7 +340,7 @@ mod tests {
     fn each_change() {
         for (args, want) in [
             (
-                vec!["--env", "PATH=$PATH:/x", "-e", "OLD-", "-e", "TERM", "-e", "NOPE"],
+                vec!["--env", "PATH=$PATH:/x", "-e", "OLD-", "-e", "TERM"],
                 json!({"Env": ["PATH=/bin:/x", "TERM=vt100"]}),
             ),
             (vec!["-e", "-"], json!({})),
@@ -383,6 +394,7 @@ mod tests {
     fn refusals_name_the_option() {
         for (args, want) in [
             (["--port", "x"], "--port"),
+            (["--env", "NOPE"], "--env"),
             (["--port", "70000"], "--port"),
             (["--cmd", "'open"], "--cmd"),
             (["--entrypoint", "[1]"], "--entrypoint"),

@@ -67,8 +67,13 @@ impl Tools {
             None => arg.to_string_lossy().into_owned(),
         };
         let words: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(shown).collect();
+        Self::say(&format!("level=debug msg={:?}", format!("run {}", words.join(" "))));
+    }
+
+    /// Tells the person something while it is done.
+    pub(crate) fn say(text: &str) {
         // Standard error may be closed, and then there is nobody to tell.
-        writeln!(std::io::stderr(), "run {}", words.join(" ")).unwrap_or_default();
+        writeln!(std::io::stderr(), "{text}").unwrap_or_default();
     }
 
     /// What `hoy-storage` answers, without the newline at its end.

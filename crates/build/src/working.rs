@@ -84,6 +84,12 @@ impl Working {
         }
     }
 
+    /// The image it came from has no name.
+    pub(crate) fn stands_on_nameless(&mut self) {
+        self.from_image.clear();
+        self.annotations.remove("org.opencontainers.image.base.name");
+    }
+
     /// The working container that a person calls `text`, with its directory.
     ///
     /// # Errors

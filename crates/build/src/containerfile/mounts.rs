@@ -6,16 +6,17 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use hoy_containerfile::{Ignore, MountType, Sharing};
+use hoy_containerfile::{Ignore, MountType};
 use hoy_layer::{Flavour, Limits, unpack};
-use hoy_layout::{Lock, make_directory};
-use hoy_oci::{Digest, IdMapping, IdMaps};
+use hoy_layout::Lock;
+use hoy_oci::{Digest, IdMaps};
 use hoy_spec::Mount;
 use hoy_sys::path::open_in_root;
 use hoy_sys::rustix::fs::{FileType, Mode, OFlags, fstat, readlinkat};
 
 use crate::containerfile::agent::{Served, serve};
 use crate::containerfile::builder::{Builder, open_directory};
+use crate::containerfile::cache_mount::{CacheMount, options_of_ids, owner_outside};
 use crate::containerfile::layer::Fingerprint;
 use crate::containerfile::origin::Files;
 use crate::containerfile::state::State;
@@ -126,19 +127,7 @@ impl Mounts {
 
     /// The ids of this process's that stand for those in the container.
     fn owner(&self, uid: u32, gid: u32) -> Result<(u32, u32)> {
-        let Some(ids) = &self.ids else { return Ok((uid, gid)) };
-        ids.host_uid(uid).zip(ids.host_gid(gid)).ok_or_else(|| Error::no_such_id(uid, gid))
-    }
-
-    /// These ids as options of `hoy-storage create`.
-    fn options_of_ids(&self) -> Vec<String> {
-        let option =
-            |name: &str, map: &IdMapping| format!("--{name}={}:{}:{}", map.container_id, map.host_id, map.size);
-        let all = self.ids.iter().flat_map(|ids| {
-            let uids = ids.uid_mappings.iter().map(|map| option("uidmap", map));
-            uids.chain(ids.gid_mappings.iter().map(|map| option("gidmap", map)))
-        });
-        all.collect()
+        owner_outside(self.ids.as_ref(), uid, gid)
     }
 
     fn add(&mut self, source: &Path, target: &str, options: &[&str]) -> Result<()> {
@@ -158,7 +147,7 @@ impl Mounts {
                 let root = match one.mount.is_read_only && self.ids.is_none() {
                     true => builder.containers.root_of(manifest)?,
                     false => {
-                        let id = builder.containers.create_with(Some(manifest), &self.options_of_ids())?;
+                        let id = builder.containers.create_with(Some(manifest), &options_of_ids(self.ids.as_ref()))?;
                         builder.tools.mount(id.as_str())?
                     }
                 };
@@ -183,71 +172,22 @@ impl Mounts {
         self.mounts.push(Mount { destination: one.target.clone(), kind, source, options });
     }
 
-    /// A directory that outlives the build, named by its id, owner and permissions, and never by a path that was typed.
     fn cache(&mut self, builder: &Builder<'_>, one: &Asked) -> Result<()> {
         let mount = &one.mount;
-        let id = if mount.id.is_empty() { &one.target } else { &mount.id };
-        let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
         let origin = one.files.as_ref().and_then(Files::name).unwrap_or_default();
-        // On disk the ids are those that they stand for: each user namespace has directories of its own.
-        let ids = self.ids.as_ref().map(|_| self.options_of_ids().join(" ")).unwrap_or_default();
-        let name = Digest::of(format!("{id:?} {uid} {gid} {origin} {:?}{ids}", mount.source).as_bytes()).hex();
-        let all = builder.store.root().join("build/mounts");
-        make_directory(&all, 0o700)?;
+        let ids = self.ids.as_ref();
         // What is moved into a root file system nobody else can have meanwhile.
-        let moves = builder.options.isolation == Isolation::Chroot;
-        let sharing = mount.sharing.unwrap_or(Sharing::Shared);
-        let (directory, lock) = match if moves && sharing == Sharing::Shared { Sharing::Locked } else { sharing } {
-            Sharing::Shared => {
-                let directory = all.join(&name);
-                make_directory(&directory, 0o700)?;
-                let lock = Lock::shared(&directory.join("lock"))?;
-                (directory, lock)
-            }
-            Sharing::Locked => {
-                let directory = all.join(&name);
-                make_directory(&directory, 0o700)?;
-                let lock = Lock::exclusive(&directory.join("lock"))?;
-                (directory, lock)
-            }
-            Sharing::Private => {
-                let mut number = 0;
-                loop {
-                    let directory = all.join(format!("{name}-{number}"));
-                    make_directory(&directory, 0o700)?;
-                    if let Some(lock) = Lock::try_exclusive(&directory.join("lock"))? {
-                        break (directory, lock);
-                    }
-                    number += 1;
-                }
-            }
-        };
-        let data = directory.join("data");
-        let named = serde_json::json!({"id": id, "uid": uid, "gid": gid});
-        let bytes = serde_json::to_vec(&named).map_err(|source| Error::Json("cache mount", source))?;
-        hoy_layout::write_volatile_file(&directory.join("mount.json"), &bytes)?;
-        let making = Lock::exclusive(&directory.join("making"))?;
-        if !data.is_dir() {
+        let is_alone = builder.options.isolation == Isolation::Chroot;
+        let made = CacheMount::open(builder.store, mount, &one.target, &origin, ids, is_alone, || {
             let fresh = builder.scratch.directory()?;
-            let filled = match &one.files {
-                Some(files) => {
-                    let from = &mount.source;
-                    let owner = Owner { ids: Some((0, 0)), ..Owner::default() };
-                    builder.with_files(files, |root, ignore| {
-                        copy_to((root, ignore, from), &fresh, owner, self.ids.clone())
-                    })?
-                }
-                None => fresh,
-            };
-            let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o755) & 0o7777);
-            let owner = self.owner(uid, gid)?;
-            chown(&filled, Some(owner.0), Some(owner.1)).map_err(Error::io("give to its owner", &filled))?;
-            std::fs::set_permissions(&filled, mode).map_err(Error::io("change", &filled))?;
-            std::fs::rename(&filled, &data).map_err(Error::io("rename to", &data))?;
-        }
-        drop(making);
-        self.locks.push(lock);
-        self.add(&data, &one.target, &[if mount.is_read_only { "ro" } else { "rw" }])
+            let Some(files) = &one.files else { return Ok(fresh) };
+            let owner = Owner { ids: Some((0, 0)), ..Owner::default() };
+            builder.with_files(files, |root, ignore| {
+                copy_to((root, ignore, &mount.source), &fresh, owner, self.ids.clone())
+            })
+        })?;
+        self.locks.push(made.lock);
+        self.add(&made.data, &one.target, &[if mount.is_read_only { "ro" } else { "rw" }])
     }
 
     fn secret(&mut self, builder: &Builder<'_>, one: &Asked) -> Result<()> {
@@ -319,7 +259,10 @@ impl Mounts {
 }
 
 /// Where a path of a root file system really is; no link leads out of it.
-fn inside(root: &Path, source: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// Where there is nothing.
+pub fn inside(root: &Path, source: &str) -> Result<PathBuf> {
     let opened = open_directory(root)?;
     let source = if source.is_empty() { "/" } else { source };
     let found = open_in_root(&opened, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());

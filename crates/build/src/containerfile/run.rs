@@ -84,7 +84,8 @@ pub(crate) fn run(
     }
     let contents = asked.iter().map(|one| one.content(builder)).collect::<Result<Vec<_>>>()?;
     let devices = Devices::find(builder, step, run)?;
-    let create = &builder.options.create;
+    // What the machine wants for every container is, like its kernel, no input.
+    let create = hoy_spec::Options { defaults: hoy_spec::Defaults::default(), ..builder.options.create.clone() };
     let mut canonical = format!("RUN {:?} {:?} {:?}", command.words, command.script, run.network);
     if run.is_insecure {
         canonical.push_str(" insecure");
@@ -110,9 +111,11 @@ pub(crate) fn run(
             env.push(format!("{name}={value}"));
         }
     }
+    let args: Vec<String> = state.args().iter().map(|(name, value)| format!("{name}={value} ")).collect();
+    let args = if args.is_empty() { String::new() } else { format!("|{} {}", args.len(), args.concat()) };
     let created_by = match &command.script {
-        Some((_, text)) => format!("{} <<EOF\n{text}EOF", command.words.join(" ")),
-        None => command.words.join(" "),
+        Some((_, text)) => format!("{args}{} <<EOF\n{text}EOF", command.words.join(" ")),
+        None => format!("{args}{}", command.words.join(" ")),
     };
     let execute = || execute(builder, step, state, (run, &devices), &command, &asked, env);
     if builder.options.stdin {
@@ -230,7 +233,8 @@ impl Place<'_> {
         create.privileged = self.run.is_insecure;
         create.device.extend(self.devices.names.iter().cloned());
         // No name of this one container may get into the image.
-        create.hostname = may_name_hosts().then(|| "buildkitsandbox".to_owned());
+        let has_name = create.uts.as_deref() != Some("host") && may_name_hosts();
+        create.hostname = has_name.then(|| "buildkitsandbox".to_owned());
         RunOptions {
             create,
             runtime: builder.options.runtime.clone(),

@@ -85,7 +85,7 @@ fn base(builder: &Builder<'_>, index: usize) -> Result<State> {
         let clamp = builder.clamp(image.config.created)?;
         let name = match builder.store.find_image(name) {
             Ok(found) => found.name.unwrap_or_else(|| found.descriptor.digest.to_string()),
-            Err(_) => crate::store_name(name).unwrap_or_else(|_| name.to_owned()),
+            Err(_) => crate::store_name(name).unwrap_or_else(|| name.to_owned()),
         };
         let mut state = State::from_image(&name, &image, clamp);
         builder.options.said.apply_to_base(&mut state.working);
