@@ -115,3 +115,85 @@ fn lists_go_to_a_registry() {
     assert_eq!(sandbox.run("hoy-copy").args(["validate", "store:back"]).output().status, 0);
     sandbox.run("hoy-build").args(["manifest", "push", "back", "dir:/dev/null/x"]).fails(125, &["push \"back\""]);
 }
+
+/// Files that go into an index as an artifact, and to a registry with it.
+fn artifacts(user: User) {
+    if !need(&["docker-registry"]) {
+        return;
+    }
+    let Some(sandbox) = busybox_store(user) else { return };
+    let manifest = |args: &[&str]| sandbox.ok("hoy-build", &[&["manifest"], args].concat());
+    for (name, text) in [("a.txt", "one"), ("b.bin", "two"), ("config.json", "{\"x\": 1}")] {
+        fs::write(sandbox.path("work").join(name), text).unwrap();
+    }
+    manifest(&["create", "list", "busybox"]);
+    let said = [
+        "--artifact-type",
+        "a/b",
+        "--artifact-config=config.json",
+        "--artifact-config-type=a/config",
+        "--artifact-subject=busybox",
+    ];
+    let more = [
+        "--artifact-layer-type=text/plain",
+        "--artifact-annotation",
+        "n=v",
+        "--annotation=in=index",
+        "list",
+        "a.txt",
+        "b.bin",
+    ];
+    let added = manifest(&[&["add", "--artifact"][..], &said, &more].concat());
+    let digest = added.split_once(": ").unwrap().1;
+    let read = |name: &str| -> Value {
+        let text = sandbox.ok("hoy-copy", &["manifest", name]);
+        serde_json::from_str(&text).unwrap()
+    };
+    let list = read("store:list");
+    let member = list["manifests"].as_array().unwrap().iter().find(|member| member["digest"] == digest).unwrap();
+    assert_eq!((&member["artifactType"], &member["annotations"]["in"]), (&"a/b".into(), &"index".into()), "{user:?}");
+    assert!(member.get("platform").is_none(), "{user:?}: an artifact is for no machine: {member}");
+    manifest(&["add", "--artifact", "--artifact-exclude-titles", "list", "a.txt"]);
+    // Nothing but the index keeps it.
+    sandbox.ok("hoy-storage", &["prune", "--force"]);
+    let registry = Registry::start();
+    let place = format!("docker://{}/list:1", registry.address());
+    sandbox.ok("hoy-build", &["manifest", "push", "-q", "--tls-verify=false", "list", &place]);
+    let at = |digest: &str| {
+        let name = format!("docker://{}/list@{digest}", registry.address());
+        let text = sandbox.ok("hoy-copy", &["manifest", "--tls-verify=false", &name]);
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let sent = at(digest);
+    let busybox = sandbox.ok("hoy-copy", &["digest", "store:busybox"]);
+    assert_eq!((&sent["subject"]["digest"], &sent["annotations"]["n"]), (&busybox.into(), &"v".into()), "{user:?}");
+    assert_eq!((&sent["config"]["mediaType"], &sent["config"]["size"]), (&"a/config".into(), &8.into()), "{user:?}");
+    let layers = sent["layers"].as_array().unwrap();
+    let title = |layer: &Value| layer["annotations"]["org.opencontainers.image.title"].clone();
+    assert_eq!((title(&layers[0]), title(&layers[1])), ("a.txt".into(), "b.bin".into()), "{user:?}");
+    assert_eq!(layers[1]["mediaType"], "text/plain", "{user:?}");
+    let other =
+        list_of(&sandbox).into_iter().find(|member| member["artifactType"] == "application/vnd.unknown.artifact.v1");
+    let other = at(other.unwrap()["digest"].as_str().unwrap());
+    assert_eq!(other["layers"][0].get("annotations"), None, "{user:?}: {other}");
+    assert_eq!(other["layers"][0]["mediaType"], "application/octet-stream", "{user:?}");
+    let add = |args: &[&str]| sandbox.run("hoy-build").args(["manifest", "add", "--artifact"]).args(args);
+    add(&["list", "none.txt"]).fails(125, &["none.txt"]);
+    add(&["none", "a.txt"]).fails(125, &["none"]);
+    add(&["--artifact-subject=none-such", "list", "a.txt"]).fails(125, &["none-such"]);
+}
+
+fn list_of(sandbox: &Sandbox) -> Vec<Value> {
+    let list: Value = serde_json::from_str(&sandbox.ok("hoy-build", &["manifest", "inspect", "list"])).unwrap();
+    list["manifests"].as_array().unwrap().clone()
+}
+
+#[test]
+fn artifacts_as_root() {
+    artifacts(User::Root);
+}
+
+#[test]
+fn artifacts_as_user() {
+    artifacts(User::Sub);
+}

@@ -2,6 +2,7 @@
 
 mod access;
 mod args;
+mod artifact;
 mod build;
 mod build_args;
 mod checks;

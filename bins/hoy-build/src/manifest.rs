@@ -10,8 +10,9 @@ use hoy_layout::Store;
 use hoy_oci::{Digest, Document, Reference};
 
 use crate::access::{Access, Sending};
+use crate::artifact::ArtifactArgs;
 use crate::context::Context;
-use crate::never::{NeverInAdding, NeverInAnnotating, NeverInPushing};
+use crate::never::{NeverInAnnotating, NeverInPushing};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ManifestAction {
@@ -82,15 +83,16 @@ struct Said {
 pub(crate) struct AddArgs {
     /// The index
     list: String,
-    /// The image
-    image: String,
+    /// The image; with --artifact, files
+    #[arg(required = true, value_name = "IMAGE|FILE")]
+    images: Vec<String>,
     /// Take all images of one that is an index itself
-    #[arg(long)]
+    #[arg(long, conflicts_with = "artifact")]
     all: bool,
     #[command(flatten)]
     said: Said,
     #[command(flatten)]
-    never: NeverInAdding,
+    artifact: ArtifactArgs,
     #[command(flatten)]
     access: Access,
 }
@@ -279,8 +281,32 @@ impl Said {
 }
 
 fn add(context: &Context, store: &Store, args: &AddArgs) -> Result<ExitCode> {
+    if !args.artifact.artifact {
+        return match args.images.as_slice() {
+            [image] => add_image(context, store, args, place(store, image)),
+            _ => Err(Error::msg("manifest add takes one image; files make an artifact with --artifact")),
+        };
+    }
+    found(store, &args.list)?;
+    let lease = store.lease()?;
+    let artifact = args.artifact.write(store, &args.images)?;
+    // Of what an index is made is looked for among the store's images.
+    let is_new = store.layout().edit_index(|index| {
+        let is_new = index.member(&artifact.digest).is_none();
+        index.manifests.extend(is_new.then(|| artifact.clone()));
+        Ok::<_, hoy_layout::Error>(is_new)
+    })?;
+    let added = add_image(context, store, args, format!("store:{}", artifact.digest));
+    if is_new {
+        store.layout().remove_digest(&artifact.digest)?;
+    }
+    drop(lease);
+    added
+}
+
+fn add_image(context: &Context, store: &Store, args: &AddArgs, place: String) -> Result<ExitCode> {
     let which = if args.all { "all" } else { "system" };
-    let mut options = vec![format!("--manifest={}", place(store, &args.image)), format!("--multi-arch={which}")];
+    let mut options = vec![format!("--manifest={place}"), format!("--multi-arch={which}")];
     // Of an index, the image that is for what is said.
     let chosen = [("arch", &args.said.arch), ("os", &args.said.os), ("variant", &args.said.variant)];
     let chosen = chosen.into_iter().filter_map(|(name, value)| Some(format!("--override-{name}={}", value.as_ref()?)));

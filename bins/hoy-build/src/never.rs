@@ -22,8 +22,6 @@ const VOLUMES: &str = "a RUN may change what is below a VOLUME, and the change s
 const LATER: &str =
     "layers are compressed with gzip, so that all builders of one input make one image; push compresses otherwise";
 pub(crate) const SERVER: &str = "no command is a server here: run hoy-build once for each thing that is to be done";
-const ARTIFACT: &str =
-    "an artifact belongs to an image and not to an index: make it with hoy-copy attach, and add it by its digest";
 const SUBJECT: &str = "an index refers to nothing: hoy-copy attach makes what refers to an image";
 const COMPRESSIONS: &str = "an image has one digest everywhere, and no copy of it with other layers: push the index twice, \
                             under two names, with --compression-format";
@@ -113,27 +111,6 @@ pub(crate) struct NeverNetworks {
     cni_config_dir: Option<String>,
     #[arg(long, hide = true, value_parser = never(CNI))]
     cni_plugin_path: Option<String>,
-}
-
-/// Options of `manifest add` that never work.
-#[derive(Debug, Args)]
-pub(crate) struct NeverInAdding {
-    #[arg(long, hide = true, value_parser = never(ARTIFACT), num_args = 0..=1, default_missing_value = "")]
-    artifact: Option<String>,
-    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
-    artifact_type: Option<String>,
-    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
-    artifact_config: Option<String>,
-    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
-    artifact_config_type: Option<String>,
-    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
-    artifact_layer_type: Option<String>,
-    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
-    artifact_annotation: Option<String>,
-    #[arg(long, hide = true, value_parser = never(ARTIFACT))]
-    artifact_subject: Option<String>,
-    #[arg(long, hide = true, value_parser = never(ARTIFACT), num_args = 0..=1, default_missing_value = "")]
-    artifact_exclude_titles: Option<String>,
 }
 
 /// Options of `images` that never work.

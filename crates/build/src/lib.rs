@@ -4,6 +4,7 @@
 //! `hoy-storage`, `hoy-runtime` and `hoy-copy` as child processes. It never reads a clock or the environment: programs
 //! hand in what counts.
 
+mod artifact;
 mod behind;
 mod blob_cache;
 mod change;
@@ -41,6 +42,7 @@ mod tree;
 mod words;
 mod working;
 
+pub use artifact::Artifact;
 pub use blob_cache::keep_blobs;
 pub use change::duration;
 pub use clamp::Clamp;
