@@ -84,6 +84,18 @@ fn short_names() {
     build(&["tag", "busybox", "localhost/mine"]).ok();
     let own = build(&["pull", "--policy=always", "mine"]).fails(125, &["localhost/mine"]);
     assert!(!own.contains("one.example"), "{own}");
+    assert!(own.contains("initializing source docker://localhost/mine:latest: "), "{own}");
+    for (base, want) in
+        [("tool:1", "two.example/tool:1"), ("mine", "localhost/mine:latest"), ("other:1", "two.example/tool:1")]
+    {
+        fs::write(sandbox.path("work/Containerfile"), format!("FROM {base}\nLABEL a=b\n")).unwrap();
+        build(&["build", "-q", "-t", "made", "."]).ok();
+        let name = inspect(&sandbox, "{{index .ImageAnnotations \"org.opencontainers.image.base.name\"}}", "made");
+        assert_eq!(name, want, "{base}");
+    }
+    build(&["build", "-q", "--lock", "."]).ok();
+    sandbox.ok("hoy-build", &["rmi", "--all", "--force"]);
+    build(&["build", "-q", "--locked", "."]).ok();
     build(&["pull", "none-such"]).fails(125, &["one.example/none-such", "two.example/none-such"]);
     let names = sandbox.run("hoy-copy").arg("--registries-conf").arg(&conf).args(["names", "a/b"]).ok();
     assert_eq!(names, "one.example/a/b:latest\ntwo.example/a/b:latest");

@@ -114,10 +114,10 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         options.isolation = isolation;
     }
     let may_run = needs_mounts.unwrap_or(true) && isolation == Isolation::Oci;
-    let copies = if may_run { Some(Temporary::new(store.root())?) } else { None };
+    let shown = if may_run { mounts_conf::read(context.mounts_file.as_deref())? } else { Vec::new() };
+    let copies = if shown.is_empty() { None } else { Some(Temporary::new(store.root())?) };
     if let Some(copies) = &copies {
-        let volumes = mounts_conf::volumes(context.mounts_file.as_deref(), copies.path())?;
-        options.create.defaults.volumes.extend(volumes);
+        options.create.defaults.volumes.extend(mounts_conf::volumes(&shown, copies.path())?);
     }
     // After entering: the program starts anew there, and warns once.
     checks::beside(&findings, args, &input.name)?;

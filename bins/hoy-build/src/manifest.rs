@@ -210,7 +210,7 @@ fn place(store: &Store, image: &str) -> String {
     match store.find_image(hoy_build::in_store(image).unwrap_or(image)) {
         _ if split_transport(image).is_some() => image.to_owned(),
         Ok(found) => format!("store:{}", found.name.unwrap_or_else(|| found.descriptor.digest.hex())),
-        Err(_) => format!("docker://{image}"),
+        Err(_) => image.to_owned(),
     }
 }
 

@@ -12,25 +12,32 @@ const FILES: [&str; 2] = ["/etc/containers/mounts.conf", "/usr/share/containers/
 /// Links are followed, and might lead in a circle.
 const MAX_DEPTH: usize = 32;
 
-/// Copies what the file names, `asked` for or the machine's own, below `directory`, and returns volumes of the copies.
+/// What the file names, `asked` for or the machine's own, and where it is in containers.
 ///
 /// # Errors
-/// A file that is asked for and cannot be read, and what cannot be copied.
-pub(crate) fn volumes(asked: Option<&Path>, directory: &Path) -> Result<Vec<String>> {
+/// A file that is asked for and cannot be read.
+pub(crate) fn read(asked: Option<&Path>) -> Result<Vec<(PathBuf, String)>> {
     let own = || FILES.iter().map(Path::new).find(|path| path.exists());
     let Some(file) = asked.or_else(own) else { return Ok(Vec::new()) };
     let text = fs::read_to_string(file).context(|| format!("read \"{}\"", file.display()))?;
-    let mut volumes = Vec::new();
-    for (number, (source, target)) in text.lines().filter_map(places).enumerate() {
-        if !source.exists() {
-            warn(&format!("warning: \"{}\" names \"{}\", which is not there", file.display(), source.display()));
-            continue;
-        }
-        let copy = directory.join(format!("default-{number}"));
-        copied(&source, &copy, 0).context(|| format!("copy \"{}\"", source.display()))?;
-        volumes.push(format!("{}:{target}", copy.display()));
+    let (there, missing): (Vec<_>, Vec<_>) = text.lines().filter_map(places).partition(|(source, _)| source.exists());
+    for (source, _) in missing {
+        warn(&format!("warning: \"{}\" names \"{}\", which is not there", file.display(), source.display()));
     }
-    Ok(volumes)
+    Ok(there)
+}
+
+/// Copies it below `directory`, and returns volumes of the copies.
+///
+/// # Errors
+/// What cannot be copied.
+pub(crate) fn volumes(places: &[(PathBuf, String)], directory: &Path) -> Result<Vec<String>> {
+    let volume = |(number, (source, target)): (usize, &(PathBuf, String))| {
+        let copy = directory.join(format!("default-{number}"));
+        copied(source, &copy, 0).context(|| format!("copy \"{}\"", source.display()))?;
+        Ok(format!("{}:{target}", copy.display()))
+    };
+    places.iter().enumerate().map(volume).collect()
 }
 
 /// `SOURCE:TARGET`, or one path for both.
@@ -81,12 +88,13 @@ mod tests {
         std::os::unix::fs::symlink(path("key"), path("from/sub/link")).unwrap();
         fs::write(path("mounts.conf"), format!("{}:/run/secrets\n", path("from").display())).unwrap();
         fs::create_dir(path("to")).unwrap();
-        let made = volumes(Some(&path("mounts.conf")), &path("to")).unwrap();
+        let places = read(Some(&path("mounts.conf"))).unwrap();
+        let made = volumes(&places, &path("to")).unwrap();
         assert_eq!(made, [format!("{}:/run/secrets", path("to/default-0").display())]);
         assert_eq!(fs::read_to_string(path("to/default-0/sub/link")).unwrap(), "k");
         std::os::unix::fs::symlink(path("from"), path("from/sub/circle")).unwrap();
         fs::create_dir(path("again")).unwrap();
-        assert!(volumes(Some(&path("mounts.conf")), &path("again")).unwrap_err().to_string().contains("circle"));
-        assert!(volumes(Some(&path("none")), &path("again")).is_err());
+        assert!(volumes(&places, &path("again")).unwrap_err().to_string().contains("circle"));
+        assert!(read(Some(&path("none"))).is_err());
     }
 }

@@ -73,7 +73,10 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     create.network = Some(network(asked.as_deref().unwrap_or("none"))?);
     let (mut runtime, mut runtime_flags) = (args.may.runtime.clone(), args.may.runtime_flags(context));
     create.defaults = context.containers_conf()?.defaults();
-    create.defaults.volumes.extend(mounts_conf::volumes(mounts_file.as_deref(), files.path()).context(doing)?);
+    create
+        .defaults
+        .volumes
+        .extend(mounts_conf::volumes(&mounts_conf::read(mounts_file.as_deref())?, files.path()).context(doing)?);
     if isolation == Isolation::Chroot {
         refuse_for_chroot(&create, asked.as_deref(), dir.container()?.id_maps.is_some())?;
         keep_for_chroot(&mut create.defaults);

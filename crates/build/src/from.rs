@@ -199,10 +199,35 @@ fn meanings(store: &Store, tools: &Tools, image: &str) -> Result<Vec<String>> {
         return Ok(candidates.iter().map(ToString::to_string).collect());
     };
     let own = first.to_string();
-    if store.images()?.iter().any(|image| image.name.as_ref() == Some(&own)) {
+    if has(store, &own)? {
         return Ok(vec![own]);
     }
     Ok(tools.copy(["names", image])?.lines().map(str::to_owned).collect())
+}
+
+fn has(store: &Store, name: &str) -> Result<bool> {
+    Ok(store.images()?.iter().any(|image| image.name.as_deref() == Some(name)))
+}
+
+/// The name in the store of an image that is there, and that a person calls `image`; none where it has none.
+pub(crate) fn own_name(store: &Store, tools: &Tools, image: &str) -> Result<Option<String>> {
+    let image = in_store(image).unwrap_or(image);
+    if split_transport(image).is_some() {
+        return Ok(store_name(image));
+    }
+    let Ok(candidates) = Reference::candidates(image) else { return Ok(None) };
+    for name in candidates.iter().map(ToString::to_string) {
+        if has(store, &name)? {
+            return Ok(Some(name));
+        }
+    }
+    for name in meanings(store, tools, image)? {
+        if has(store, &name)? {
+            return Ok(Some(name));
+        }
+    }
+    // A digest is no name, and an id none either.
+    Ok(store_name(image).filter(|_| image.contains('@')))
 }
 
 /// Brings an image into the store; what it is found by there is its name, or its digest where it gets none.
@@ -215,7 +240,18 @@ fn copy(tools: &Tools, source: &str, name: Option<&str>, options: &FromOptions) 
     }
     args.extend(options.copy_options.iter().cloned());
     args.extend([source.to_owned(), format!("store:{}", name.unwrap_or("@"))]);
-    let digest = tools.copy(args)?;
+    let digest = tools.copy(args).map_err(|error| match error {
+        // As buildah says it, and scripts look for it.
+        Error::Program { program, message, code } => {
+            let begins = name.map(|name| format!("read manifest of \"{name}\": ")).unwrap_or_default();
+            let message = match message.strip_prefix(&begins).filter(|_| !begins.is_empty()) {
+                Some(why) => format!("initializing source {source}: {why}"),
+                None => message,
+            };
+            Error::Program { program, message, code }
+        }
+        other => other,
+    })?;
     Ok(name.map_or(digest, str::to_owned))
 }
 

@@ -108,7 +108,11 @@ impl Materials {
                 match right {
                     Some(image) => image,
                     None if is_remote && !key.starts_with("localhost/") => {
-                        let repository = Reference::parse(&key)?.name();
+                        // A short name is at the registry that it stands for.
+                        let repository = match Reference::candidates(name) {
+                            Ok(all) if all.len() > 1 => name.split(['@', ':']).next().unwrap_or(name).to_owned(),
+                            _ => Reference::parse(&key)?.name(),
+                        };
                         read(obtain(store, tools, &format!("{repository}@{digest}"), options)?)?
                     }
                     None => read(obtain(store, tools, name, options)?)?,

@@ -97,10 +97,9 @@ fn platforms_of(store: &Store, tools: &Tools, name: &str, access: &[String]) -> 
         let config = store.layout().image(&descriptor, &Platform::host())?.config;
         return Ok(vec![Platform::new(&config.os, &config.architecture, config.variant.as_deref())]);
     }
-    let source = if crate::split_transport(name).is_some() { name.to_owned() } else { format!("docker://{name}") };
     let mut args = vec!["index".to_owned(), "list".to_owned()];
     args.extend(access.iter().cloned());
-    args.push(source);
+    args.push(name.to_owned());
     let listed = tools.copy(args)?;
     let platforms = listed.lines().filter_map(|line| line.split_once(' ')?.1.parse::<Platform>().ok());
     Ok(platforms.filter(|platform| platform.os != "unknown").collect())

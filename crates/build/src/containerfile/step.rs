@@ -14,6 +14,7 @@ use crate::containerfile::transfer::{Outcome, transfer};
 use crate::containerfile::{settings, standing};
 use crate::copy::user_and_group;
 use crate::destination::{Owner, clean};
+use crate::from::own_name;
 use crate::{Error, Result};
 
 /// Builds the stage at `index`; those it needs are done.
@@ -83,10 +84,8 @@ fn base(builder: &Builder<'_>, index: usize) -> Result<State> {
     let image = |name: &str| {
         let image = builder.image(name, &platform)?;
         let clamp = builder.clamp(image.config.created)?;
-        let name = match builder.store.find_image(name) {
-            Ok(found) => found.name.unwrap_or_else(|| found.descriptor.digest.to_string()),
-            Err(_) => crate::store_name(name).unwrap_or_else(|| name.to_owned()),
-        };
+        let name = own_name(builder.store, builder.tools, name)?;
+        let name = name.unwrap_or_else(|| image.descriptor.digest.to_string());
         let mut state = State::from_image(&name, &image, clamp);
         builder.options.said.apply_to_base(&mut state.working);
         Ok(state)
