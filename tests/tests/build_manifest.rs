@@ -41,7 +41,7 @@ fn lists(user: User) {
         (&"9".into(), &"b".into()),
         "{found:?}"
     );
-    manifest(&["annotate", "--variant", "v8", "--os-features", "x,y", "list", &digest("one")]);
+    manifest(&["annotate", "--variant", "v8", "--os-features", "x,y", "--features=sse4", "list", &digest("one")]);
     manifest(&["annotate", "--arch", "ppc64le", "list", "two"]);
     manifest(&["annotate", "--index", "--annotation", "whole=yes", "list"]);
     let found = members();
@@ -49,6 +49,7 @@ fn lists(user: User) {
         (&found[0]["platform"]["variant"], &found[0]["platform"]["os.features"][1]),
         (&"v8".into(), &"y".into())
     );
+    assert_eq!(found[0]["platform"]["features"][0], "sse4", "{user:?}");
     assert_eq!(found[1]["platform"]["architecture"], "ppc64le", "{user:?}");
     assert!(manifest(&["inspect", "list"]).contains("\"whole\": \"yes\""));
     manifest(&["remove", "list", &digest("two")]);

@@ -77,6 +77,9 @@ struct Said {
     /// What the image needs of its operating system
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     os_features: Vec<String>,
+    /// What the image needs of its processor
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    features: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -275,6 +278,7 @@ impl Said {
         .flatten()
         .collect();
         options.extend(self.os_features.iter().map(|feature| format!("--os-features={feature}")));
+        options.extend(self.features.iter().map(|feature| format!("--features={feature}")));
         options.extend(self.annotation.iter().map(|text| format!("--annotation={text}")));
         options
     }

@@ -233,6 +233,9 @@ pub(crate) struct IndexAnnotateArgs {
     /// What the image needs of its operating system; may be repeated
     #[arg(long, value_name = "FEATURE", requires = "digest", value_delimiter = ',')]
     pub(crate) os_features: Vec<String>,
+    /// What the image needs of its processor; may be repeated
+    #[arg(long, value_name = "FEATURE", requires = "digest", value_delimiter = ',')]
+    pub(crate) features: Vec<String>,
     /// Where the new index goes (default: the same name)
     #[arg(short, long, value_name = "IMAGE")]
     pub(crate) tag: Option<String>,

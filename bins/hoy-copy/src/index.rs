@@ -124,14 +124,15 @@ fn annotate(global: &Global, args: IndexAnnotateArgs) -> Result<()> {
             let member = index.manifests.iter_mut().find(|have| have.digest == *digest).ok_or_else(none)?;
             let words = [&args.arch, &args.os, &args.variant, &args.os_version];
             // An artifact is for none, if nobody says one.
-            if words.iter().any(|word| word.is_some()) || !args.os_features.is_empty() {
+            let features = [("os.features", args.os_features), ("features", args.features)];
+            if words.iter().any(|word| word.is_some()) || features.iter().any(|(_, list)| !list.is_empty()) {
                 let platform = member.platform.get_or_insert_with(Platform::host);
                 platform.architecture = args.arch.unwrap_or_else(|| std::mem::take(&mut platform.architecture));
                 platform.os = args.os.unwrap_or_else(|| std::mem::take(&mut platform.os));
                 platform.variant = args.variant.or(platform.variant.take());
                 platform.other.extend(args.os_version.map(|version| ("os.version".to_owned(), version.into())));
-                if !args.os_features.is_empty() {
-                    platform.other.insert("os.features".to_owned(), args.os_features.into());
+                for (field, list) in features.into_iter().filter(|(_, list)| !list.is_empty()) {
+                    platform.other.insert(field.to_owned(), list.into());
                 }
             }
             &mut member.annotations
