@@ -161,6 +161,9 @@ fn a_control_group_for_commands() {
     assert!(out.status == 0 && out.stderr.contains(&format!("/{parent}/")), "{}", out.stderr);
     let plain = build(&sandbox, text, &args[..1], "").stderr;
     assert!(!plain.contains(&parent), "{plain}");
+    sandbox.ok("hoy-build", &[&["from", "--name", "c"][..], &args, &["busybox"]].concat());
+    let ran = sandbox.ok("hoy-build", &["run", "c", "cat", "/proc/self/cgroup"]);
+    assert!(ran.contains(&format!("/{parent}/")), "{ran}");
     // The parent stays, as every runtime leaves it, and is empty.
     let left = Run::new("find").args(["/sys/fs/cgroup", "-maxdepth", "2", "-name", &parent]).output().stdout;
     assert!(!left.is_empty() && left.lines().all(|group| fs::remove_dir(group).is_ok()), "{left}");

@@ -49,7 +49,7 @@ fn options_of_every_command() {
         (&["build", "--save-stages", "."], "--target"),
         (&["commit", "--sbom-scanner-image", "x", "c"], "none is needed"),
         (&["mkcw", "a", "b"], "confidential"),
-        (&["from", "--cgroup-parent", "/x", "busybox"], "control group"),
+        (&["from", "--cni-config-dir", "/x", "busybox"], "networks"),
         (&["pull", "--authfile", "/none", "busybox"], "/none"),
         (&["rmi", "none-such"], "none-such"),
     ] {

@@ -14,7 +14,7 @@ use crate::history::HistoryArgs;
 use crate::images::ImagesArgs;
 use crate::manifest::ManifestAction;
 use crate::namespaces::Namespaces;
-use crate::never::{NeverInCommit, NeverInCopies, NeverInFrom, NeverInRun};
+use crate::never::{NeverInCommit, NeverInCopies, NeverInRun, NeverNetworks};
 use crate::said::SaidArgs;
 use crate::sbom::{SbomArgs, SbomOutputs};
 use crate::source::SourceAction;
@@ -164,7 +164,7 @@ pub(crate) struct FromArgs {
     #[arg(short, long, value_name = "FORMAT", env = "BUILDAH_FORMAT", hide_env = true)]
     pub(crate) format: Option<Format>,
     #[command(flatten)]
-    pub(crate) never: NeverInFrom,
+    pub(crate) never: NeverNetworks,
     #[command(flatten)]
     pub(crate) surroundings: Surroundings,
     #[command(flatten)]

@@ -9,8 +9,6 @@ fn never(reason: &'static str) -> impl Fn(&str) -> Result<String, &'static str> 
 
 pub(crate) const CW: &str = "images of confidential workloads are disks that are encrypted for one machine and its attestation \
                   server, which no other tool here reads; use buildah mkcw";
-const CGROUP: &str = "a command gets a control group of its own below that of this process: start hoy-build in the \
-                      group that is to be the parent";
 const STEPS: &str = "steps make layers here, and no images that could have labels";
 const STAGES: &str = "stages leave no images: build each that is wanted with --target";
 const CNI: &str = "networks of containers are not made here: --network is host or none";
@@ -91,15 +89,6 @@ pub(crate) struct NeverInBuild {
     compression_level: Option<String>,
     #[arg(long, hide = true, value_parser = never(LATER), num_args = 0..=1, default_missing_value = "")]
     force_compression: Option<String>,
-    #[command(flatten)]
-    networks: NeverNetworks,
-}
-
-/// Options of `from` that never work.
-#[derive(Debug, Args)]
-pub(crate) struct NeverInFrom {
-    #[arg(long, hide = true, value_parser = never(CGROUP))]
-    cgroup_parent: Option<String>,
     #[command(flatten)]
     networks: NeverNetworks,
 }

@@ -68,6 +68,10 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     }
     args.namespaces.or(own.namespaces.clone()).add_to(&mut create);
     let mounts_file = context.mounts_file.clone().or(own.mounts_file.clone());
+    let cgroup_parent = own.cgroup_parent.clone().map(|parent| context.cgroup_parent(parent));
+    if isolation == Isolation::Chroot && cgroup_parent.is_some() {
+        return Err(Error::msg("option --cgroup-parent of from cannot be had with --isolation chroot"));
+    }
     own.add_to(&mut create);
     let asked = create.network.take();
     create.network = Some(network(asked.as_deref().unwrap_or("none"))?);
@@ -99,16 +103,8 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     let more = RunMounts::take(context, &store, &mut create.mount, (&working, ids.as_ref()), files.path());
     let more = more.context(doing)?;
     mounts.extend(more.mounts.iter().cloned());
-    let options = RunOptions {
-        create,
-        runtime,
-        runtime_flags,
-        mounts,
-        cgroup_parent: None,
-        no_hosts: false,
-        bundles: None,
-        isolation,
-    };
+    let options =
+        RunOptions { create, runtime, runtime_flags, mounts, cgroup_parent, no_hosts: false, bundles: None, isolation };
     let ended = hoy_build::run(&store, &context.tools, &dir, &working, &command, &options, warn).context(doing);
     more.close(context)?;
     let code = ended?;

@@ -71,6 +71,9 @@ pub(crate) struct Surroundings {
     /// Only memory of these nodes
     #[arg(long, value_name = "LIST")]
     cpuset_mems: Option<String>,
+    /// Make the control groups of commands in this one
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<String>,
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
