@@ -292,7 +292,8 @@ fn words() {
     build(&["commit", "-q", "c", "made"]);
     let history = inspect(&sandbox, "{{range .Docker.History}}{{println .CreatedBy}}{{end}}", "made");
     assert!(history.contains("HEALTHCHECK --retries=7 --timeout=1m30s CMD /x"), "{history}");
-    assert_eq!(inspect(&sandbox, "{{.Docker.Config.Healthcheck.Timeout}}", "made"), "1m30s");
+    let both = "{{.Docker.Config.Healthcheck.Timeout}} {{printf \"%d\" .Docker.Config.Healthcheck.Timeout}}";
+    assert_eq!(inspect(&sandbox, both, "made"), "1m30s 90000000000");
     let other = format!("containers-storage:[vfs@{0}+{0}-run]app", sandbox.path("other").display());
     build(&["commit", "-q", "c", &other]);
     assert!(!build(&["images"]).contains("app"));
@@ -303,8 +304,21 @@ fn words() {
     assert_eq!(build(&["manifest", "create", "--amend", "list"]), list);
     let added = sandbox.run("hoy-build").args(["manifest", "add", "list", "busybox"]).output();
     assert_eq!((added.stderr.as_str(), added.stdout.lines().count()), ("", 1));
-    fs::write(sandbox.path("work/Containerfile"), "FROM busybox\nARG A\nARG HTTP_PROXY\nRUN true\n").unwrap();
-    build(&["build", "-q", "-t", "args", "--build-arg", "A=b", "--build-arg", "HTTP_PROXY=p", "."]);
+    let text = "FROM busybox\nARG A\nARG OVER\nENV OVER=env\nARG HTTP_PROXY\nRUN true\n";
+    fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+    build(&[
+        "build",
+        "-q",
+        "-t",
+        "args",
+        "--build-arg",
+        "A=b",
+        "--build-arg",
+        "OVER=x",
+        "--build-arg",
+        "HTTP_PROXY=p",
+        ".",
+    ]);
     let history = inspect(&sandbox, "{{range .Docker.History}}{{println .CreatedBy}}{{end}}", "args");
     assert!(history.contains("|2 A=b HTTP_PROXY=p /bin/sh -c true"), "{history}");
     let told = sandbox.run("hoy-build").args(["--log-level=debug", "images", "-q"]).output().stderr;

@@ -129,7 +129,7 @@ pub fn with_empty_fields(mut described: Value) -> Value {
                 for field in ["Interval", "Timeout", "StartPeriod", "StartInterval"] {
                     let field = health.as_mut().and_then(|health| health.get_mut(field));
                     if let Some((field, nanoseconds)) = field.and_then(|field| field.as_u64().map(|n| (field, n))) {
-                        *field = Value::from(go_duration(nanoseconds));
+                        *field = json!({"time.Duration": nanoseconds});
                     }
                 }
             }
@@ -140,26 +140,6 @@ pub fn with_empty_fields(mut described: Value) -> Value {
         }
     }
     described
-}
-
-/// A duration as Go prints it: `1h0m0s`, `1m30s`, `500ms`.
-fn go_duration(nanoseconds: u64) -> String {
-    let of = |unit: u64| nanoseconds as f64 / unit as f64;
-    match nanoseconds {
-        0 => "0s".to_owned(),
-        1..1_000 => format!("{nanoseconds}ns"),
-        1_000..1_000_000 => format!("{}µs", of(1_000)),
-        1_000_000..1_000_000_000 => format!("{}ms", of(1_000_000)),
-        _ => {
-            let minutes = nanoseconds / 60_000_000_000;
-            let seconds = (nanoseconds % 60_000_000_000) as f64 / 1e9;
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => format!("{seconds}s"),
-                (0, minutes) => format!("{minutes}m{seconds}s"),
-                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
-            }
-        }
-    }
 }
 
 /// Adds what is missing, at every depth.
@@ -183,24 +163,4 @@ fn merge(into: &mut Value, from: Value) {
 
 fn to_value<T: serde::Serialize>(value: &T) -> Result<Value> {
     serde_json::to_value(value).map_err(|source| Error::Json("description", source))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations() {
-        for (nanoseconds, want) in [
-            (0, "0s"),
-            (5_000_000_000, "5s"),
-            (90_000_000_000, "1m30s"),
-            (3_600_000_000_000, "1h0m0s"),
-            (1_500_000_000, "1.5s"),
-            (500_000_000, "500ms"),
-            (1_500, "1.5µs"),
-        ] {
-            assert_eq!(go_duration(nanoseconds), want);
-        }
-    }
 }

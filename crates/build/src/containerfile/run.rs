@@ -77,11 +77,9 @@ pub(crate) fn run(
         run.mounts.iter().map(|word| Asked::read(builder, stage, state, word)).collect::<Result<_>>()?;
     let mut env = state.working.config.config.env.clone();
     let is_set = |env: &[String], name: &str| env.iter().any(|entry| entry.split('=').next() == Some(name));
-    for (name, value) in state.args() {
-        if !is_set(&env, name) {
-            env.push(format!("{name}={value}"));
-        }
-    }
+    let args = state.args().iter().filter(|(name, _)| !is_set(&env, name));
+    let args: Vec<String> = args.map(|(name, value)| format!("{name}={value}")).collect();
+    env.extend(args.iter().cloned());
     let contents = asked.iter().map(|one| one.content(builder)).collect::<Result<Vec<_>>>()?;
     let devices = Devices::find(builder, step, run)?;
     // What the machine wants for every container is, like its kernel, no input.
@@ -111,8 +109,7 @@ pub(crate) fn run(
             env.push(format!("{name}={value}"));
         }
     }
-    let args: Vec<String> = state.args().iter().map(|(name, value)| format!("{name}={value} ")).collect();
-    let args = if args.is_empty() { String::new() } else { format!("|{} {}", args.len(), args.concat()) };
+    let args = if args.is_empty() { String::new() } else { format!("|{} {} ", args.len(), args.join(" ")) };
     let created_by = match &command.script {
         Some((_, text)) => format!("{args}{} <<EOF\n{text}EOF", command.words.join(" ")),
         None => format!("{args}{}", command.words.join(" ")),

@@ -2,8 +2,39 @@
 
 use serde_json::{Map, Value};
 
+/// An object with this field alone is a duration, which is printed as Go's `time.Duration`; the field has its nanoseconds.
+const DURATION: &str = "time.Duration";
+
+/// The nanoseconds of a duration.
+fn nanoseconds(value: &Value) -> Option<&Value> {
+    value.as_object().filter(|fields| fields.len() == 1)?.get(DURATION)
+}
+
+/// A duration as Go prints it: `1h0m0s`, `1m30s`, `500ms`.
+fn go_duration(nanoseconds: u64) -> String {
+    let of = |unit: u64| nanoseconds as f64 / unit as f64;
+    match nanoseconds {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanoseconds}ns"),
+        1_000..1_000_000 => format!("{}µs", of(1_000)),
+        1_000_000..1_000_000_000 => format!("{}ms", of(1_000_000)),
+        _ => {
+            let minutes = nanoseconds / 60_000_000_000;
+            let seconds = (nanoseconds % 60_000_000_000) as f64 / 1e9;
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{seconds}s"),
+                (0, minutes) => format!("{minutes}m{seconds}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+            }
+        }
+    }
+}
+
 /// A value as `%v` and a plain action print it.
 pub(super) fn text(value: &Value) -> String {
+    if let Some(nanoseconds) = nanoseconds(value).and_then(Value::as_u64) {
+        return go_duration(nanoseconds);
+    }
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(s) => s.clone(),
@@ -91,6 +122,8 @@ fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> usize {
 
 fn one(verb: char, flags: &Flags, value: &Value) -> String {
     let cut = |s: String| flags.precision.map_or(s.clone(), |n| s.chars().take(n).collect());
+    // As a number a duration is so many nanoseconds.
+    let value = nanoseconds(value).filter(|_| !matches!(verb, 'v' | 's' | 'q' | 'T')).unwrap_or(value);
     let integer = value.as_i64();
     let prefix = |sharp: &'static str| if flags.sharp { sharp } else { "" };
     match (verb, value) {
@@ -155,5 +188,33 @@ fn filled(shown: &str, flags: &Flags, value: &Value) -> String {
         (false, true, Some(digits)) => format!("-{}{digits}", "0".repeat(missing)),
         (false, true, None) => format!("{}{shown}", "0".repeat(missing)),
         (false, false, _) => format!("{}{shown}", " ".repeat(missing)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (nanoseconds, want) in [
+            (0_u64, "0s"),
+            (5_000_000_000, "5s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (1_500_000_000, "1.5s"),
+            (500_000_000, "500ms"),
+            (1_500, "1.5µs"),
+        ] {
+            let value = json!({ DURATION: nanoseconds });
+            assert_eq!(text(&value), want);
+            assert_eq!(
+                printf("%v %s %d", &[value.clone(), value.clone(), value]),
+                format!("{want} {want} {nanoseconds}")
+            );
+        }
+        assert_eq!(text(&json!([{ DURATION: 1000 }])), "[1µs]");
     }
 }
