@@ -263,6 +263,19 @@ fn mounts_as_root() {
 }
 
 #[test]
+fn one_id_gives_nothing_away() {
+    let Some(sandbox) = busybox_store(User::One) else { return };
+    fs::create_dir(sandbox.path("work/given")).unwrap();
+    sandbox.ok("hoy-build", &["from", "--name", "c", "busybox"]);
+    let given = format!("{}:/v:U", sandbox.path("work/given").display());
+    let run = sandbox.run("hoy-build").args(["run", "--user", "88:89", "-v", &given, "c", "true"]);
+    run.fails(125, &["88:89", "/etc/subuid"]);
+    let overlay = format!("{}:/v:O", sandbox.path("work/given").display());
+    sandbox.ok("hoy-build", &["run", "-v", &overlay, "--mount", "type=cache,target=/c", "c", "touch", "/v/x", "/c/x"]);
+    assert_eq!(fs::read_dir(sandbox.path("work/given")).unwrap().count(), 0);
+}
+
+#[test]
 fn mounts_as_user() {
     mounts(User::Sub);
 }

@@ -146,9 +146,10 @@ impl Surroundings {
         ];
         // Whoever says that there is no network has the image's own file.
         if !self.add_host.is_empty() || !matches!(network, Some("none" | "host")) {
-            let lines = self.add_host.iter().map(|text| host(text)).collect::<Result<Vec<_>>>()?;
-            let own = format!("127.0.0.1\t{hostname} {}", container.name);
-            let text = format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{own}\n{}\n", lines.join("\n"));
+            let own = Ok(format!("127.0.0.1\t{hostname} {}", container.name));
+            let lines = std::iter::once(own).chain(self.add_host.iter().map(|text| host(text)));
+            let lines = lines.collect::<Result<Vec<_>>>()?;
+            let text = format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{}\n", lines.join("\n"));
             files.push(("/etc/hosts", text, "rw"));
         }
         let resolver = resolver(&self.dns, &self.dns_search, &self.dns_option);

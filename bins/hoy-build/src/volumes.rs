@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use hoy_cli::{Context as _, Error, Result};
 use hoy_oci::IdMaps;
-use hoy_spec::{Mount, User};
+use hoy_spec::{Host, Mount, User};
 use hoy_sys::rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fchown, fstat, openat, statat};
 
 /// Directories whose owners a whole system relies on.
@@ -87,9 +87,17 @@ impl Volumes {
 
     /// Gives the sources to a user of a container with these ids.
     pub(crate) fn give(&self, user: &User, ids: Option<&IdMaps>) -> Result<()> {
+        if self.given.is_empty() {
+            return Ok(());
+        }
         let outside = |ids: &IdMaps| ids.host_uid(user.uid).zip(ids.host_gid(user.gid));
-        let missing = || Error::msg(format!("{}:{} is not among the container's ids", user.uid, user.gid));
-        let (uid, gid) = ids.map_or(Some((user.uid, user.gid)), outside).ok_or_else(missing)?;
+        let missing = || {
+            let error = Error::msg(format!("option --volume: U: {}:{} is not among the ids here", user.uid, user.gid));
+            error.with_hint("see --userns, /etc/subuid and /etc/subgid")
+        };
+        let host = Host::current();
+        let own = (host.has_uid(user.uid) && host.has_gid(user.gid)).then_some((user.uid, user.gid));
+        let (uid, gid) = ids.map_or(own, outside).ok_or_else(missing)?;
         let owner = (Uid::from_raw(uid), Gid::from_raw(gid));
         for place in &self.given {
             let doing = || format!("give \"{}\" to {uid}:{gid}", place.display());

@@ -169,7 +169,7 @@ fn fetch(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Re
     }
     let is_quiet = options.copy_options.iter().any(|option| option == "--quiet");
     if split_transport(image).is_some() {
-        if !is_quiet {
+        if is_remote && !is_quiet {
             Tools::say(&format!("Trying to pull {}...", image.trim_start_matches("docker://")));
         }
         let name = store_name(image).or_else(|| named_in_archive(tools, image));
