@@ -103,8 +103,6 @@ pub(crate) struct Surroundings {
 /// What a command is told of where it is.
 pub(crate) struct Told<'a> {
     pub(crate) hostname: Option<&'a str>,
-    /// As asked for.
-    pub(crate) network: Option<&'a str>,
     pub(crate) container: &'a Container,
     pub(crate) working: &'a Working,
 }
@@ -138,14 +136,14 @@ impl Surroundings {
 
     /// The files that tell a command where it is, made in `directory` and mounted from there.
     pub(crate) fn files(&self, directory: &Path, told: &Told<'_>) -> Result<Vec<Mount>> {
-        let Told { hostname, network, container, working } = *told;
+        let Told { hostname, container, working } = *told;
         let hostname = hostname.unwrap_or(container.id.short());
         let mut files = vec![
             ("/etc/hostname", format!("{hostname}\n"), "ro"),
             ("/run/.containerenv", containerenv(container, working), "ro"),
         ];
         // Whoever says that there is no network has the image's own file.
-        if !self.add_host.is_empty() || !matches!(network, Some("none" | "host")) {
+        if !self.add_host.is_empty() || !matches!(self.network.as_deref(), Some("none" | "host")) {
             let own = Ok(format!("127.0.0.1\t{hostname} {}", container.name));
             let lines = std::iter::once(own).chain(self.add_host.iter().map(|text| host(text)));
             let lines = lines.collect::<Result<Vec<_>>>()?;

@@ -87,9 +87,6 @@ impl Volumes {
 
     /// Gives the sources to a user of a container with these ids.
     pub(crate) fn give(&self, user: &User, ids: Option<&IdMaps>) -> Result<()> {
-        if self.given.is_empty() {
-            return Ok(());
-        }
         let outside = |ids: &IdMaps| ids.host_uid(user.uid).zip(ids.host_gid(user.gid));
         let missing = || {
             let error = Error::msg(format!("option --volume: U: {}:{} is not among the ids here", user.uid, user.gid));
