@@ -36,6 +36,7 @@ fn mounts_are_there_for_the_time() {
     assert!(!tree.join("c").exists() && fs::metadata(tree.join("copied")).unwrap().len() == 0);
 }
 
+/// CVE-2021-3602, where nothing but the root directory keeps them apart.
 #[test]
 fn commands_get_out_of_nothing_and_leave_nobody() {
     let Some(sandbox) = busybox_store(User::Root) else { return };

@@ -46,6 +46,7 @@ fn leaks(dir: &Path) -> Vec<String> {
     Run::new("sh").args(["-c", &script]).output().stdout.lines().map(str::to_owned).collect()
 }
 
+/// Nothing that the image keeps holds a secret, nor what mounting one needed (moby#38667, buildah PR 6233).
 #[test]
 fn secrets_stay_secret() {
     for user in [User::Root, User::Sub, User::One] {
@@ -102,17 +103,17 @@ fn secrets_stay_secret() {
     }
 }
 
+/// CVE-2021-3602: variables and descriptors of whoever builds are nothing to a command.
 #[test]
 fn commands_see_nothing_of_their_parents() {
-    let Some(sandbox) = busybox_store(User::Root) else { return };
-    fs::write(
-        sandbox.path("work/Containerfile"),
-        "FROM busybox\nRUN cat /proc/*/environ | tr '\\0' '\\n'; ls -l /proc/*/fd\n",
-    )
-    .unwrap();
-    let out = sandbox.run("hoy-build").args(["build", "."]).env("CI_TOKEN", SECRET).output();
-    assert_eq!(out.status, 0, "{}", out.stderr);
-    assert!(!out.stderr.contains(SECRET) && !out.stderr.contains("HOY_"), "{}", out.stderr);
+    for user in [User::Root, User::Sub, User::One] {
+        let Some(sandbox) = busybox_store(user) else { return };
+        let text = "FROM busybox\nRUN cat /proc/*/environ | tr '\\0' '\\n'; ls -l /proc/*/fd; echo looked\n";
+        fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+        let out = sandbox.run("hoy-build").args(["build", "."]).env("CI_TOKEN", SECRET).output();
+        assert!(out.status == 0 && out.stderr.contains("looked"), "{user:?}: {}", out.stderr);
+        assert!(!out.stderr.contains(SECRET) && !out.stderr.contains("HOY_"), "{user:?}: {}", out.stderr);
+    }
 }
 
 #[test]
@@ -166,9 +167,6 @@ fn links_lead_nowhere() {
             &["unexpected key"],
         );
     }
-    // CVE-2024-23652: a mount's place that was replaced while the command ran.
-    let text = format!("FROM busybox\nRUN --mount=type=tmpfs,target=/a/b mv /a /c; ln -s {out} /a; true\n");
-    build(&sandbox, &text, &[]);
     // CVE-2025-4953: what is written into a bind of the context stays out of it.
     builds(&sandbox, "FROM busybox\nRUN --mount=type=bind,target=/x,rw echo changed > /x/file; touch /x/new\n", &[]);
     fails(&sandbox, "FROM busybox\nRUN --mount=type=bind,target=/x touch /x/new\n", &[], &["Read-only"]);

@@ -58,6 +58,7 @@ fn a_shell_where_a_command_failed() {
     }
 }
 
+/// CVE-2024-23653.
 #[test]
 fn privileges_are_given_by_who_builds() {
     let Some(sandbox) = busybox_store(User::Root) else { return };

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use hoy_tests::{Out, Run, Sandbox, Tripwire, User, busybox_store, need};
+use hoy_tests::{Out, Run, Sandbox, Tripwire, User, busybox_store, need, while_exchanging};
 
 const SECRET: &str = "s3cr3t-on-the-way";
 
@@ -21,16 +21,20 @@ fn stages_that_race() {
     let tripwire = Tripwire::new(sandbox.path("victim"));
     let victim = tripwire.path().display();
     let mounts = "--mount=type=cache,id=c,target=/c";
+    let swap = |at: &str| format!("mv {at}/d {at}/e; mv {at}/link {at}/d; mv {at}/d {at}/link; mv {at}/e {at}/d");
     let mut text = format!(
-        "FROM busybox AS swapper\nRUN {mounts} --mount=type=bind,target=/context,rw mkdir -p /c/d; ln -s {victim} /c/link; i=0; \
-         while test $i -lt 3000; do mv /c/d /c/e; mv /c/link /c/d; mv /c/d /c/link; mv /c/e /c/d; i=$((i + 1)); done; rm -r /c/*\n"
+        "FROM busybox AS shared\nRUN mkdir /d; ln -s {victim} /link\n\
+         FROM busybox AS swapper\nRUN {mounts} --mount=type=bind,from=shared,target=/s,rw mkdir -p /c/d; ln -s {victim} /c/link; \
+         i=0; while test $i -lt 2000; do {}; {}; i=$((i + 1)); done; rm -r /c/*\n",
+        swap("/c"),
+        swap("/s")
     );
     for stage in 0..4 {
         text.push_str(&format!("FROM busybox AS s{stage}\n"));
         for step in 0..3 {
             text.push_str(&format!(
-                "RUN {mounts} --mount=type=cache,id=c,source=d,target=/inner touch /inner/made{stage}{step} /c/d/made 2>/dev/null; \
-                 test ! -e /inner/file\n"
+                "RUN {mounts} --mount=type=cache,id=c,source=d,target=/inner --mount=type=bind,from=shared,source=/d,target=/s,rw \
+                 touch /inner/made{stage}{step} /s/made /c/d/made 2>/dev/null; test ! -e /inner/file -a ! -e /s/file\n"
             ));
         }
     }
@@ -43,25 +47,79 @@ fn stages_that_race() {
     tripwire.check();
 }
 
-/// Settings of an image that nobody checked: each build works or fails with a message, and reaches nothing.
+/// Names of a working container that are exchanged for links while it is copied into, copied from and committed.
+#[test]
+fn trees_that_change_meanwhile() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let tripwire = Tripwire::new(sandbox.path("victim"));
+    let (one, other) = (sandbox.ok("hoy-build", &["from", "busybox"]), sandbox.ok("hoy-build", &["from", "busybox"]));
+    let mounted = |container: &str| std::path::PathBuf::from(sandbox.ok("hoy-build", &["mount", container]));
+    let (tree, taken) = (mounted(&one), mounted(&other));
+    fs::create_dir(tree.join("d")).unwrap();
+    std::os::unix::fs::symlink(tripwire.path(), tree.join("link")).unwrap();
+    fs::write(sandbox.path("work/given"), "given").unwrap();
+    sandbox.run("tar").args(["-cf", "packed.tar", "given"]).ok();
+    while_exchanging(&[(tree.join("d"), tree.join("link"))], || {
+        for args in [
+            ["copy", "-q", &one, "given", "/d/"],
+            ["copy", "-q", &one, "given", "/d/new/place"],
+            ["add", "-q", &one, "packed.tar", "/d/unpacked"],
+            ["copy", "-q", &other, &format!("--from={one}"), "/d"],
+            ["commit", "-q", "--disable-compression", &one, "meanwhile"],
+        ] {
+            let out = sandbox.run("hoy-build").args(args).output();
+            assert!(!out.stderr.contains("panicked"), "{args:?}: {}", out.stderr);
+        }
+        tripwire.check();
+    });
+    // What is only outside was never read.
+    assert!(!taken.join("file").exists() && !taken.join("d/file").exists());
+    sandbox.ok("hoy-storage", &["unpack", "meanwhile", "unpacked"]);
+    assert_eq!(sandbox.run("find").args(["unpacked", "-path", "*/d/file", "-o", "-path", "*/link/file"]).ok(), "");
+}
+
+/// CVE-2024-23652: what was made to be mounted on is not removed by a path that leads elsewhere by now.
+#[test]
+fn places_of_mounts_are_no_paths_of_the_host() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    let tripwire = Tripwire::new(sandbox.path("victim"));
+    let text = format!(
+        "FROM busybox\nRUN --mount=type=tmpfs,target=/a/directory --mount=type=bind,source=Containerfile,target=/a/file \
+         --mount=type=cache,target=/a/other mv /a /c && ln -s {} /a\n",
+        tripwire.path().display()
+    );
+    let out = build(&sandbox, &text, &["-t", "moved"]);
+    assert_eq!(out.status, 0, "{}", out.stderr);
+    tripwire.check();
+}
+
+/// Settings of an image that nobody checked: each build works or says what is wrong, and reaches nothing.
 #[test]
 fn images_with_odd_settings() {
     let Some(sandbox) = busybox_store(User::Root) else { return };
     let tripwire = Tripwire::new(sandbox.path("victim"));
     let victim = tripwire.path().display().to_string();
-    for (number, config) in [
-        r#"{"Env":["NOTHING","=x","A=b\nC=d","HOME=/x\u0000y","PATH=/bin"]}"#.to_owned(),
-        r#"{"User":"4294967296"}"#.to_owned(),
-        r#"{"User":"0:0:0"}"#.to_owned(),
-        r#"{"User":"../../etc/passwd"}"#.to_owned(),
-        r#"{"WorkingDir":"/proc/self/fd/7"}"#.to_owned(),
-        r#"{"WorkingDir":"/proc/self/cwd/../../../../.."}"#.to_owned(),
-        format!(r#"{{"WorkingDir":"../../../../../../../..{victim}"}}"#),
-        format!(r#"{{"Volumes":{{"../../../../..{victim}":{{}}, "":{{}}}}}}"#),
-        r#"{"Labels":{"io.podman.annotations.privileged":"TRUE","run.oci.handler":"x"}}"#.to_owned(),
-        r#"{"Shell":["/bin/sh"],"OnBuild":["RUN touch /triggered","FROM other","ONBUILD RUN x"]}"#.to_owned(),
-        r#"{"OnBuild":["COPY ../../../../etc/shadow /x"]}"#.to_owned(),
-        r#"{"StopSignal":"9999999999","ExposedPorts":{"x":{},"99999/tcp":{}}}"#.to_owned(),
+    let env = |entries: &str| format!(r#"{{"Env":[{entries},"PATH=/bin"]}}"#);
+    let user = |user: &str| format!(r#"{{"User":"{user}"}}"#);
+    let workdir = |path: &str| format!(r#"{{"WorkingDir":"{path}"}}"#);
+    for (number, (config, said)) in [
+        // A name alone imports nothing: CVE-2026-57231.
+        (env(r#""IMPORTED","IMPORT*","=x","A=b\nC=d""#), ""),
+        (env(r#""HOME=/x\u0000y""#), "a NUL byte"),
+        (user("4294967296"), "a number from 0 to"),
+        (user("-1"), "find user"),
+        (user("0:0:0"), "neither a name nor an id"),
+        (user("../../etc/passwd"), "does not have it"),
+        (workdir("/proc/self/fd/7"), "a directory of /proc"),
+        (workdir("/proc/self/cwd/../../../../.."), ""),
+        (workdir(&format!("../../../../../../../..{victim}")), "not an absolute path"),
+        (workdir(&format!("/../../../../../../../..{victim}")), ""),
+        (format!(r#"{{"Volumes":{{"../../../../..{victim}":{{}}, "":{{}}}}}}"#), ""),
+        (r#"{"Labels":{"io.podman.annotations.privileged":"TRUE","run.oci.handler":"x"}}"#.to_owned(), ""),
+        (r#"{"OnBuild":["FROM other"]}"#.to_owned(), "ONBUILD"),
+        (r#"{"OnBuild":["ONBUILD RUN x"]}"#.to_owned(), "ONBUILD"),
+        (r#"{"OnBuild":["COPY ../../../../etc/shadow /x"]}"#.to_owned(), "no source matches"),
+        (r#"{"StopSignal":"9999999999","ExposedPorts":{"x":{},"99999/tcp":{}}}"#.to_owned(), ""),
     ]
     .iter()
     .enumerate()
@@ -70,22 +128,21 @@ fn images_with_odd_settings() {
         let source = format!("oci:{}:busybox:latest", sandbox.path("layout").display());
         Run::new("skopeo").args(["copy", "-q", &source]).arg(format!("oci:{}:odd:1", layout.display())).ok();
         with_config(&layout, config);
-        let name = format!("store:odd{number}");
-        let copied =
-            sandbox.run("hoy-copy").args(["copy", "-q", &format!("oci:{}:odd:1", layout.display()), &name]).output();
-        if copied.status != 0 {
-            assert!(!copied.stderr.contains("panicked"), "{config}: {}", copied.stderr);
-            continue;
-        }
-        let text =
-            format!("FROM odd{number}\nRUN touch made; pwd\nCOPY Containerfile .\nWORKDIR rel\nRUN id; touch made\n");
-        let out = build(&sandbox, &text, &[]);
-        assert!(
-            out.status == 0 || out.stderr.contains("Containerfile:") || out.stderr.contains("ONBUILD"),
-            "{config}: {}",
-            out.stderr
+        let from = format!("oci:{}:odd:1", layout.display());
+        sandbox.ok("hoy-copy", &["copy", "-q", &from, &format!("store:odd{number}")]);
+        let text = format!(
+            "FROM odd{number}\nRUN touch made; env; grep -E 'Uid|CapBnd' /proc/self/status\nCOPY Containerfile .\n\
+             WORKDIR rel\nRUN ln -s {victim} link\nWORKDIR link/deep\nRUN touch made\n"
         );
-        assert!(!out.stderr.contains("panicked"), "{config}: {}", out.stderr);
+        fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+        let out = sandbox.run("hoy-build").args(["build", "--no-cache", "."]).env("IMPORTED", SECRET).output();
+        let has = |words: &str| out.stderr.contains(words);
+        assert!(!has("panicked") && !has(SECRET), "{config}: {}", out.stderr);
+        if said.is_empty() {
+            assert!(out.status == 0 && has("CapBnd:\t00000000800405fb"), "{config}: {}", out.stderr);
+        } else {
+            assert!(out.status == 125 && has(said) && !has("CapBnd:"), "{config}: {}", out.stderr);
+        }
         tripwire.check();
     }
 }
@@ -101,7 +158,8 @@ fn with_config(layout: &std::path::Path, inner: &str) {
     Run::new("sh").args(["-ec", script]).arg(layout).arg(inner).ok();
 }
 
-/// CVE-2026-33747, CVE-2024-23650: no frontend is fetched or run; and a command has the sandbox that it is said to have.
+/// CVE-2026-33747, CVE-2024-23650, GHSA-7236-3392-c5c6: no frontend is fetched or run; a command has the sandbox that it is
+/// said to have, and neither a Containerfile nor an image takes that away.
 #[test]
 fn no_frontend_and_the_whole_sandbox() {
     for user in [User::Root, User::Sub, User::One] {
@@ -118,6 +176,14 @@ fn no_frontend_and_the_whole_sandbox() {
         let bounding = u64::from_str_radix(&bounding, 16).unwrap();
         assert_eq!(bounding & (1 << 21 | 1 << 19 | 1 << 12 | 1 << 16), 0, "{user:?}: {bounding:x}");
         assert!(!has("eth0") && has("lo:"), "{user:?}: {}", out.stderr);
+        let insecure = "RUN --security=insecure cat /proc/self/status";
+        let base = build(&sandbox, &format!("FROM busybox\nONBUILD {insecure}\n"), &["-t", "base"]);
+        assert_eq!(base.status, 0, "{user:?}: {}", base.stderr);
+        for text in [format!("FROM busybox\n{insecure}\n"), "FROM base\n".to_owned()] {
+            let out = build(&sandbox, &text, &[]);
+            let is_refused = out.status == 125 && out.stderr.contains("--allow security.insecure");
+            assert!(is_refused && !out.stderr.contains("Seccomp:"), "{user:?} {text}: {}", out.stderr);
+        }
     }
 }
 

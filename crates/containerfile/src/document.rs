@@ -54,7 +54,7 @@ impl Instruction {
         let read = || {
             let mut statements = statement::read(text)?.statements;
             match (statements.pop(), statements.is_empty()) {
-                (Some(statement), true) => understand::instruction(statement),
+                (Some(statement), true) => understand::trigger(statement),
                 _ => Err(Fault::at(Span::default(), Error::OnbuildTrigger(text.to_owned()))),
             }
         };

@@ -38,6 +38,20 @@ pub(crate) fn instruction(statement: Statement) -> Result<Instruction, Fault> {
     Ok(Instruction { statement, kind })
 }
 
+/// The same of one that an image keeps for those that are built on it.
+pub(crate) fn trigger(statement: Statement) -> Result<Instruction, Fault> {
+    may_be_trigger(&statement)?;
+    instruction(statement)
+}
+
+fn may_be_trigger(statement: &Statement) -> Result<(), Fault> {
+    let keyword = statement.keyword.text.to_uppercase();
+    match keyword.as_str() {
+        "FROM" | "MAINTAINER" | "ONBUILD" => Err(Fault::at(statement.keyword.span, Error::OnbuildTrigger(keyword))),
+        _ => Ok(()),
+    }
+}
+
 fn kind(statement: &Statement) -> Result<Kind, Fault> {
     let none: &[(&str, Takes)] = &[];
     let no_flags = || Flags::read(statement, none).map(drop);
@@ -244,10 +258,7 @@ fn onbuild(statement: &Statement) -> Result<Kind, Fault> {
         return Err(Fault::at(statement.keyword.span, Error::AtLeastOne("ONBUILD")));
     };
     Flags::read(statement, &[])?;
-    let keyword = inner.keyword.text.to_uppercase();
-    if matches!(keyword.as_str(), "FROM" | "MAINTAINER") {
-        return Err(Fault::at(inner.keyword.span, Error::OnbuildTrigger(keyword)));
-    }
+    may_be_trigger(inner)?;
     let mut inner = (**inner).clone();
     inner.heredocs.clone_from(&statement.heredocs);
     let mut text = inner.text.clone();
