@@ -19,6 +19,9 @@ pub enum Error {
     /// An image could not be looked through.
     #[error(transparent)]
     Contents(#[from] hoy_sbom::Error),
+    /// Owners that were not written down.
+    #[error(transparent)]
+    Paper(#[from] hoy_paper::Error),
     /// No runtime configuration could be made.
     #[error(transparent)]
     Spec(#[from] hoy_spec::Error),

@@ -8,12 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hoy_layout::{ContainerId, TEMPORARY_PREFIX};
+use hoy_paper::DEVICES;
 use hoy_spec::Mount;
 use hoy_sys::path::open_in_root;
 use hoy_sys::rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fchmod, mkdirat, openat, renameat, statat, unlinkat};
 use hoy_sys::rustix::io::Errno;
 
-use crate::devices::DEVICES;
 use crate::{Error, Result};
 
 /// More is not read to see whether it is what was lent.

@@ -9,6 +9,7 @@ use std::process::{Child, Command};
 use std::sync::OnceLock;
 
 use hoy_layout::{ContainerDir, ContainerId, Store, write_volatile_file};
+use hoy_paper::Paper;
 use hoy_spec::{Config, Host, Mount, Options, Request, Users, generate};
 use hoy_sys::path::open_in_root;
 use hoy_sys::process::{flags, unshare};
@@ -18,7 +19,6 @@ use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::system::sethostname;
 
 use crate::in_root::Left;
-use crate::paper::Paper;
 use crate::placed::Placed;
 use crate::supervise::{self, start_failure};
 use crate::tools::no_program;

@@ -4,7 +4,7 @@
 //! or a process of itself. Nothing of another process is among it.
 
 /// Devices that read and write nothing of anybody, and the caller's own terminal.
-pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Files of proc(5) about the machine.
 const MACHINE: [&str; 11] = [
     "cpuinfo",

@@ -49,7 +49,7 @@ type Call<T> = std::result::Result<T, Errno>;
 
 /// Somebody who writes down what one command says.
 #[derive(Debug)]
-pub(crate) struct Paper {
+pub struct Paper {
     thread: JoinHandle<Call<Vec<OwnedInode>>>,
     /// Closed to end it.
     stop: PipeWriter,
@@ -58,13 +58,11 @@ pub(crate) struct Paper {
 impl Paper {
     /// Has `config` tell of every chown(2) if it would do it on paper only, and somebody listen in `directory`.
     ///
-    /// With `opens` it is told of opened paths too, and gives what cannot be mounted: see [`crate::devices`].
-    pub(crate) fn of(
-        config: &mut Config,
-        directory: &Path,
-        container: &ContainerDir,
-        opens: bool,
-    ) -> Result<Option<Self>> {
+    /// With `opens` it is told of opened paths too, and gives what cannot be mounted: devices, and files of /proc.
+    ///
+    /// # Errors
+    /// Those of listening there.
+    pub fn of(config: &mut Config, directory: &Path, container: &ContainerDir, opens: bool) -> Result<Option<Self>> {
         let seccomp = match &mut config.linux.seccomp {
             Some(seccomp) => seccomp,
             None if opens => config.linux.seccomp.insert(hoy_spec::Seccomp::default()),
@@ -107,9 +105,12 @@ impl Paper {
     }
 
     /// Writes what was said into the record of the container; the command has ended.
-    pub(crate) fn finish(self, container: &ContainerDir) -> Result<()> {
+    ///
+    /// # Errors
+    /// What the listener failed of; those of writing it.
+    pub fn finish(self, container: &ContainerDir) -> Result<()> {
         drop(self.stop);
-        let ended = self.thread.join().map_err(|_| Error::Refused("the thread that knows owners ended".to_owned()))?;
+        let ended = self.thread.join().map_err(|_| Error::Gone)?;
         let links = ended.map_err(Error::io("write down owners of", container.path()))?;
         if links.is_empty() { Ok(()) } else { Ok(container.set_owned_inodes(&links)?) }
     }
