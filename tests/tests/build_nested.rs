@@ -84,7 +84,7 @@ const DEVICES: &str = "FROM busybox\n\
     RUN mknod /far b 259 70000\n";
 
 #[test]
-fn devices_are_alike_for_root_and_a_user_with_one_id() {
+fn devices_are_alike_for_root_and_ordinary_users() {
     let Some(base) = busybox_store(User::Root) else { return };
     let image = format!("oci:{}:busybox:latest", base.path("layout").display());
     let made = |user: User| {
@@ -102,8 +102,28 @@ fn devices_are_alike_for_root_and_a_user_with_one_id() {
         ["built", "by-hand"]
             .map(|name| sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", &format!("store:{name}")]))
     };
-    if User::One.available() {
-        assert_eq!(made(User::One), made(User::Root));
+    let of_root = made(User::Root);
+    for user in [User::Sub, User::One].into_iter().filter(|user| user.available()) {
+        assert_eq!(made(user), of_root, "{user:?}");
+    }
+}
+
+/// On paper a device is whose it would be, and nobody makes one where the kernel would not let it.
+#[test]
+fn devices_are_where_their_makers_may_write() {
+    let Some(base) = busybox_store(User::Root) else { return };
+    let image = format!("oci:{}:busybox:latest", base.path("layout").display());
+    let made = |user: User| {
+        let sandbox = Sandbox::for_user(user);
+        sandbox.ok("hoy-copy", &["copy", "-q", &image, "store:busybox"]);
+        let text = "FROM busybox\nRUN mkdir -m 777 /open && mkdir -m 700 /closed\nUSER app\n\
+            RUN mknod /open/a c 1 5 && ! mknod /closed/a c 1 5 && mknod /open/p p && test -p /open/p\n";
+        fs::write(sandbox.path("work/Containerfile"), text).unwrap();
+        sandbox.ok("hoy-build", &["build", "-q", "--cap-add", "MKNOD", "-t", "built", "."]);
+        sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", "store:built"])
+    };
+    if User::Sub.available() {
+        assert_eq!(made(User::Sub), made(User::Root));
     }
 }
 

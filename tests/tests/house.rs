@@ -27,7 +27,7 @@ const EDGES: &[(&str, &str)] = &[
     ("hoy-containerfile", ""),
     ("hoy-paper", "hoy-layer hoy-layout hoy-spec hoy-sys"),
     ("hoy-build", "hoy-layout hoy-layer hoy-containerfile hoy-paper hoy-sbom hoy-spec hoy-oci hoy-sys"),
-    ("hoy-engine", "hoy-layout hoy-spec hoy-oci hoy-sys"),
+    ("hoy-engine", "hoy-layout hoy-paper hoy-spec hoy-oci hoy-sys"),
     ("hoy-sbom", "hoy-layer hoy-oci"),
     ("hoy-cli", ""),
 ];

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use hoy_tests::{Sandbox, User, busybox_store, need};
+use hoy_tests::{Run, Sandbox, User, busybox_store, need};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// `hoy run --rm … busybox sh -c SCRIPT`: what it printed, however the script's last command ended.
@@ -194,6 +194,28 @@ fn subordinate_ids_life_of_a_container() {
 #[test]
 fn one_id_life_of_a_container() {
     life_of_a_container(User::One, "hoy-runtime");
+}
+
+/// What a command says of owners is in the layer, whoever runs it: also of one that is run beside it.
+#[test]
+fn owners_are_alike_for_root_and_ordinary_users() {
+    let script = "mkdir -p /srv/a/b && cd /srv && echo x > a/b/f && ln -s f a/b/l && mkfifo a/p && chown -R 33:34 a && chmod 4755 a/b/f; \
+        chown 0:5 /etc/passwd; touch /srv/late; echo ready; while test ! -e /srv/done; do sleep 0.05; done";
+    let layer = |user| {
+        let sandbox = busybox_store(user)?;
+        let (mut child, _) = start(&sandbox, &["--name", "own"], script);
+        sandbox.ok("hoy", &["exec", "own", "chown", "-h", "7:8", "/srv/late", "/srv/a/b/l"]);
+        sandbox.ok("hoy", &["exec", "own", "touch", "/srv/done"]);
+        assert!(child.wait().unwrap().success(), "{user:?}");
+        let tar = sandbox.run("hoy-storage").args(["diff", "--tar", "--clamp", "0", "own"]).output().bytes;
+        Some(Run::new("tar").args(["-tv", "--numeric-owner"]).stdin(tar).ok())
+    };
+    let Some(of_root) = layer(User::Root) else { return };
+    assert!(of_root.contains("33/34") && of_root.contains("7/8") && of_root.contains("0/5"), "{of_root}");
+    for user in [User::Sub, User::One] {
+        let Some(of_user) = layer(user) else { continue };
+        assert_eq!(of_user, of_root, "{user:?}");
+    }
 }
 
 fn the_watcher_is_killed(user: User) {

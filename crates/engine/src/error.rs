@@ -23,6 +23,9 @@ pub enum Error {
     /// The store's files.
     #[error(transparent)]
     Layout(#[from] hoy_layout::Error),
+    /// Owners that were not written down.
+    #[error(transparent)]
+    Paper(#[from] hoy_paper::Error),
     /// What was asked of the container cannot be had.
     #[error(transparent)]
     Spec(#[from] hoy_spec::Error),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use hoy_layout::{ContainerDir, Image, Lock, NamedImage, write_file, write_volatile_file};
+use hoy_paper::Paper;
 use hoy_spec::{Generated, Host, Options, Request, Users, generate};
 use hoy_sys::relay::catch_signals;
 
@@ -68,14 +69,14 @@ impl Engine {
         let id = self.create(run, &name, &image_name, &record)?;
         let dir = self.store.container_dir(id.parse()?);
         let lock = Lock::exclusive(&dir.path().join(LOCK))?;
-        let prepared = self.prepare(run, &dir, &image, record).and_then(|made| {
+        let prepared = self.prepare(run, &dir, &image, record).and_then(|(made, paper)| {
             made.warnings.iter().for_each(|warning| warn(warning));
             match &run.cidfile {
-                Some(path) => Ok(write_file(path, id.as_bytes())?),
-                None => Ok(()),
+                Some(path) => Ok(write_file(path, id.as_bytes()).map(|()| paper)?),
+                None => Ok(paper),
             }
         });
-        let ended = prepared.and_then(|()| self.watch(run, &dir, &runtime, &signals));
+        let ended = prepared.and_then(|paper| self.watch(run, &dir, &runtime, &signals, paper));
         drop(lock);
         if run.auto_remove || ended.is_err() {
             self.forget(&id, true).unwrap_or_else(|error| warn(&error.to_string()));
@@ -123,7 +124,13 @@ impl Engine {
     }
 
     /// Writes what the runtime and other programs read: `config.json`, `stubs.json`, `hoy.json`.
-    fn prepare(&self, run: &Run, dir: &ContainerDir, image: &Image, mut record: Record) -> Result<Generated> {
+    fn prepare(
+        &self,
+        run: &Run,
+        dir: &ContainerDir,
+        image: &Image,
+        mut record: Record,
+    ) -> Result<(Generated, Option<Paper>)> {
         let container = dir.container()?;
         let rootfs = container.bundle.join("rootfs");
         let root = File::open(&rootfs).map_err(Error::io("open", &rootfs))?;
@@ -148,11 +155,12 @@ impl Engine {
             mounts: &mounts,
         })?;
         made.config.process.env.extend(run.handed.environment());
+        let paper = Paper::of(&mut made.config, &container.bundle, dir, false)?;
         dir.write_volatile_json("stubs.json", &stubs::missing(&rootfs, &made.config.mounts)?)?;
         dir.write_volatile_json("config.json", &made.config)?;
         record.command.clone_from(&made.config.process.args);
         record.write(dir)?;
-        Ok(made)
+        Ok((made, paper))
     }
 
     /// The user namespace that another container, or a file, stands for.
@@ -169,7 +177,14 @@ impl Engine {
     }
 
     /// Runs the container as a child of this process and records its life.
-    fn watch(&self, run: &Run, dir: &ContainerDir, runtime: &Runtime, signals: &OwnedFd) -> Result<u8> {
+    fn watch(
+        &self,
+        run: &Run,
+        dir: &ContainerDir,
+        runtime: &Runtime,
+        signals: &OwnedFd,
+        paper: Option<Paper>,
+    ) -> Result<u8> {
         let log = dir.path().join("runtime.log");
         let bundle = dir.container()?.bundle;
         let mut args = vec!["run".into(), "--bundle".into(), bundle.into_os_string()];
@@ -186,6 +201,7 @@ impl Engine {
         record.write(dir)?;
         let mut child = command.spawn().map_err(start(&runtime.program().display().to_string()))?;
         let code = supervise::wait(&mut child, signals)?;
+        paper.map_or(Ok(()), |paper| paper.finish(dir))?;
         let code = self.explain(code, &log, || runtime.delete(dir.id().as_str()))?;
         record.phase = Phase::Exited;
         record.finished = Some((self.clock)());

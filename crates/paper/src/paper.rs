@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::thread::JoinHandle;
 
 use hoy_layer::{Device, OVERRIDE_STAT, OverrideStat};
@@ -28,16 +29,27 @@ use hoy_sys::rustix::fs::{
 };
 use hoy_sys::rustix::io::Errno;
 use hoy_sys::rustix::process::{chroot, fchdir};
-use hoy_sys::seccomp::{Chown, Chowned, Making, Notification, Opening, answer, give, is_waiting, proceed, receive};
-use hoy_sys::user::set_file_ids;
+use hoy_sys::seccomp::{
+    Chown, Chowned, Instruction, Making, Notification, Opening, answer, filter_flags, give, is_waiting, proceed,
+    receive, set_filter,
+};
+use hoy_sys::user::{in_initial_user_namespace, set_file_ids};
 
 use crate::devices::Place;
 use crate::{Error, Result};
 
 /// The calls that are told, by one of them: the filter of a user namespace with one id answers them all alike.
 const CHOWN: &str = "fchownat";
+/// What has a call told.
+const NOTIFY: &str = "SCMP_ACT_NOTIFY";
+/// BPF_RET | BPF_K of SECCOMP_RET_ALLOW: a filter that lets everything pass.
+const ALL: Instruction = Instruction { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 };
+/// Where it is told.
+const SOCKET: &str = "owners.sock";
 /// The calls that make a device.
 const MKNOD: [&str; 2] = ["mknod", "mknodat"];
+/// The capability that it takes: capabilities(7).
+const CAP_MKNOD: u32 = 27;
 /// O_CLOEXEC: open(2).
 const CLOSE_ON_EXEC: i32 = OFlags::CLOEXEC.bits().cast_signed();
 /// PATH_MAX: open(2).
@@ -53,10 +65,12 @@ pub struct Paper {
     thread: JoinHandle<Call<Vec<OwnedInode>>>,
     /// Closed to end it.
     stop: PipeWriter,
+    socket: PathBuf,
 }
 
 impl Paper {
-    /// Has `config` tell of every chown(2) if it would do it on paper only, and somebody listen in `directory`.
+    /// Has `config` tell of every chown(2) if it would do it on paper only, and of every mknod(2) if it makes no device, and
+    /// somebody listen in `directory`, the bundle.
     ///
     /// With `opens` it is told of opened paths too, and gives what cannot be mounted: devices, and files of /proc.
     ///
@@ -68,28 +82,32 @@ impl Paper {
             None if opens => config.linux.seccomp.insert(hoy_spec::Seccomp::default()),
             None => return Ok(None),
         };
-        let on_paper = |names: &[String]| names.iter().any(|name| name == CHOWN);
-        let rule = seccomp.syscalls.iter_mut().find(|rule| on_paper(&rule.names) && rule.errno_ret == Some(0));
-        if rule.is_none() && !opens {
+        let tells = tell_of_owners(seccomp) || opens;
+        // In a user namespace nobody makes a device; one of the container's own has ids that this process cannot make files of.
+        let is_below = config.linux.uid_mappings.is_empty() && !in_initial_user_namespace().unwrap_or(true);
+        let makes_devices = (tells || is_below) && tell_of_devices(seccomp, &config.process.capabilities.bounding);
+        if !tells && !makes_devices {
             return Ok(None);
         }
-        if let Some(rule) = rule {
-            "SCMP_ACT_NOTIFY".clone_into(&mut rule.action);
-            rule.errno_ret = None;
+        // This process is itself in a container whose calls are told: its listener hears of these too, and there is but one.
+        if !opens && is_told_of() {
+            for rule in seccomp.syscalls.iter_mut().filter(|rule| rule.action == NOTIFY) {
+                "SCMP_ACT_ALLOW".clone_into(&mut rule.action);
+            }
+            return Ok(None);
         }
-        let makes_devices = tell_of_devices(seccomp, &config.process.capabilities.bounding);
         let failed = || Error::io::<Errno>("listen in", directory);
         let (stopped, stop) = std::io::pipe().map_err(Error::io("create", "pipe"))?;
         let place = File::open(directory).map_err(Error::io("open", directory))?;
         // A path through a descriptor is short enough for a socket wherever the directory is: unix(7).
-        let path = format!("/proc/{}/fd/{}/owners", std::process::id(), place.as_raw_fd());
+        let path = format!("/proc/{}/fd/{}/{SOCKET}", std::process::id(), place.as_raw_fd());
         let listener = UnixListener::bind(&path).map_err(Error::io("listen in", directory))?;
         let path_only = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let writer = Writer {
             processes: open("/proc", path_only, Mode::empty()).map_err(failed())?,
             descriptors: open("/proc/self/fd", path_only, Mode::empty()).map_err(failed())?,
             devices: open("/dev", path_only, Mode::empty()).map_err(failed())?,
-            trees: [container.upper(), PathBuf::from(&config.root.path)]
+            trees: [container.upper(), directory.join(&config.root.path)]
                 .iter()
                 .filter_map(|tree| open(tree, path_only, Mode::empty()).ok())
                 .collect(),
@@ -101,7 +119,7 @@ impl Paper {
             let _place = place;
             writer.attend(&listener, &stopped)
         });
-        Ok(Some(Self { thread, stop }))
+        Ok(Some(Self { thread, stop, socket: directory.join(SOCKET) }))
     }
 
     /// Writes what was said into the record of the container; the command has ended.
@@ -110,10 +128,20 @@ impl Paper {
     /// What the listener failed of; those of writing it.
     pub fn finish(self, container: &ContainerDir) -> Result<()> {
         drop(self.stop);
+        std::fs::remove_file(&self.socket).map_err(Error::io("remove", &self.socket))?;
         let ended = self.thread.join().map_err(|_| Error::Gone)?;
         let links = ended.map_err(Error::io("write down owners of", container.path()))?;
         if links.is_empty() { Ok(()) } else { Ok(container.set_owned_inodes(&links)?) }
     }
+}
+
+/// Who makes a call.
+struct Caller {
+    /// The permissions that nothing of it gets: umask(2).
+    umask: u32,
+    uid: u32,
+    gid: u32,
+    may_make_devices: bool,
 }
 
 /// What is needed to write owners down.
@@ -133,43 +161,61 @@ impl Writer {
     fn attend(mut self, listener: &UnixListener, stopped: &PipeReader) -> Call<Vec<OwnedInode>> {
         // The root directory changes with each caller's.
         unshare(flags::FS).map_err(|error| error.errno)?;
-        if !wait(listener, stopped)? {
-            return Ok(self.links);
-        }
-        let (stream, _) = listener.accept().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        let mut state = vec![0; 64 << 10];
-        let (_, fds) = recv_fds(&stream, &mut state).map_err(|error| error.errno)?;
-        let Some(calls) = fds.into_iter().next() else { return Ok(self.links) };
-        while wait(&calls, stopped)? {
-            let call = match receive(calls.as_fd()) {
-                Ok(call) => call,
-                // Whoever called was killed.
-                Err(error) if matches!(error.errno, Errno::NOENT | Errno::INTR) => continue,
-                Err(error) => return Err(error.errno),
+        // Of the command, and of each that is run in its container beside it.
+        let mut all: Vec<OwnedFd> = Vec::new();
+        loop {
+            let mut fds = vec![PollFd::new(stopped, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
+            fds.extend(all.iter().map(|calls| PollFd::new(calls, PollFlags::IN)));
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => continue,
+                other => other?,
             };
-            let answered = match (call.chown(), call.making(), call.opening()) {
-                (Some(chown), ..) => {
-                    let result = self.chown(&calls, &call, chown);
-                    answer(calls.as_fd(), call.id, result)
+            let told: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+            let (own, told) = told.split_at(2);
+            let is_called = |told: &PollFlags| told.contains(PollFlags::IN);
+            for (calls, _) in all.iter().zip(told).filter(|(_, told)| is_called(told)) {
+                self.attend_to(calls)?;
+            }
+            match own {
+                [_, new] if is_called(new) => all.extend(accept(listener)?),
+                [stop, _] if !stop.is_empty() && !told.iter().any(is_called) => return Ok(self.links),
+                _ => {
+                    // The last process that has the filter ended.
+                    let mut told = told.iter();
+                    all.retain(|_| told.next().is_none_or(|told| told.is_empty() || is_called(told)));
                 }
-                (None, Some(making), _) => match self.makes_devices.then(|| device(making)).flatten() {
-                    Some(device) => answer(calls.as_fd(), call.id, self.make(&calls, &call, making, device)),
-                    None => proceed(calls.as_fd(), call.id),
-                },
-                (None, None, Some(opening)) => match self.open(&calls, &call, opening) {
-                    Some(file) => give(calls.as_fd(), call.id, file.as_fd(), opening.flags & CLOSE_ON_EXEC != 0),
-                    None => proceed(calls.as_fd(), call.id),
-                },
-                (None, None, None) if call.is_foreign_making() => proceed(calls.as_fd(), call.id),
-                // A program of another processor: on paper, and not even written down.
-                (None, None, None) => answer(calls.as_fd(), call.id, Ok(())),
-            };
-            match answered {
-                Err(error) if error.errno != Errno::NOENT => return Err(error.errno),
-                _ => {}
             }
         }
-        Ok(self.links)
+    }
+
+    fn attend_to(&mut self, calls: &OwnedFd) -> Call<()> {
+        let call = match receive(calls.as_fd()) {
+            Ok(call) => call,
+            // Whoever called was killed.
+            Err(error) if matches!(error.errno, Errno::NOENT | Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.errno),
+        };
+        let answered = match (call.chown(), call.making(), call.opening()) {
+            (Some(chown), ..) => {
+                let result = self.chown(calls, &call, chown);
+                answer(calls.as_fd(), call.id, result)
+            }
+            (None, Some(making), _) => match self.makes_devices.then(|| self.make(calls, &call, making)).flatten() {
+                Some(result) => answer(calls.as_fd(), call.id, result),
+                None => proceed(calls.as_fd(), call.id),
+            },
+            (None, None, Some(opening)) => match self.open(calls, &call, opening) {
+                Some(file) => give(calls.as_fd(), call.id, file.as_fd(), opening.flags & CLOSE_ON_EXEC != 0),
+                None => proceed(calls.as_fd(), call.id),
+            },
+            (None, None, None) if call.is_foreign_making() => proceed(calls.as_fd(), call.id),
+            // A program of another processor: on paper, and not even written down.
+            (None, None, None) => answer(calls.as_fd(), call.id, Ok(())),
+        };
+        match answered {
+            Err(error) if error.errno != Errno::NOENT => Err(error.errno),
+            _ => Ok(()),
+        }
     }
 
     fn chown(&mut self, calls: &OwnedFd, call: &Notification, chown: Chown) -> Call<()> {
@@ -205,8 +251,28 @@ impl Writer {
         }
     }
 
-    /// Makes the file that stands for a device.
-    fn make(&self, calls: &OwnedFd, call: &Notification, making: Making, device: (bool, Device)) -> Call<()> {
+    /// Makes the file that stands for a device; none where the kernel is to answer.
+    fn make(&self, calls: &OwnedFd, call: &Notification, making: Making) -> Option<Call<()>> {
+        let device = device(making)?;
+        let caller = self.caller(call).ok()?;
+        if !caller.may_make_devices {
+            return None;
+        }
+        // The file is its caller's, and where that may write.
+        set_file_ids(caller.uid, caller.gid);
+        let made = self.stand_in(calls, call, making, device, caller.umask);
+        set_file_ids(0, 0);
+        Some(made)
+    }
+
+    fn stand_in(
+        &self,
+        calls: &OwnedFd,
+        call: &Notification,
+        making: Making,
+        device: (bool, Device),
+        umask: u32,
+    ) -> Call<()> {
         let path = self.path(call, making.address)?;
         let at = path.iter().rposition(|c| *c == b'/').map_or(0, |slash| slash + 1);
         let (parent, name) = path.split_at_checked(at).unwrap_or_default();
@@ -215,7 +281,7 @@ impl Writer {
         }
         let parent = if parent.is_empty() { b"." } else { parent };
         let directory = self.named(call, making.dir, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
-        let mode = making.mode & 0o7777 & !self.umask(call)?;
+        let mode = making.mode & 0o7777 & !umask;
         if !is_waiting(calls.as_fd(), call.id) {
             return Err(Errno::NOENT);
         }
@@ -233,13 +299,27 @@ impl Writer {
         })
     }
 
-    /// The permissions that nothing of the caller gets: umask(2).
-    fn umask(&self, call: &Notification) -> Call<u32> {
+    /// What the caller is like: proc_pid_status(5).
+    fn caller(&self, call: &Notification) -> Call<Caller> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = openat(&self.processes, format!("{}/status", call.pid), flags, Mode::empty())?;
         let status = std::io::read_to_string(File::from(file)).map_err(|_| Errno::SRCH)?;
-        let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-        umask.and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok()).ok_or(Errno::SRCH)
+        let words = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::split_whitespace);
+        let first = |name, base| {
+            let number = words(name)?.next()?;
+            u64::from_str_radix(number, base).ok()
+        };
+        // The fourth is what files are made with.
+        let id = |name| words(name)?.nth(3)?.parse().ok();
+        let read = || {
+            Some(Caller {
+                umask: u32::try_from(first("Umask:", 8)?).ok()?,
+                uid: id("Uid:")?,
+                gid: id("Gid:")?,
+                may_make_devices: first("CapEff:", 16)? & (1 << CAP_MKNOD) != 0,
+            })
+        };
+        read().ok_or(Errno::SRCH)
     }
 
     /// What is given for a path in place of what is there; none for most.
@@ -351,6 +431,24 @@ impl Writer {
     }
 }
 
+/// Whether somebody listens to a filter of this process already: seccomp(2) allows no second one to.
+fn is_told_of() -> bool {
+    static IS: OnceLock<bool> = OnceLock::new();
+    // The filter is that of the thread alone, and ends with it.
+    let attempt = || set_filter(&[ALL], filter_flags::NEW_LISTENER).is_err_and(|error| error.errno == Errno::BUSY);
+    *IS.get_or_init(|| std::thread::spawn(attempt).join().unwrap_or(false))
+}
+
+/// Has `seccomp` tell of new owners, where they were to be nothing; whether it does.
+fn tell_of_owners(seccomp: &mut Seccomp) -> bool {
+    let on_paper = |names: &[String]| names.iter().any(|name| name == CHOWN);
+    let rule = seccomp.syscalls.iter_mut().find(|rule| on_paper(&rule.names) && rule.errno_ret == Some(0));
+    let Some(rule) = rule else { return false };
+    NOTIFY.clone_into(&mut rule.action);
+    rule.errno_ret = None;
+    true
+}
+
 /// Has `seccomp` tell of devices that are made, if making them is allowed; whether it is.
 fn tell_of_devices(seccomp: &mut Seccomp, capabilities: &[String]) -> bool {
     let names = || MKNOD.map(str::to_owned).to_vec();
@@ -366,7 +464,7 @@ fn tell_of_devices(seccomp: &mut Seccomp, capabilities: &[String]) -> bool {
         _ => return false,
     }
     seccomp.syscalls.retain(|rule| !rule.names.is_empty());
-    let (action, args) = ("SCMP_ACT_NOTIFY".to_owned(), Vec::new());
+    let (action, args) = (NOTIFY.to_owned(), Vec::new());
     seccomp.syscalls.push(SyscallRule { names: names(), action, errno_ret: None, args });
     true
 }
@@ -381,22 +479,12 @@ fn device(making: Making) -> Option<(bool, Device)> {
     }
 }
 
-/// Whether the first descriptor has something; false at the end of either.
-fn wait(first: impl AsFd, stopped: &PipeReader) -> Call<bool> {
-    loop {
-        let mut fds = [PollFd::new(&first, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Err(Errno::INTR) => continue,
-            other => other?,
-        };
-        let [first, stopped] = fds.map(|fd| fd.revents());
-        if first.contains(PollFlags::IN) {
-            return Ok(true);
-        }
-        if !first.is_empty() || !stopped.is_empty() {
-            return Ok(false);
-        }
-    }
+/// The descriptor by which a filter tells, as a runtime sends it.
+fn accept(listener: &UnixListener) -> Call<Option<OwnedFd>> {
+    let (stream, _) = listener.accept().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let mut state = vec![0; 64 << 10];
+    let (_, fds) = recv_fds(&stream, &mut state).map_err(|error| error.errno)?;
+    Ok(fds.into_iter().next())
 }
 
 /// Writes down whose a file or directory is: it belongs to root as far as the kernel knows, and its mode is `mode`.
