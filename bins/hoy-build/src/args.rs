@@ -605,8 +605,8 @@ pub(crate) struct FormatArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Keep {
-    /// The build's own directory
-    pub(crate) scratch: PathBuf,
+    /// The build's own directory; without it only what is read is written again
+    pub(crate) scratch: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -67,14 +67,6 @@ fn tell_in(file: &Path) -> Result<()> {
 /// Builds; none where the Containerfile was only to be looked at.
 pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> {
     let mut isolation = Isolation::Oci;
-    let comes_once = Input::comes_once(args)?;
-    if comes_once {
-        isolation = context.isolation(args.run.isolation.as_deref())?;
-        // What was read or fetched once is not to be had again by the program that goes on in the namespaces.
-        if isolation == Isolation::Oci {
-            context.enter()?;
-        }
-    }
     let store = context.store()?;
     let fetcher = Fetcher { options: args.access.fetching(), materials: Arc::new(lock::materials(args)?) };
     let input = Input::read(args, store.root(), &context.tools, &fetcher)?;
@@ -96,11 +88,12 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         if args.run.isolation.as_deref() == Some("none") {
             return Err(Error::msg("--isolation none: there is a RUN or a --from in what the target needs"));
         }
-        if !comes_once {
-            isolation = context.isolation(args.run.isolation.as_deref())?;
-        }
-        if isolation == Isolation::Oci {
-            context.enter()?;
+        isolation = context.isolation(args.run.isolation.as_deref())?;
+        match isolation {
+            // What was read or fetched once is not to be had again by a program that starts anew.
+            Isolation::Oci if Input::comes_once(args)? => context.join()?,
+            Isolation::Oci => context.enter()?,
+            Isolation::Chroot => {}
         }
     }
     if isolation == Isolation::Chroot {

@@ -1,19 +1,26 @@
 //! Where this program runs: its store, its fellow programs, its user.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Child, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use hoy_build::{CgroupParent, Tools};
 use hoy_cli::{Context as _, Error, Result};
 use hoy_layout::{ContainerId, Roots, Store};
+use hoy_sys::rustix::io::Errno;
+use hoy_sys::rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::FAILED;
 use crate::containers_conf::ContainersConf;
 use crate::global::Global;
+
+/// How often joining a namespace is tried.
+const ATTEMPTS: u32 = 200;
 
 /// Whether warnings are wanted, and more than these: --log-level.
 static IS_SILENT: AtomicBool = AtomicBool::new(false);
@@ -91,7 +98,7 @@ impl Context {
     /// Goes on there, for an ordinary user, and for root of a container that may not mount; returns only for any other
     /// root, and when it fails.
     pub(crate) fn enter(&self) -> Result<()> {
-        if hoy_sys::rustix::process::geteuid().is_root() && !hoy_sys::user::is_confined_root() {
+        if is_there() {
             return Ok(());
         }
         let own = std::env::current_exe().context(|| "find this program")?;
@@ -99,6 +106,56 @@ impl Context {
         let error = command.args(["unshare", "--"]).arg(own).args(std::env::args_os().skip(1)).exec();
         Err(Error::from(error)).context(|| "run \"hoy-storage\"")
     }
+
+    /// The same for this very process, which must have one thread: it follows a child there.
+    pub(crate) fn join(&self) -> Result<()> {
+        if is_there() {
+            return Ok(());
+        }
+        let own = std::env::current_exe().context(|| "find this program")?;
+        let mut command = self.tools.command("hoy-storage");
+        command.args(["unshare", "--"]).arg(own).arg("keep").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().context(|| "run \"hoy-storage\"")?;
+        // It answers once it is there.
+        let mut answer = [0];
+        let (asked, answered) = (child.stdin.as_mut(), child.stdout.as_mut());
+        let is_inside = asked.is_some_and(|stdin| stdin.write_all(b"\n").is_ok())
+            && answered.is_some_and(|stdout| stdout.read_exact(&mut answer).is_ok());
+        let joined = if is_inside { follow(&child) } else { Ok(()) };
+        drop(child.stdin.take());
+        let status = child.wait()?;
+        match status.success() {
+            true => joined,
+            // It said why.
+            false => Err(Error::msg("go on in a user namespace")),
+        }
+    }
+}
+
+/// Whether this process need not go anywhere else.
+fn is_there() -> bool {
+    hoy_sys::rustix::process::geteuid().is_root() && !hoy_sys::user::is_confined_root()
+}
+
+/// Joins the namespaces that `child` is in.
+fn follow(child: &Child) -> Result<()> {
+    let directory = std::env::current_dir();
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let mut left = ATTEMPTS;
+    while let Err(error) = hoy_sys::userns::join_user_and_mounts(pidfd.as_fd()) {
+        // The kernel still counts a thread that has ended a moment ago.
+        if error.errno != Errno::INVAL || left == 0 {
+            return Err(Error::from(error)).context(|| "join a user namespace");
+        }
+        left -= 1;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // setns(2) went to the root directory.
+    if let Ok(directory) = directory {
+        std::env::set_current_dir(&directory).context(|| format!("enter \"{}\"", directory.display()))?;
+    }
+    Ok(())
 }
 
 /// Tells what only somebody wants to know who looks for a cause.

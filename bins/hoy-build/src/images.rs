@@ -313,6 +313,9 @@ pub(crate) fn prune(context: &Context, args: &PruneArgs) -> Result<ExitCode> {
 }
 
 pub(crate) fn keep(context: &Context, args: &Keep) -> Result<ExitCode> {
-    hoy_build::keep(&context.store()?, &context.tools, &args.scratch, std::io::stdin())?;
+    match &args.scratch {
+        Some(scratch) => hoy_build::keep(&context.store()?, &context.tools, scratch, std::io::stdin())?,
+        None => drop(std::io::copy(&mut std::io::stdin(), &mut std::io::stdout())?),
+    }
     Ok(ExitCode::SUCCESS)
 }
