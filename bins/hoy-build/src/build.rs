@@ -37,6 +37,9 @@ mod usage;
 use input::{Input, Temporary};
 use progress::{Form, report};
 
+/// The build argument that counts in place of the `check` directive, as in BuildKit.
+const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
+
 /// An image, or an index of images, that was built.
 pub(crate) struct Made {
     /// Of one image that of its configuration.
@@ -75,7 +78,10 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
     let platforms = wanted(args);
     let first = platforms.first().cloned().unwrap_or_else(Platform::host);
     let environment = |image: &str| hoy_build::environment_of(&store, image, &first);
-    let findings = document.check(ignore, &environment).map_err(|error| Error::msg(error.render(&input.name)))?;
+    let asked = build_args(args, |name| std::env::var(name).ok())?.remove(CHECK);
+    let findings = document
+        .check(ignore, &environment, asked.as_deref())
+        .map_err(|error| Error::msg(error.render(&input.name)))?;
     if args.check {
         print_line(checks::only(&findings, &input.name)?)?;
         return Ok(None);

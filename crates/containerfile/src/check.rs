@@ -3,38 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::check_stage::{self, Scope};
+use crate::directive::split;
 use crate::document::Document;
-use crate::error::{Diagnostic, Error};
+use crate::error::{Diagnostic, Error, hint, nearest};
 use crate::expand::{Rules, expand};
 use crate::ignore::Ignore;
 use crate::instruction::{From, Kind};
 use crate::source::{Place, Span};
 use crate::statement::{Args, Statement};
 
-/// Every check, by its name.
-const NAMES: [&str; 21] = [
-    "ConsistentInstructionCasing",
-    "CopyIgnoredFile",
-    "DuplicateStageName",
-    "ExposeInvalidFormat",
-    "ExposeProtoCasing",
-    "FromAsCasing",
-    "FromPlatformFlagConstDisallowed",
-    "InvalidDefaultArgInFrom",
-    "InvalidDefinitionDescription",
-    "JSONArgsRecommended",
-    "LegacyKeyValueFormat",
-    "MaintainerDeprecated",
-    "MultipleInstructionsDisallowed",
-    "NoEmptyContinuation",
-    "RedundantTargetPlatform",
-    "ReservedStageName",
-    "SecretsUsedInArgOrEnv",
-    "StageNameCasing",
-    "UndefinedArgInFrom",
-    "UndefinedVar",
-    "WorkdirRelativePath",
-];
 /// The checks that run only where `experimental=` asks for them.
 const EXPERIMENTAL: [&str; 1] = ["InvalidDefinitionDescription"];
 
@@ -58,8 +35,8 @@ pub struct Findings {
     pub is_error: bool,
 }
 
-/// `# check=skip=…;experimental=…;error=…`.
-#[derive(Default)]
+/// `# check=skip=…;experimental=…;error=…`. Names of checks that are none, or none yet, mean nothing.
+#[derive(Clone, Default)]
 struct Wish {
     skip: BTreeSet<String>,
     experimental: BTreeSet<String>,
@@ -67,9 +44,10 @@ struct Wish {
 }
 
 impl Wish {
+    /// What stands behind white space is for people.
     fn read(text: &str) -> Option<Self> {
         let mut wish = Self::default();
-        for field in text.split(';') {
+        for field in text.split_whitespace().next()?.split(';') {
             let (key, value) = field.split_once('=')?;
             let names = || value.split(',').map(|name| name.trim().to_owned()).collect::<BTreeSet<_>>();
             match key.trim() {
@@ -79,29 +57,43 @@ impl Wish {
                 _ => return None,
             }
         }
-        let known = |name: &String| name == "all" || NAMES.contains(&name.as_str());
-        wish.skip.iter().chain(&wish.experimental).all(known).then_some(wish)
+        Some(wish)
+    }
+
+    /// What is wanted of the one instruction below these comments.
+    fn below(&self, comments: &[String]) -> Self {
+        let said = comments.iter().filter_map(|comment| split(comment)).find(|(name, _)| name == "check");
+        let mut wish = self.clone();
+        if let Some(own) = said.and_then(|(_, text)| Self::read(text)) {
+            wish.skip.extend(own.skip);
+            wish.experimental.extend(own.experimental);
+        }
+        wish
     }
 
     fn wants(&self, name: &str) -> bool {
         let has = |set: &BTreeSet<String>| set.contains("all") || set.contains(name);
-        !has(&self.skip) && (!EXPERIMENTAL.contains(&name) || has(&self.experimental))
+        if EXPERIMENTAL.contains(&name) { has(&self.experimental) } else { !has(&self.skip) }
     }
 }
 
-/// Collects what is found, each with its place.
-#[derive(Default)]
-pub(crate) struct Collector(Vec<(&'static str, String, Span)>);
+/// Collects what is found and wanted, each with its place.
+pub(crate) struct Collector {
+    found: Vec<(&'static str, String, Span)>,
+    wish: Wish,
+}
 
 impl Collector {
     pub(crate) fn add(&mut self, check: &'static str, span: Span, message: impl Into<String>) {
-        self.0.push((check, message.into(), span));
+        if self.wish.wants(check) {
+            self.found.push((check, message.into(), span));
+        }
     }
 }
 
 impl Document {
     /// Runs the checks. `environment` says what the variables of an image are, `NAME=value` each, where it is known:
-    /// `UndefinedVar` looks at no stage whose base is unknown.
+    /// `UndefinedVar` looks at no stage whose base is unknown. `asked` is what counts in place of the `check` directive.
     ///
     /// # Errors
     /// A `check` directive that is none.
@@ -109,17 +101,21 @@ impl Document {
         &self,
         ignore: Option<&Ignore>,
         environment: &dyn Fn(&str) -> Option<Vec<String>>,
+        asked: Option<&str>,
     ) -> Result<Findings, Box<Diagnostic>> {
-        let mut wish = Wish::default();
-        if let Some(directive) = self.directives.iter().find(|directive| directive.name == "check") {
-            let value = &directive.value;
-            let wrong = || self.diagnose(Error::Value("check".to_owned(), value.text.clone()), value.span, None);
-            wish = Wish::read(&value.text).ok_or_else(wrong)?;
-        }
-        let mut out = Collector::default();
+        let directive = self.directives.iter().find(|directive| directive.name == "check");
+        let said = directive.map(|directive| (directive.value.text.as_str(), directive.value.span));
+        let wish = match asked.map(|text| (text, Span::default())).or(said) {
+            Some((text, span)) => {
+                let wrong = || self.diagnose(Error::CheckOption(text.to_owned()), span, None);
+                Wish::read(text).ok_or_else(wrong)?
+            }
+            None => Wish::default(),
+        };
+        let mut out = Collector { found: Vec::new(), wish: wish.clone() };
         casing(self, &mut out);
-        self.check_stages(ignore, environment, &mut out);
-        let mut found: Vec<_> = out.0.into_iter().filter(|(check, ..)| wish.wants(check)).collect();
+        self.check_stages(ignore, environment, &wish, &mut out);
+        let mut found = out.found;
         found.sort_by_key(|(_, _, span)| span.start);
         let place = |span| Place::of(self.text(), span);
         let found = found.into_iter().map(|(check, message, span)| Finding { check, message, place: place(span) });
@@ -130,6 +126,7 @@ impl Document {
         &self,
         ignore: Option<&Ignore>,
         environment: &dyn Fn(&str) -> Option<Vec<String>>,
+        wish: &Wish,
         out: &mut Collector,
     ) {
         let platform = ["BUILD", "TARGET"].iter().flat_map(|side| {
@@ -139,6 +136,7 @@ impl Document {
         let mut stages: BTreeMap<String, Scope> = BTreeMap::new();
         let mut current: Option<(Option<String>, Scope)> = None;
         for instruction in &self.instructions {
+            out.wish = wish.below(&instruction.statement.comments);
             written(&instruction.statement, out);
             described(&instruction.statement, &instruction.kind, out);
             match (&instruction.kind, &mut current) {
@@ -179,7 +177,9 @@ impl Document {
             && let [_, keyword, name] = words.as_slice()
         {
             let lower = |text: &str| text.chars().all(|c| !c.is_uppercase());
-            if lower(&keyword.text) != lower(&statement.keyword.text) {
+            let is_mixed = statement.keyword.text.to_uppercase() != statement.keyword.text;
+            let is_mixed = is_mixed && !lower(&statement.keyword.text);
+            if !is_mixed && lower(&keyword.text) != lower(&statement.keyword.text) {
                 let (a, b) = (&keyword.text, &statement.keyword.text);
                 out.add("FromAsCasing", keyword.span, format!("'{a}' and '{b}' keywords' casing do not match"));
             }
@@ -195,7 +195,9 @@ impl Document {
         let words = std::iter::once(&from.image).chain(&from.platform);
         let expanded = words.filter_map(|word| expand(&word.text, globals, rules).ok());
         for name in expanded.flat_map(|expanded| expanded.undefined) {
-            out.add("UndefinedArgInFrom", span, format!("FROM argument '{name}' is not declared"));
+            let near = nearest(&name, globals.keys().map(String::as_str));
+            let message = format!("FROM argument '{name}' is not declared{}", hint(near.as_deref()));
+            out.add("UndefinedArgInFrom", span, message);
         }
         if let Some(platform) = &from.platform {
             let bare = platform.text.trim_matches(['"', '\'']);
@@ -255,18 +257,14 @@ fn written(statement: &Statement, out: &mut Collector) {
 
 /// The comment above a stage or an argument tells about it.
 fn described(statement: &Statement, kind: &Kind, out: &mut Collector) {
-    let (instruction, name) = match kind {
-        Kind::From(From { name: Some(name), .. }) => ("FROM", name),
-        Kind::Arg(args) => match args.as_slice() {
-            [(name, _)] => ("ARG", name),
-            _ => return,
-        },
+    let (instruction, names): (_, Vec<_>) = match kind {
+        Kind::From(From { name: Some(name), .. }) => ("FROM", vec![name.text.as_str()]),
+        Kind::Arg(args) => ("ARG", args.iter().map(|(name, _)| name.text.as_str()).collect()),
         _ => return,
     };
-    let comments = &statement.comments;
-    let begins = |comment: &String| comment.strip_prefix(&name.text).is_some_and(|rest| rest.starts_with(' '));
-    if !comments.is_empty() && !comments.iter().any(begins) {
-        let name = &name.text;
+    let Some(comment) = statement.comments.last() else { return };
+    if !names.contains(&comment.split(' ').next().unwrap_or_default()) {
+        let name = if let [name] = names.as_slice() { name } else { "<arg_key>" };
         let message = format!("Comment for {instruction} should follow the format: `# {name} <description>`");
         out.add("InvalidDefinitionDescription", statement.keyword.span, message);
     }

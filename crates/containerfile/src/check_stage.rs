@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::check::Collector;
+use crate::error::{hint, nearest};
 use crate::expand::{Rules, expand};
 use crate::ignore::Ignore;
 use crate::instruction::{Kind, Transfer};
@@ -95,7 +96,7 @@ pub(crate) fn check(
 pub fn is_secret_name(name: &str) -> bool {
     let lower = name.to_lowercase();
     let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-    has(&SECRETS) && !has(&["public"])
+    has(&SECRETS) && !has(&["public", "file", "version"])
 }
 
 pub(crate) fn secrets<'a>(instruction: &str, names: impl Iterator<Item = &'a Word>, out: &mut Collector) {
@@ -136,10 +137,15 @@ fn expose(port: &Word, out: &mut Collector) {
 }
 
 fn ignored(name: &str, transfer: &Transfer, ignore: Option<&Ignore>, out: &mut Collector) {
-    let Some(ignore) = ignore.filter(|_| transfer.from.is_none()) else { return };
+    // What exceptions leave of a directory is not known before it is read.
+    let Some(ignore) = ignore.filter(|ignore| transfer.from.is_none() && !ignore.has_exceptions()) else { return };
     for source in &transfer.sources {
         let path = source.text.trim_start_matches("./").trim_matches('/');
-        if !path.is_empty() && !path.contains(['$', '*', '?', '[', ':']) && ignore.excludes(path) {
+        let is_ignored = match path {
+            "" | "." => ignore.excludes_everything(),
+            path => !path.contains(['$', '*', '?', '[', ':']) && ignore.excludes(path),
+        };
+        if is_ignored {
             let text = format!("Attempting to {name} file {:?} that is excluded by .dockerignore", source.text);
             out.add("CopyIgnoredFile", source.span, text);
         }
@@ -158,7 +164,9 @@ fn undefined(kind: &Kind, scope: &Scope, escape: char, out: &mut Collector) {
     for word in words {
         let found = expand(&word.text, &scope.variables, Rules::words(escape));
         for name in found.map(|found| found.undefined).unwrap_or_default() {
-            out.add("UndefinedVar", word.span, format!("Usage of undefined variable '${name}'"));
+            let near = nearest(&name, scope.variables.keys().map(String::as_str)).map(|near| format!("${near}"));
+            let message = format!("Usage of undefined variable '${name}'{}", hint(near.as_deref()));
+            out.add("UndefinedVar", word.span, message);
         }
     }
 }

@@ -17,11 +17,17 @@ pub struct Directive {
 pub(crate) struct Directives {
     pub(crate) seen: Vec<Directive>,
     is_done: bool,
+    /// The document begins with a `#!` line: below it, as in BuildKit, all but `escape` may stand.
+    is_program: bool,
 }
 
 impl Directives {
     /// Whether the line, its leading white space taken off, is a directive; `offset` is where it stands.
     pub(crate) fn read(&mut self, line: &str, offset: usize) -> Result<bool, Fault> {
+        if !self.is_done && self.seen.is_empty() && !self.is_program && line.starts_with("#!") {
+            self.is_program = true;
+            return Ok(false);
+        }
         let found = if self.is_done { None } else { line.strip_prefix('#').and_then(split) };
         let Some((name, value)) = found else {
             self.is_done = true;
@@ -40,7 +46,7 @@ impl Directives {
     }
 
     pub(crate) fn escape(&self) -> char {
-        let escape = self.seen.iter().find(|directive| directive.name == "escape");
+        let escape = self.seen.iter().find(|directive| directive.name == "escape" && !self.is_program);
         escape.and_then(|directive| directive.value.text.chars().next()).unwrap_or('\\')
     }
 }

@@ -155,7 +155,8 @@ pub struct Diagnostic {
     pub nearest: Option<String>,
 }
 
-fn hint(nearest: Option<&str>) -> String {
+/// What a message ends with where a word is near another.
+pub(crate) fn hint(nearest: Option<&str>) -> String {
     nearest.map(|word| format!(" (did you mean {word}?)")).unwrap_or_default()
 }
 

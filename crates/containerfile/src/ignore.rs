@@ -63,6 +63,12 @@ impl Ignore {
         is_excluded
     }
 
+    /// Whether a pattern leaves out whatever there is: `*` or `**`.
+    pub(crate) fn excludes_everything(&self) -> bool {
+        let all: Vec<_> = ["*", "**", "**/*"].into_iter().filter_map(tokens).collect();
+        self.rules.iter().any(|rule| !rule.keeps && all.contains(&rule.tokens))
+    }
+
     /// Whether something below a directory that is left out may be wanted nevertheless.
     #[must_use]
     pub fn has_exceptions(&self) -> bool {

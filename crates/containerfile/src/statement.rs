@@ -133,9 +133,9 @@ pub(crate) fn read(text: &str) -> Result<Statements, Fault> {
     Ok(Statements { directives: directives.seen, escape, statements })
 }
 
-/// Joins a line with its continuations: comments fall out, empty lines too, but are told.
+/// Joins a line with its continuations: comments fall out, empty lines too, but are told, at the last line.
 fn join(lines: &mut Lines, first: &str, offset: usize, escape: char) -> Result<(Line, Option<Span>), Fault> {
-    let (mut joined, mut empty) = (Line::default(), None);
+    let (mut joined, mut has_empty, mut last) = (Line::default(), false, offset);
     let (piece, mut is_open) = continued(first, escape);
     joined.push(piece, offset);
     while is_open {
@@ -145,14 +145,15 @@ fn join(lines: &mut Lines, first: &str, offset: usize, escape: char) -> Result<(
             continue;
         }
         if line.trim_start().is_empty() {
-            empty = empty.or(Some(Span { start: physical.offset, end: physical.offset }));
+            has_empty = true;
             continue;
         }
+        last = physical.offset;
         let (piece, more) = continued(line, escape);
         joined.push(piece, physical.offset);
         is_open = more;
     }
-    Ok((joined, empty))
+    Ok((joined, has_empty.then_some(Span { start: last, end: last })))
 }
 
 /// Reads the lines of the here-documents that a RUN, COPY or ADD opens.

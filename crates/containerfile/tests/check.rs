@@ -7,7 +7,7 @@ fn check(text: &str) -> Result<Findings, String> {
     let ignore = Ignore::parse("secret.txt\n").map_err(|line| format!("pattern {line}"))?;
     let document = Document::parse(text.as_bytes()).map_err(|error| format!("{text:?}: {error}"))?;
     document
-        .check(Some(&ignore), &|image| (image == "known").then(|| vec!["FROM_IMAGE=x".to_owned()]))
+        .check(Some(&ignore), &|image| (image == "known").then(|| vec!["FROM_IMAGE=x".to_owned()]), None)
         .map_err(|error| format!("{text:?}: {error}"))
 }
 
@@ -16,6 +16,7 @@ fn each_finds_its_mistake_alone() {
     let described = "# check=experimental=all\n";
     for (name, line, wrong, right) in [
         ("ConsistentInstructionCasing", 3, "FROM a\nRUN x\nrun y", "from a\nrun x\nrun y"),
+        ("ConsistentInstructionCasing", 1, "From a as b\nRUN x\nRUN y", "FROM a AS b\nRUN x\nRUN y"),
         ("CopyIgnoredFile", 2, "FROM a\nCOPY ./secret.txt /", "FROM a\nCOPY other.txt /"),
         ("CopyIgnoredFile", 2, "FROM a\nADD secret.txt /", "FROM a\nCOPY --from=b secret.txt /"),
         ("DuplicateStageName", 2, "FROM a AS b\nFROM c AS b", "FROM a AS b\nFROM c AS d"),
@@ -41,10 +42,10 @@ fn each_finds_its_mistake_alone() {
             "FROM a\nCMD [\"a\"]\nCMD [\"b\"]",
             "FROM a AS b\nCMD [\"a\"]\nFROM b\nCMD [\"b\"]",
         ),
-        ("NoEmptyContinuation", 3, "FROM a\nRUN b \\\n\n c", "FROM a\nRUN b \\\n# d\n c"),
+        ("NoEmptyContinuation", 4, "FROM a\nRUN b \\\n\n c", "FROM a\nRUN b \\\n# d\n c"),
         ("RedundantTargetPlatform", 1, "FROM --platform=$TARGETPLATFORM a", "FROM a"),
         ("ReservedStageName", 1, "FROM a AS context", "FROM a AS contexts"),
-        ("SecretsUsedInArgOrEnv", 2, "FROM a\nARG API_TOKEN", "FROM a\nENV PUBLIC_KEY=1 KEYBOARD=2"),
+        ("SecretsUsedInArgOrEnv", 2, "FROM a\nARG API_TOKEN", "FROM a\nENV PUBLIC_KEY=1 KEYBOARD=2 KEY_FILE=3"),
         ("StageNameCasing", 1, "FROM a AS Big", "FROM a AS small"),
         ("UndefinedArgInFrom", 1, "FROM a$B", "ARG B=1\nFROM a$B"),
         ("UndefinedVar", 2, "FROM scratch\nCOPY $A /", "FROM scratch\nARG A=1\nCOPY $A $PATH"),
@@ -68,9 +69,19 @@ fn each_finds_its_mistake_alone() {
 #[test]
 fn the_directive_is_read() {
     assert_eq!(check("# check=skip=all\nFROM a as B").unwrap().found, []);
-    for wrong in ["skip=Nothing", "error=maybe", "skip", "other=1"] {
+    assert_eq!(check("# check=skip=FromAsCasing,NotYet,StageNameCasing // so\nFROM a as B").unwrap().found, []);
+    assert_eq!(check("#!/bin/hoy-build\n# check=skip=all\nFROM a as B").unwrap().found, []);
+    // Above an instruction it is for that one alone.
+    let own = check("FROM a\n# check=skip=MaintainerDeprecated // it is me\nMAINTAINER me\nMAINTAINER me").unwrap();
+    assert_eq!(own.found.iter().map(|found| found.place.line).collect::<Vec<_>>(), [4]);
+    let document = Document::parse(b"# check=skip=all\nFROM a as b").expect("a document");
+    let asked = document.check(None, &|_| None, Some("error=true")).expect("a wish");
+    assert_eq!((asked.found.len(), asked.is_error), (1, true));
+    let found = check("ARG TAG=1\nFROM a:$TAGS").unwrap().found;
+    assert_eq!(found[0].message, "FROM argument 'TAGS' is not declared (did you mean TAG?)");
+    for wrong in ["error=maybe", "skip", "other=1"] {
         let document = Document::parse(format!("# check={wrong}\nFROM a").as_bytes()).expect("a document");
-        let error = document.check(None, &|_| None).expect_err(wrong);
+        let error = document.check(None, &|_| None, None).expect_err(wrong);
         assert!(error.to_string().contains("line 1"), "{error}");
     }
 }
