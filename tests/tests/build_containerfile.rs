@@ -89,6 +89,38 @@ fn digest(sandbox: &Sandbox, image: &str) -> String {
     sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", &format!("store:{image}")])
 }
 
+/// The ignore file of the Containerfile that is used comes before the directory's (reference ".dockerignore file").
+#[test]
+fn ignore_files_beside_containerfiles() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.path("work/context");
+    fs::create_dir_all(dir.join("sub")).unwrap();
+    for name in ["Dockerfile", "sub/Dockerfile", "Two"] {
+        fs::write(dir.join(name), "FROM scratch\nCOPY * /\n").unwrap();
+        fs::write(dir.join(format!("{name}.dockerignore")), format!("**\n!{}\n", name.replace('/', "-"))).unwrap();
+    }
+    fs::write(dir.join("sub-Dockerfile"), "").unwrap();
+    fs::write(dir.join(".dockerignore"), "**\n!sub\n").unwrap();
+    let packed = Run::new("tar").args(["-C", &dir.display().to_string(), "-c", "."]).output().bytes;
+    for (args, want) in [
+        (&[][..], "Dockerfile"),
+        (&["-f", "context/Two"], "Two"),
+        (&["-f", "Two"], "Two"),
+        (&["-f", "sub/Dockerfile"], "sub-Dockerfile"),
+    ] {
+        for (context, input) in [("context", Vec::new()), ("-", packed.clone())] {
+            if context == "-" && args.contains(&"context/Two") {
+                continue;
+            }
+            fs::remove_dir_all(sandbox.path("work/out")).unwrap_or_default();
+            let run =
+                sandbox.run("hoy-build").args(["build", "-q", "-o", "type=local,dest=out"]).args(args).arg(context);
+            run.stdin(input).ok();
+            assert_eq!(Run::new("ls").arg(sandbox.path("work/out")).ok(), want, "{args:?} {context}");
+        }
+    }
+}
+
 #[test]
 fn one_digest_for_everybody() {
     let shared = tempfile::Builder::new().prefix("hoy-context-").tempdir_in("/tmp").unwrap();

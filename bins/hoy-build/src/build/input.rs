@@ -135,10 +135,15 @@ fn read(args: &BuildArgs, place: &Place) -> Result<Opened> {
     if args.file.iter().filter(|file| *file == "-").count() > 1 {
         return Err(Error::msg("standard input can be read once: give --file - once").with_code(2));
     }
-    let beside = args.file.first().filter(|file| *file != "-").and_then(|file| ignore_beside(file, place));
+    // A Containerfile of this machine has its ignore file beside it, one of the context has it there.
+    let own = Some(args.context.as_str()).filter(|path| Path::new(path).is_file());
+    let file = args.file.first().map(String::as_str).or(own);
+    let is_here = |file: &&str| !place.is_foreign && Path::new(file).exists();
+    let beside = file.filter(is_here).and_then(ignore_beside);
+    let files = file.map_or_else(|| NAMES.to_vec(), |file| vec![file]);
     let ignore_file = args.ignorefile.clone().or(beside);
     let doing = || format!("use the context \"{}\"", without_credentials(&args.context));
-    let context = place.open(ignore_file.as_deref()).context(doing)?;
+    let context = place.open(ignore_file.as_deref(), &files).context(doing)?;
     let read = |file: &String| match file.as_str() {
         "-" => document(std::io::stdin()),
         // In what came from elsewhere no link leads anywhere else.
@@ -176,10 +181,14 @@ impl Place {
         Ok(Self { directory, inner: None, is_foreign: true })
     }
 
-    fn open(&self, ignore_file: Option<&Path>) -> std::result::Result<hoy_build::Context, hoy_build::Error> {
+    fn open(
+        &self,
+        ignore_file: Option<&Path>,
+        files: &[&str],
+    ) -> std::result::Result<hoy_build::Context, hoy_build::Error> {
         match &self.inner {
-            Some(inner) => hoy_build::Context::open_inner(&self.directory, inner, ignore_file),
-            None => hoy_build::Context::open(&self.directory, ignore_file),
+            Some(inner) => hoy_build::Context::open_inner(&self.directory, inner, ignore_file, files),
+            None => hoy_build::Context::open(&self.directory, ignore_file, files),
         }
     }
 }
@@ -216,15 +225,9 @@ fn default_file(context: &hoy_build::Context) -> Result<(String, Vec<u8>)> {
     Err(Error::msg("there is no Containerfile and no Dockerfile in it").with_hint("name it with --file"))
 }
 
-/// `FILE.containerignore` or `FILE.dockerignore`, where there is one beside the file.
-fn ignore_beside(file: &str, place: &Place) -> Option<PathBuf> {
-    let in_context = !place.is_foreign && !Path::new(file).exists();
-    let file = if in_context { place.directory.join(file).into_os_string() } else { file.into() };
-    let names = ["containerignore", "dockerignore"].map(|end| {
-        let mut name = file.clone();
-        name.push(format!(".{end}"));
-        PathBuf::from(name)
-    });
+/// `FILE.containerignore` or `FILE.dockerignore`, where there is one.
+fn ignore_beside(file: &str) -> Option<PathBuf> {
+    let names = ["containerignore", "dockerignore"].map(|end| PathBuf::from(format!("{file}.{end}")));
     names.into_iter().find(|path| path.is_file())
 }
 
@@ -282,7 +285,7 @@ fn named_context(
             }
         }
     };
-    Ok((name.to_owned(), NamedContext::Directory(Arc::new(place.open(None).context(doing)?))))
+    Ok((name.to_owned(), NamedContext::Directory(Arc::new(place.open(None, &[]).context(doing)?))))
 }
 
 /// `DIR[:NAME]` or `DIR@DIGEST`, in the words of `hoy-copy`, which counts what has no name.

@@ -29,33 +29,36 @@ pub struct Context {
 }
 
 impl Context {
-    /// The directory `path`, with the ignore file in it unless another is given.
+    /// The directory `path`, with the ignore file in it unless another is given: that of the first of `files` which is
+    /// there, `Containerfile.containerignore`, or that of the directory.
     ///
     /// # Errors
     /// Those of opening it; [`Error::Refused`] for an ignore file with a line that is no pattern.
-    pub fn open(path: &Path, ignore_file: Option<&Path>) -> Result<Self> {
+    pub fn open(path: &Path, ignore_file: Option<&Path>, files: &[&str]) -> Result<Self> {
         let root = OwnedFd::from(File::open(path).map_err(Error::io("open", path))?);
-        Self::of(root, path, ignore_file)
+        Self::of(root, path, ignore_file, files)
     }
 
     /// The directory `inner` below `path`, which no link leads out of.
     ///
     /// # Errors
     /// As [`Context::open`].
-    pub fn open_inner(path: &Path, inner: &str, ignore_file: Option<&Path>) -> Result<Self> {
+    pub fn open_inner(path: &Path, inner: &str, ignore_file: Option<&Path>, files: &[&str]) -> Result<Self> {
         let outer = File::open(path).map_err(Error::io("open", path))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let relative = inner.trim_start_matches('/');
         let relative = if relative.is_empty() { "." } else { relative };
         let root = open_beneath(&outer, relative, flags, Mode::empty());
         let root = root.map_err(|error| Error::io::<Errno>("open", inner)(error.errno))?;
-        Self::of(root, &path.join(relative), ignore_file)
+        Self::of(root, &path.join(relative), ignore_file, files)
     }
 
-    fn of(root: OwnedFd, path: &Path, ignore_file: Option<&Path>) -> Result<Self> {
+    fn of(root: OwnedFd, path: &Path, ignore_file: Option<&Path>, files: &[&str]) -> Result<Self> {
+        let is_there = |name: &&&str| open_beneath(&root, **name, OFlags::PATH, Mode::empty()).is_ok();
         let read_own = || {
-            for name in IGNORE_FILES {
-                match read_beneath(&root, name) {
+            let beside = files.iter().find(is_there).into_iter().copied().chain([""]);
+            for name in beside.flat_map(|file| IGNORE_FILES.map(|ignore| format!("{file}{ignore}"))) {
+                match read_beneath(&root, &name) {
                     Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
                     other => return other.map(|text| Some((PathBuf::from(name), text))),
                 }
