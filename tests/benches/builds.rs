@@ -1,13 +1,13 @@
 //! COPY beside buildah, and beside what the work takes at the least: reading, framing and hashing the files. Two branches of
 //! stages beside the longer of them. What a RUN takes above its command. A cache that travels beside doing its steps, and
-//! verify beside building again.
+//! verify beside building again. Some of it is done once more as an ordinary user with subordinate ids.
 //!
 //! `HOY_LONG=1` makes the contexts of the size that the goals speak of: 600 MB and 50,000 files.
 
 use std::fs;
 use std::path::Path;
 
-use hoy_tests::{Registry, Run, Sandbox, has, is_long};
+use hoy_tests::{Registry, Run, Sandbox, User, busybox_store, has, is_long};
 
 use measure::{Command, beside, heading, measure, median, timed};
 
@@ -33,6 +33,11 @@ fn context(directory: &Path, count: usize, bytes: usize) {
         fs::write(below.join(format!("{number}")), content).expect("write a file");
     }
     fs::write(directory.join("Containerfile"), "FROM scratch\nCOPY files /files\n").expect("write a file");
+}
+
+/// What a row says of whose it is.
+fn who(sandbox: &Sandbox) -> &'static str {
+    if sandbox.user() == User::Root { "" } else { ", ordinary user" }
 }
 
 fn copies(what: &str, ours: &Sandbox, theirs: &Sandbox) {
@@ -133,7 +138,14 @@ fn proofs(ours: &Sandbox) {
     };
     let known = cold(format!("hoy-build build --cache-from {cache} {options}"));
     let done = cold(format!("hoy-build build {options}"));
-    beside("six steps, `--cache-from` a registry", &known, &[("the steps", &done)], (1, ROUNDS), &ours.path("work"));
+    let whose = who(ours);
+    beside(
+        &format!("six steps, `--cache-from` a registry{whose}"),
+        &known,
+        &[("the steps", &done)],
+        (1, ROUNDS),
+        &ours.path("work"),
+    );
     let files = ours.path("work/verified");
     context(&files, 1000, 8192);
     Run::new("chmod").args(["-R", "a+rX"]).arg(&files).ok();
@@ -141,7 +153,13 @@ fn proofs(ours: &Sandbox) {
     let again = format!("hoy-build build -q --no-cache {}", files.display());
     let same = format!("hoy-build verify verified {}", files.display());
     let (again, same): (Command, Command) = (Box::new(|| timed(ours, &again)), Box::new(|| timed(ours, &same)));
-    beside("verify of 1000 files", &same, &[("build --no-cache", &again)], (1, ROUNDS), &ours.path("work"));
+    beside(
+        &format!("verify of 1000 files{whose}"),
+        &same,
+        &[("build --no-cache", &again)],
+        (1, ROUNDS),
+        &ours.path("work"),
+    );
 }
 
 fn main() {
@@ -151,15 +169,25 @@ fn main() {
     }
     heading(ROUNDS, &["hoy", "buildah"]);
     let (mebibytes, files) = if is_long() { (600, 50_000) } else { (150, 12_500) };
-    for (what, count, bytes) in
-        [(format!("{mebibytes} MiB"), mebibytes, 1 << 20), (format!("{files} files"), files, 2048)]
-    {
-        let (ours, theirs) = (Sandbox::new(), Sandbox::new());
+    for (user, what, count, bytes) in [
+        (User::Root, format!("{mebibytes} MiB"), mebibytes, 1 << 20),
+        (User::Root, format!("{files} files"), files, 2048),
+        (User::Sub, format!("{files} files"), files, 2048),
+    ] {
+        if !user.available() {
+            continue;
+        }
+        let (ours, theirs) = (Sandbox::for_user(user), Sandbox::for_user(user));
         context(&ours.path("work/context"), count, bytes);
         Run::new("chmod").args(["-R", "a+rX"]).arg(ours.path("work/context")).ok();
-        copies(&what, &ours, &theirs);
+        copies(&format!("{what}{}", who(&ours)), &ours, &theirs);
     }
-    if let Some(ours) = hoy_tests::busybox_store(hoy_tests::User::Root) {
+    if has("docker-registry")
+        && let Some(ours) = busybox_store(User::Sub)
+    {
+        proofs(&ours);
+    }
+    if let Some(ours) = busybox_store(User::Root) {
         branches(&ours);
         if has("docker-registry") {
             proofs(&ours);
