@@ -218,7 +218,6 @@ fn packages_are_installed_alike_everywhere() {
     let built =
         sandbox.run("hoy-build").args(["build", "--isolation", "chroot", "-t", "built"]).arg(context.path()).output();
     assert_eq!(built.status, 0, "chroot: {}", built.stderr);
-    assert!(built.stderr.contains("isolation chroot"), "it is named: {}", built.stderr);
     digests.push(("chroot".to_owned(), sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", "store:built"])));
     let volumes = volumes(context.path(), &base);
     let mounts: Vec<&str> = volumes.iter().flat_map(|volume| ["-v", volume.as_str()]).collect();
