@@ -238,6 +238,22 @@ fn packages_are_installed_alike_everywhere() {
     assert!(first.starts_with("sha256:") && digests.iter().all(|(_, digest)| *digest == first), "{digests:#?}");
 }
 
+/// A listener hears of what is built in a container whose calls it is told of, for there can be no second one.
+#[test]
+fn owners_of_what_is_built_in_a_container() {
+    let Some(base) = busybox_store(User::Root) else { return };
+    let Some(sandbox) = busybox_store(User::One) else { return };
+    let context = sandbox.path("work/context");
+    fs::create_dir(&context).unwrap();
+    fs::write(context.join("Containerfile"), "FROM busybox\nRUN mkdir /d && touch /d/f && chown -R 5:6 /d\n").unwrap();
+    let volumes = volumes(&context, &base);
+    let mounts: Vec<&str> = volumes.iter().flat_map(|volume| ["-v", volume.as_str()]).collect();
+    let script = format!("{INSIDE} && hoy-build build -q -o - /context | tar -tv");
+    let listed = sandbox.run("hoy").args(["run", "--rm"]).args(mounts).args(["busybox", "sh", "-c", &script]).ok();
+    let of_them = listed.lines().filter(|line| line.contains(" 5/6 ")).count();
+    assert_eq!(of_them, 2, "{listed}");
+}
+
 /// The digests of what is built in `podman run`, in a user namespace and in a changed root directory; none where podman
 /// is not there.
 fn in_podman(base: &Sandbox, mounts: &[&str]) -> Option<[String; 2]> {
