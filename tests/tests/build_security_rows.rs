@@ -239,24 +239,26 @@ fn temporary_places_are_private() {
 /// Secrets are on no command line and in no file while a build runs, and in none afterwards.
 #[test]
 fn secrets_are_on_no_command_line() {
+    // Another run of this test looks for its own.
+    let hidden = &format!("{SECRET}-{}", std::process::id());
     for user in [User::Root, User::Sub] {
         let Some(sandbox) = busybox_store(user) else { return };
-        fs::write(sandbox.path("home/secret"), SECRET).unwrap();
+        fs::write(sandbox.path("home/secret"), hidden).unwrap();
         fs::set_permissions(sandbox.path("home/secret"), fs::Permissions::from_mode(0o644)).unwrap();
         let secret = format!("id=s,src={}", sandbox.path("home/secret").display());
         let text = "FROM busybox\nARG TOKEN\nRUN --mount=type=secret,id=s --mount=type=secret,id=e,env=E touch /begun; sleep 4; test -n \"$E\"\n";
         fs::write(sandbox.path("work/Containerfile"), text).unwrap();
         let run = sandbox.run("hoy-build").args(["build", "--secret", &secret, "--secret", "id=e,env=GIVEN", "."]);
-        let mut child = run.env("GIVEN", SECRET).spawn();
+        let mut child = run.env("GIVEN", hidden).spawn();
         let (start, mut looks) = (Instant::now(), 0);
         while child.try_wait().unwrap().is_none() {
             assert!(start.elapsed() < Duration::from_secs(60), "it does not end");
             for process in fs::read_dir("/proc").unwrap().flatten() {
                 let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
-                assert!(!String::from_utf8_lossy(&line).contains(SECRET), "{}", String::from_utf8_lossy(&line));
+                assert!(!String::from_utf8_lossy(&line).contains(hidden), "{}", String::from_utf8_lossy(&line));
             }
             let found =
-                Run::new("grep").args(["-rlaF", SECRET]).arg(sandbox.path("root")).arg(sandbox.path("run")).output();
+                Run::new("grep").args(["-rlaF", hidden]).arg(sandbox.path("root")).arg(sandbox.path("run")).output();
             // The value of a variable is in the command's configuration, which lies in memory that only the build sees.
             assert_eq!(found.stdout, "", "{user:?}");
             looks += 1;
@@ -265,7 +267,7 @@ fn secrets_are_on_no_command_line() {
         assert!(looks > 10);
         assert!(child.wait().unwrap().success());
         let found =
-            Run::new("grep").args(["-rlaF", SECRET]).arg(sandbox.path("root")).arg(sandbox.path("run")).output();
+            Run::new("grep").args(["-rlaF", hidden]).arg(sandbox.path("root")).arg(sandbox.path("run")).output();
         assert_eq!(found.stdout, "", "{user:?}");
     }
 }
