@@ -224,6 +224,12 @@ fn the_watcher_is_killed(user: User) {
     child.kill().unwrap();
     child.wait().unwrap();
     let hoy = |args: &[&str]| sandbox.run("hoy").args(args.iter().copied()).output();
+    let beside = hoy(&["exec", "one", "true"]);
+    match user {
+        // Its processes wait for answers of whoever was killed.
+        User::One => assert!(beside.status == 125 && beside.stderr.contains("was killed"), "{}", beside.stderr),
+        _ => assert_eq!(beside.status, 0, "{}", beside.stderr),
+    }
     let listed = hoy(&["ps", "-a", "--format", "{{.Names}}"]);
     assert_eq!((listed.status, listed.stdout.as_str()), (0, "one\n"));
     assert_eq!(hoy(&["run", "--rm", "busybox", "true"]).status, 0, "the next command works");
@@ -234,6 +240,11 @@ fn the_watcher_is_killed(user: User) {
 #[test]
 fn root_the_watcher_is_killed() {
     the_watcher_is_killed(User::Root);
+}
+
+#[test]
+fn one_id_the_watcher_is_killed() {
+    the_watcher_is_killed(User::One);
 }
 
 #[test]

@@ -46,6 +46,10 @@ impl Engine {
         if !geteuid().is_root() {
             join_user_namespace(pid, entry.container.id_maps.is_some())?;
         }
+        let listener = config.linux.seccomp.as_ref().and_then(|seccomp| seccomp.listener_path.as_ref());
+        if listener.is_some_and(|path| !Path::new(path).exists()) {
+            return Err(Error::Unheard(exec.container.clone()));
+        }
         let root = File::open(&root_path).map_err(Error::io("open", Path::new(&root_path)))?;
         let users = Users::read(root.as_fd())?;
         let process = exec_process(&config, &users, &Host::current(), &exec.options, &exec.command)?;
