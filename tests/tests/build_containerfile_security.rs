@@ -227,6 +227,9 @@ fn a_history_is_no_key() {
     };
     builds(&sandbox, "FROM busybox\nRUN echo good > /file\n", &["-t", "built"]);
     assert_eq!(tree("one"), "good\n");
+    // The same instruction above other layers is another step.
+    let out = builds(&sandbox, "FROM busybox\nCOPY file /other\nRUN echo good > /file\n", &[]);
+    assert!(!out.stderr.contains("--> Using cache"), "{}", out.stderr);
     // A record that somebody damaged, or that names another step, is none.
     for entry in fs::read_dir(sandbox.path("root/build/cache")).unwrap().flatten() {
         let text = fs::read_to_string(entry.path()).unwrap();
