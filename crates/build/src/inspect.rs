@@ -8,16 +8,13 @@ use crate::working::image_by_manifest;
 use crate::{Error, Result, Working};
 
 /// The capabilities that `run` gives, as hoy-spec(1) has them.
-const CAPABILITIES: [&str; 14] = [
-    "CAP_AUDIT_WRITE",
+const CAPABILITIES: [&str; 11] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_FOWNER",
     "CAP_FSETID",
     "CAP_KILL",
-    "CAP_MKNOD",
     "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
     "CAP_SETFCAP",
     "CAP_SETGID",
     "CAP_SETPCAP",

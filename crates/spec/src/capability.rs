@@ -19,9 +19,6 @@ const DEFAULT: [&str; 11] = [
     "SYS_CHROOT",
 ];
 
-/// What a step of an image's build has beside that, as with Docker and buildah.
-const OF_BUILDS: [&str; 3] = ["AUDIT_WRITE", "MKNOD", "NET_RAW"];
-
 /// The five sets for a process of user `uid`.
 ///
 /// An ordinary user gets only what was asked for by name, and through the ambient set; nobody inherits anything else.
@@ -32,7 +29,7 @@ pub(crate) fn sets(options: &Options, uid: u32, host: &Host) -> Result<Capabilit
     let usual = options.defaults.capabilities.as_ref();
     let usual = usual.map(|names| Given::read("default_capabilities", names)).transpose()?;
     let is_usual = |name: &str| match &usual {
-        None => DEFAULT.contains(&name) || (options.is_build && OF_BUILDS.contains(&name)),
+        None => DEFAULT.contains(&name),
         Some(usual) => usual.all || usual.names.iter().any(|n| n == name),
     };
     if let Some(both) = added.names.iter().find(|name| dropped.names.contains(*name)) {
@@ -120,7 +117,7 @@ mod tests {
             let options = Options { cap_add: words(add), is_build: true, ..Options::default() };
             sets(&options, uid, &host()).map(|sets| (sets.bounding.len(), sets.effective.len(), sets.ambient.len()))
         };
-        assert_eq!((build(&[], 0).unwrap(), build(&["bpf"], 1000).unwrap()), ((14, 14, 0), (15, 0, 0)));
+        assert_eq!((build(&[], 0).unwrap(), build(&["bpf"], 1000).unwrap()), ((11, 11, 0), (12, 0, 0)));
         assert!(run(&["chown"], &["chown"], 0).is_err());
         assert!(run(&["magic"], &[], 0).is_err());
     }

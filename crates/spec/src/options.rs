@@ -61,7 +61,7 @@ pub struct Options {
     /// Give every capability and device and hide nothing
     #[arg(long, help_heading = "Security")]
     pub privileged: bool,
-    /// It is a command of an image's build, which has more capabilities than a container.
+    /// It is a command of an image's build: who is not root has no capability in one, as with buildah.
     #[arg(skip)]
     pub is_build: bool,
     /// no-new-privileges, seccomp=FILE, seccomp=unconfined, mask=PATHS, unmask=PATHS, label=disable, apparmor=unconfined
