@@ -116,10 +116,11 @@ fn devices_are_where_their_makers_may_write() {
     let made = |user: User| {
         let sandbox = Sandbox::for_user(user);
         sandbox.ok("hoy-copy", &["copy", "-q", &image, "store:busybox"]);
-        let text = "FROM busybox\nRUN mkdir -m 777 /open && mkdir -m 700 /closed\nUSER app\n\
-            RUN mknod /open/a c 1 5 && ! mknod /closed/a c 1 5 && mknod /open/p p && test -p /open/p\n";
+        let text = "FROM busybox\nRUN mkdir -m 777 /open && mkdir -m 700 /closed && chown app /closed\n\
+            RUN ! mknod /closed/a c 1 5 && mknod /open/p p && test -p /open/p\n";
         fs::write(sandbox.path("work/Containerfile"), text).unwrap();
-        sandbox.ok("hoy-build", &["build", "-q", "--cap-add", "MKNOD", "-t", "built", "."]);
+        sandbox
+            .ok("hoy-build", &["build", "-q", "--cap-add", "MKNOD", "--cap-drop", "DAC_OVERRIDE", "-t", "built", "."]);
         sandbox.ok("hoy-copy", &["inspect", "--format", "{{.Digest}}", "store:built"])
     };
     if User::Sub.available() {

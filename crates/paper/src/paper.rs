@@ -48,8 +48,9 @@ const ALL: Instruction = Instruction { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 };
 const SOCKET: &str = "owners.sock";
 /// The calls that make a device.
 const MKNOD: [&str; 2] = ["mknod", "mknodat"];
-/// The capability that it takes: capabilities(7).
+/// The capability that it takes, and the one that lets root write anywhere: capabilities(7).
 const CAP_MKNOD: u32 = 27;
+const CAP_DAC_OVERRIDE: u32 = 1;
 /// O_CLOEXEC: open(2).
 const CLOSE_ON_EXEC: i32 = OFlags::CLOEXEC.bits().cast_signed();
 /// PATH_MAX: open(2).
@@ -312,12 +313,12 @@ impl Writer {
         // The fourth is what files are made with.
         let id = |name| words(name)?.nth(3)?.parse().ok();
         let read = || {
-            Some(Caller {
-                umask: u32::try_from(first("Umask:", 8)?).ok()?,
-                uid: id("Uid:")?,
-                gid: id("Gid:")?,
-                may_make_devices: first("CapEff:", 16)? & (1 << CAP_MKNOD) != 0,
-            })
+            let capabilities = first("CapEff:", 16)?;
+            let has = |capability: u32| capabilities & (1 << capability) != 0;
+            let (uid, gid) = (id("Uid:")?, id("Gid:")?);
+            // Where root may not write either is for the kernel to say.
+            let may_make_devices = has(CAP_MKNOD) && (uid != 0 || has(CAP_DAC_OVERRIDE));
+            Some(Caller { umask: u32::try_from(first("Umask:", 8)?).ok()?, uid, gid, may_make_devices })
         };
         read().ok_or(Errno::SRCH)
     }
