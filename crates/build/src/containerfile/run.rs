@@ -78,8 +78,9 @@ pub(crate) fn run(
     let mut env = state.working.config.config.env.clone();
     let is_set = |env: &[String], name: &str| env.iter().any(|entry| entry.split('=').next() == Some(name));
     let args = state.args().iter().filter(|(name, _)| !is_set(&env, name));
-    let args: Vec<String> = args.map(|(name, value)| format!("{name}={value}")).collect();
-    env.extend(args.iter().cloned());
+    let (args, names): (Vec<String>, Vec<&str>) =
+        args.map(|(name, value)| (format!("{name}={value}"), name.as_str())).unzip();
+    env.extend(args);
     let contents = asked.iter().map(|one| one.content(builder)).collect::<Result<Vec<_>>>()?;
     let devices = Devices::find(builder, step, run)?;
     // What the machine wants for every container is, like its kernel, no input.
@@ -109,7 +110,8 @@ pub(crate) fn run(
             env.push(format!("{name}={value}"));
         }
     }
-    let args = if args.is_empty() { String::new() } else { format!("|{} {} ", args.len(), args.join(" ")) };
+    // Anybody reads a history: it has the names, and no value, which may be a secret.
+    let args = if names.is_empty() { String::new() } else { format!("|{} {} ", names.len(), names.join(" ")) };
     let created_by = match &command.script {
         Some((_, text)) => format!("{args}{} <<EOF\n{text}EOF", command.words.join(" ")),
         None => format!("{args}{}", command.words.join(" ")),
