@@ -41,6 +41,14 @@ fn names(user: User) {
     assert_eq!(base, "", "{user:?}: what has no name is not told of");
     build(&["push", "-q", "app:1", "oci:lay/out"]);
     build(&["pull", "-q", "oci:lay/out"]);
+    // Where a layout is has no part in what is built on its image.
+    build(&["push", "-q", "app:1", "oci:other/lay/out"]);
+    let on = |image: &str| {
+        fs::write(sandbox.path("work/Containerfile"), format!("FROM {image}\nLABEL a=b\n")).unwrap();
+        build(&["build", "-q", "-t", "on", "."]);
+        sandbox.ok("hoy-copy", &["digest", "store:on"])
+    };
+    assert_eq!(on("oci:lay/out"), on("oci:other/lay/out"), "{user:?}");
     assert!(build(&["images", "--format", "{{.Name}}"]).contains("localhost/lay/out"), "{user:?}");
     let scratch = build(&["from", "--arch", "armhf", "scratch"]);
     assert_eq!(inspect(&sandbox, "{{.Docker.Architecture}} {{.Docker.Variant}}", &scratch), "arm v7");
@@ -85,9 +93,7 @@ fn short_names() {
     let own = build(&["pull", "--policy=always", "mine"]).fails(125, &["localhost/mine"]);
     assert!(!own.contains("one.example"), "{own}");
     assert!(own.contains("initializing source docker://localhost/mine:latest: "), "{own}");
-    for (base, want) in
-        [("tool:1", "two.example/tool:1"), ("mine", "localhost/mine:latest"), ("other:1", "two.example/tool:1")]
-    {
+    for (base, want) in [("tool:1", "two.example/tool:1"), ("mine", ""), ("other:1", "two.example/tool:1")] {
         fs::write(sandbox.path("work/Containerfile"), format!("FROM {base}\nLABEL a=b\n")).unwrap();
         build(&["build", "-q", "-t", "made", "."]).ok();
         let name = inspect(&sandbox, "{{index .ImageAnnotations \"org.opencontainers.image.base.name\"}}", "made");

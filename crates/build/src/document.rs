@@ -94,9 +94,12 @@ pub(crate) fn manifest(
         manifest.annotations.clone_from(&working.annotations);
         if let Some(digest) = working.from_manifest {
             manifest.annotations.insert("org.opencontainers.image.base.digest".to_owned(), digest.to_string());
-            // That of the base image's own base is another's, and a digest is no name.
+            // That of the base image's own base is another's, a digest is no name, and one of this machine alone, which
+            // a path may be in, is none elsewhere.
             manifest.annotations.remove(BASE_NAME);
-            let name = Some(&working.from_image).filter(|name| !name.is_empty() && !name.starts_with("sha256:"));
+            let is_no_name =
+                |name: &str| name.is_empty() || ["sha256:", "localhost/"].iter().any(|start| name.starts_with(start));
+            let name = Some(&working.from_image).filter(|name| !is_no_name(name));
             manifest.annotations.extend(name.map(|name| (BASE_NAME.to_owned(), name.clone())));
         }
     }
