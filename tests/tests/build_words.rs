@@ -98,13 +98,16 @@ fn said_of_an_image() {
     let Some(sandbox) = busybox_store(User::Root) else { return };
     sandbox.ok("hoy-build", &["from", "--name", "c", "busybox"]);
     fs::write(sandbox.path("work/config.json"), r#"{"Cmd": ["over"], "Env": null}"#).unwrap();
-    let changes = ["--change", "ENV A=1 B=2", "--change", "LABEL l=$A", "-c", "WORKDIR /w"];
+    let changes = ["--change", "ENV A=1 B=2", "--change", "LABEL l=$A", "-c", "WORKDIR /w", "-c", "ONBUILD ENV ON=1"];
     let others = ["--config", "config.json", "--unsetenv", "B", "--annotation", "n=v", "--manifest", "list"];
     let more = ["--metadata-file", "meta.json", "--timestamp", "0", "--created-annotation"];
     let args = [&["commit", "-q"], &changes[..], &others, &more, &["c", "store:made"]].concat();
     let id = sandbox.ok("hoy-build", &args);
     let get = |template: &str| inspect(&sandbox, template, "made");
-    assert_eq!(get("{{.OCIv1.Config.Cmd}} {{.OCIv1.Config.WorkingDir}} {{.Docker.Config.OnBuild}}"), "[over] /w []");
+    assert_eq!(
+        get("{{.OCIv1.Config.Cmd}} {{.OCIv1.Config.WorkingDir}} {{.Docker.Config.OnBuild}}"),
+        "[over] /w [ENV ON=1]"
+    );
     assert!(get("{{.OCIv1.Config.Env}}").contains("A=1") && !get("{{.OCIv1.Config.Env}}").contains("B=2"));
     assert_eq!(get("{{printf \"%q\" .OCIv1.Config.Labels}}"), "map[\"l\":\"1\"]");
     assert_eq!(get("{{index .ImageAnnotations \"org.opencontainers.image.created\"}}"), "1970-01-01T00:00:00Z");

@@ -49,7 +49,7 @@ fn created() -> Result<Timestamp> {
 /// Applies one instruction.
 fn apply(config: &mut ImageConfig, text: &str) -> Result<()> {
     let wrong = |why: String| Error::msg(format!("option --change: \"{text}\": {why}")).with_code(2);
-    let instruction = Instruction::trigger(text).map_err(|fault| wrong(fault.error.to_string()))?;
+    let instruction = Instruction::parse(text).map_err(|fault| wrong(fault.error.to_string()))?;
     let plain = |word: &hoy_containerfile::Word| {
         let expanded = expand(&word.text, &BTreeMap::new(), Rules::words('\\'));
         expanded.map(|expanded| expanded.text).map_err(|error| wrong(error.to_string()))

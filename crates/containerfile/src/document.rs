@@ -46,15 +46,27 @@ impl Document {
 }
 
 impl Instruction {
+    /// Reads the text of one instruction.
+    ///
+    /// # Errors
+    /// As [`Document::parse`]; the place is in this text.
+    pub fn parse(text: &str) -> Result<Self, Box<Diagnostic>> {
+        Self::read(text, understand::instruction)
+    }
+
     /// Reads the text of an ONBUILD trigger that an image keeps.
     ///
     /// # Errors
-    /// As [`Document::parse`]; the place is in the trigger's text.
+    /// As [`Document::parse`], and for what no trigger may be; the place is in the trigger's text.
     pub fn trigger(text: &str) -> Result<Self, Box<Diagnostic>> {
+        Self::read(text, understand::trigger)
+    }
+
+    fn read(text: &str, understand: fn(Statement) -> Result<Self, Fault>) -> Result<Self, Box<Diagnostic>> {
         let read = || {
             let mut statements = statement::read(text)?.statements;
             match (statements.pop(), statements.is_empty()) {
-                (Some(statement), true) => understand::trigger(statement),
+                (Some(statement), true) => understand(statement),
                 _ => Err(Fault::at(Span::default(), Error::OnbuildTrigger(text.to_owned()))),
             }
         };

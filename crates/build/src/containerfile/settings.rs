@@ -24,7 +24,7 @@ pub fn instruct(working: &mut Working, instructions: &[String]) -> Result<()> {
     let mut state = State::of(working.clone(), &platform);
     for text in instructions {
         let instruction =
-            Instruction::trigger(text).map_err(|error| Error::Refused(error.render("--change").trim().to_owned()))?;
+            Instruction::parse(text).map_err(|error| Error::Refused(error.render("--change").trim().to_owned()))?;
         if let Kind::Workdir(word) = &instruction.kind {
             let path = state.text(word)?;
             let old = Path::new(if state.working.config.config.working_dir.is_empty() {
