@@ -125,8 +125,15 @@ pub fn export(
         on_paper: on_paper(dir)?,
     };
     let written = whole(&path, options, lock).and_then(|changes| changes.write(output));
-    // What was written is told first.
-    if was_mounted { written } else { written.and(crate::umount(dir, false)) }
+    if was_mounted {
+        return written;
+    }
+    match crate::umount(dir, false) {
+        // Who waited for the end of it has removed the container.
+        Err(error) if error.is_not_found() => written,
+        // What was written is told first.
+        other => written.and(other),
+    }
 }
 
 /// A tree as what changed since nothing.
