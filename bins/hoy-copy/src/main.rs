@@ -4,6 +4,7 @@ mod access;
 mod args;
 mod artifact;
 mod blob_cache;
+mod blobs;
 mod commands;
 mod copy;
 mod delete;

@@ -5,9 +5,10 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hoy_oci::{Descriptor, Digest};
-use hoy_transport::{Document, Repository, Result, Source};
+use hoy_oci::Descriptor;
+use hoy_transport::{Result, Source};
 
+use crate::blobs::{By, Way};
 use crate::fetch::Size;
 
 /// So many bytes a second: a number, with K, M or G for powers of 1024.
@@ -49,51 +50,14 @@ impl Rate {
 /// `source`, its blobs no faster than `rate`, if there is one.
 pub(crate) fn limit<'a>(source: Box<dyn Source + 'a>, rate: Option<&Rate>) -> Box<dyn Source + 'a> {
     match rate {
-        Some(rate) => Box::new(Limited { inner: source, rate: rate.clone() }),
+        Some(rate) => Box::new(By { source, way: rate.clone() }),
         None => source,
     }
 }
 
-struct Limited<'a> {
-    inner: Box<dyn Source + 'a>,
-    rate: Rate,
-}
-
-impl Source for Limited<'_> {
-    fn name(&self) -> String {
-        self.inner.name()
-    }
-
-    fn root(&self) -> Result<Document> {
-        self.inner.root()
-    }
-
-    fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        self.inner.manifest(descriptor)
-    }
-
-    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
-        Ok(Box::new(Slow { inner: self.inner.blob(descriptor, offset)?, rate: &self.rate }))
-    }
-
-    fn distrust(&self, descriptor: &Descriptor) -> Option<String> {
-        self.inner.distrust(descriptor)
-    }
-
-    fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        self.inner.referrers(subject)
-    }
-
-    fn is_signed(&self, digest: &Digest) -> Result<bool> {
-        self.inner.is_signed(digest)
-    }
-
-    fn repository(&self) -> Option<Repository> {
-        self.inner.repository()
-    }
-
-    fn is_synthetic(&self) -> bool {
-        self.inner.is_synthetic()
+impl Way for Rate {
+    fn blob<'a>(&'a self, source: &'a dyn Source, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
+        Ok(Box::new(Slow { inner: source.blob(blob, offset)?, rate: self }))
     }
 }
 
