@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use hoy_cli::{Context as _, Error, Result};
 use hoy_oci::IdMaps;
 use hoy_spec::{Host, Mount, User};
+use hoy_sys::path::open_beneath;
 use hoy_sys::rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fchown, fstat, openat, statat};
 
 /// Directories whose owners a whole system relies on.
@@ -16,6 +17,9 @@ const SYSTEM: [&str; 24] = [
     "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root",
     "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var", "/var/lib", "/var/log", "/var/tmp", "/etc/pki",
 ];
+
+/// Directories in one another, at most: each is open while what is in it is looked at.
+const MAX_DEPTH: usize = 512;
 
 /// What such volumes ask for.
 #[derive(Debug, Default, PartialEq)]
@@ -98,8 +102,11 @@ impl Volumes {
         let owner = (Uid::from_raw(uid), Gid::from_raw(gid));
         for place in &self.given {
             let doing = || format!("give \"{}\" to {uid}:{gid}", place.display());
-            let file = File::open(place).context(doing)?;
-            give(file.as_fd(), owner).context(doing)?;
+            // It was found with all links followed: one that is on the way now was put there since.
+            let top = File::open("/").context(doing)?;
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let file = open_beneath(&top, place.strip_prefix("/").unwrap_or(place), flags, Mode::empty());
+            give(file.context(doing)?.as_fd(), owner, MAX_DEPTH).context(doing)?;
         }
         Ok(())
     }
@@ -132,8 +139,9 @@ impl Volumes {
     }
 }
 
-/// Gives a file and all that is below it, through descriptors alone, so that no link leads elsewhere.
-fn give(file: BorrowedFd<'_>, owner: (Uid, Gid)) -> Result<()> {
+/// Gives a file and all that is below it, at most so deep, through descriptors alone, so that no link leads elsewhere.
+fn give(file: BorrowedFd<'_>, owner: (Uid, Gid), depth: usize) -> Result<()> {
+    let below = depth.checked_sub(1).ok_or_else(|| Error::msg("its directories are too deep"))?;
     let stat = fstat(file)?;
     if (stat.st_uid, stat.st_gid) != (owner.0.as_raw(), owner.1.as_raw()) {
         fchown(file, Some(owner.0), Some(owner.1))?;
@@ -150,7 +158,7 @@ fn give(file: BorrowedFd<'_>, owner: (Uid, Gid)) -> Result<()> {
         let stat = statat(file, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            give(openat(file, name, flags, Mode::empty())?.as_fd(), owner)?;
+            give(openat(file, name, flags, Mode::empty())?.as_fd(), owner, below)?;
         } else if (stat.st_uid, stat.st_gid) != (owner.0.as_raw(), owner.1.as_raw()) {
             chownat(file, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)?;
         }
@@ -185,5 +193,25 @@ mod tests {
         ] {
             assert!(take(&[wrong]).unwrap_err().contains(says), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_given_is_what_was_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::create_dir_all(path("own/sub")).unwrap();
+        std::fs::create_dir(path("other")).unwrap();
+        let stat = fstat(File::open(path("own")).unwrap()).unwrap();
+        let user = User { uid: stat.st_uid, gid: stat.st_gid, groups: vec![], home: String::new(), name: None };
+        let mut texts = vec![format!("{}:/t:U", path("own").display())];
+        let taken = Volumes::take(&mut texts).unwrap();
+        taken.give(&user, None).unwrap();
+        std::fs::rename(path("own"), path("old")).unwrap();
+        std::os::unix::fs::symlink(path("other"), path("own")).unwrap();
+        assert!(taken.give(&user, None).is_err(), "a link that came since leads nowhere");
+        let top = File::open(path("old")).unwrap();
+        let owner = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+        assert!(give(top.as_fd(), owner, 2).is_ok());
+        assert!(give(top.as_fd(), owner, 1).unwrap_err().to_string().contains("too deep"));
     }
 }

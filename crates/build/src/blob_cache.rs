@@ -1,6 +1,7 @@
 //! `--blob-cache`: the blobs of an image in a directory beside the store, where another one finds them.
 
-use std::fs::File;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use hoy_layout::{ImageLayout, Store};
@@ -40,15 +41,10 @@ fn keep(layout: &ImageLayout, blob: &Descriptor, directory: &Path) -> Result<()>
     if path.exists() {
         return Ok(());
     }
-    let temporary = directory.join(format!(".{}-{}", blob.digest.hex(), std::process::id()));
-    let write = || {
-        let mut from = layout.open_blob(blob)?;
-        let mut to = File::create(&temporary).map_err(Error::io("create", &temporary))?;
-        std::io::copy(&mut from, &mut to).map_err(Error::io("write", &temporary))?;
-        std::fs::rename(&temporary, &path).map_err(Error::io("create", &path))
-    };
-    write().inspect_err(|_| {
-        // What is left of it is no blob to anybody.
-        std::fs::remove_file(&temporary).unwrap_or_default();
-    })
+    let mut from = layout.open_blob(blob)?;
+    // Its name is nobody's to foresee: the directory may be one where others write too.
+    let to = tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(directory);
+    let mut to = to.map_err(Error::io("create a file in", directory))?;
+    std::io::copy(&mut from, &mut to).map_err(Error::io("write", to.path()))?;
+    to.persist(&path).map(drop).map_err(|failed| Error::io("create", &path)(failed.error))
 }
