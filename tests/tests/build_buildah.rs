@@ -115,7 +115,7 @@ fn files_of_what_is_told() {
     let told = built(&sandbox, text, &["--log-rusage"]).stderr;
     assert!(told.contains("(elapsed)"), "{told}");
     let debug = sandbox.run("hoy-build").args(["--log-level=debug", "build", "--cache-ttl=0", "c"]).output();
-    let id = format!("created new image ID \"{}\"", debug.stdout.trim());
+    let id = format!("level=debug msg=\"created new image ID \\\"{}\\\"\"", debug.stdout.trim());
     assert!(debug.stderr.contains("Setting --no-cache=true") && debug.stderr.contains(&id), "{}", debug.stderr);
     assert!(!debug.stderr.contains("cache hit"), "{}", debug.stderr);
     let again = sandbox.run("hoy-build").args(["--log-level=debug", "build", "c"]).output().stderr;

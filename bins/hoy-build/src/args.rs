@@ -369,7 +369,7 @@ impl Confinement {
     /// The runtime's options as it reads them, behind those of the whole program.
     pub(crate) fn runtime_flags(&self, context: &Context) -> Vec<String> {
         let own = self.runtime_flag.iter().map(|flag| format!("--{flag}"));
-        context.runtime_flags.iter().cloned().chain(own).collect()
+        context.is_systemd.then(|| "--systemd-cgroup".to_owned()).into_iter().chain(own).collect()
     }
 }
 

@@ -19,12 +19,12 @@ use crate::access::PlatformArgs;
 use crate::build_args::{BuildArgs, Entitlement};
 use crate::checks;
 use crate::containers_conf::ContainersConf;
-use crate::context::{Context, debug, warn};
+use crate::context::{Context, warn};
 use crate::image::{local_name, sign};
 use crate::isolation::{keep_for_chroot, refuse_for_chroot};
 use crate::mounts_conf;
 use crate::said::pair;
-use crate::surroundings::{network, resolver};
+use crate::surroundings::network;
 use crate::working::{platform, pull_policy};
 
 pub(crate) mod attest;
@@ -154,7 +154,7 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         warn(&format!("warning: this build is not in the history: {}", Error::from(error)));
     }
     let made = made?;
-    debug(&format!("created new image ID \"{}\"", made.id.hex()));
+    context.tools.debug(&format!("created new image ID \"{}\"", made.id.hex()));
     if !made.names.is_empty() || !is_sent {
         sign(context, &made.names, args.sign_by.as_ref())?;
     }
@@ -293,18 +293,17 @@ fn options(
     let ttl = args.cache_ttl.as_deref().map(hoy_build::duration).transpose()?;
     let no_cache = args.no_cache || ttl.is_some_and(|ttl| ttl.is_zero());
     if ttl.is_some() && no_cache {
-        debug("Setting --no-cache=true: with --cache-ttl=0 nothing is new enough");
+        context.tools.debug("Setting --no-cache=true: with --cache-ttl=0 nothing is new enough");
     }
     if let (Some(retry), Some(delay)) = (args.access.retry, &args.access.retry_delay) {
-        debug(&format!("Setting MaxPullPushRetries to {retry} and PullPushRetryDelay to {delay}"));
+        context.tools.debug(&format!("Setting MaxPullPushRetries to {retry} and PullPushRetryDelay to {delay}"));
     }
     let run = &args.run;
     if run.no_hosts && !run.add_host.is_empty() {
         return Err(Error::msg("--no-hosts and --add-host conflict, can not be used together"));
     }
-    let own = [("dns", &run.dns), ("dns-option", &run.dns_option), ("dns-search", &run.dns_search)];
-    if let (Some("none"), Some((name, _))) = (run.network.as_deref(), own.iter().find(|(_, all)| !all.is_empty())) {
-        return Err(Error::msg(format!("the --{name} option cannot be used with --network=none")));
+    if let (Some("none"), Some(name)) = (run.network.as_deref(), run.resolver.asked()) {
+        return Err(Error::msg(format!("the {name} option cannot be used with --network=none")));
     }
     if run.stdin && (args.context == "-" || args.file.iter().any(|file| file == "-")) {
         return Err(Error::msg("--stdin: standard input is the context or the Containerfile already"));
@@ -399,7 +398,7 @@ fn options(
         hosts: args.run.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
         cgroup_parent: run.cgroup_parent.clone().map(|parent| context.cgroup_parent(parent)),
         no_hosts: run.no_hosts,
-        resolver: resolver(&run.dns, &run.dns_search, &run.dns_option),
+        resolver: run.resolver.text(),
         stdin: run.stdin,
         allows_insecure: args.run.allow.contains(&Entitlement::Insecure),
         allowed_devices: args.run.allow.iter().filter_map(Entitlement::device).collect(),

@@ -13,6 +13,7 @@ use crate::build::output::Output;
 use crate::build::progress::Form;
 use crate::namespaces::Namespaces;
 use crate::never::{Never, NeverInBuild};
+use crate::resolver::Resolver;
 use crate::said::SaidArgs;
 use crate::sbom::SbomOutputs;
 use crate::userns::UserNamespace;
@@ -295,15 +296,8 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_parser = ["true"], hide_possible_values = true)]
     pub(crate) no_hostname: Option<String>,
-    /// Address of a name server for commands, or none
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) dns: Vec<String>,
-    /// Domain that they look for names in
-    #[arg(long, value_name = "DOMAIN")]
-    pub(crate) dns_search: Vec<String>,
-    /// Option of resolv.conf(5) for them
-    #[arg(long, value_name = "OPTION")]
-    pub(crate) dns_option: Vec<String>,
+    #[command(flatten)]
+    pub(crate) resolver: Resolver,
     /// Let commands read standard input; a RUN is then done anew each time
     #[arg(long)]
     pub(crate) stdin: bool,

@@ -22,15 +22,14 @@ use crate::global::Global;
 /// How often joining a namespace is tried.
 const ATTEMPTS: u32 = 200;
 
-/// Whether warnings are wanted, and more than these: --log-level.
+/// Whether warnings are wanted: --log-level.
 static IS_SILENT: AtomicBool = AtomicBool::new(false);
-static IS_TELLING: AtomicBool = AtomicBool::new(false);
 
 pub(crate) struct Context {
     roots: Roots,
     pub(crate) tools: Tools,
-    /// What the OCI runtime is told before anything else.
-    pub(crate) runtime_flags: Vec<String>,
+    /// It is systemd that makes the control groups of commands, and not the runtime.
+    pub(crate) is_systemd: bool,
     /// `--default-mounts-file`.
     pub(crate) mounts_file: Option<PathBuf>,
 }
@@ -40,7 +39,6 @@ impl Context {
         global.check()?;
         // Once, before anything else is done.
         IS_SILENT.store(global.is_silent(), Ordering::Relaxed);
-        IS_TELLING.store(global.is_telling(), Ordering::Relaxed);
         let uid = hoy_sys::rustix::process::getuid().as_raw();
         let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
         let roots = Roots::from_env(env, uid, hoy_sys::user::is_initial_root());
@@ -51,13 +49,12 @@ impl Context {
         let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(PathBuf::from));
         let tools = Tools::new(beside, roots.clone()).with_copy_options(global.copy_options());
         let tools = if global.is_telling() { tools.telling() } else { tools };
-        let (runtime_flags, mounts_file) = (global.runtime_flags(), global.default_mounts_file.clone());
-        Ok(Self { tools, roots, runtime_flags, mounts_file })
+        Ok(Self { tools, roots, is_systemd: global.is_systemd(), mounts_file: global.default_mounts_file.clone() })
     }
 
     /// The control group that commands get theirs in, in the words of whoever makes it.
     pub(crate) fn cgroup_parent(&self, parent: String) -> CgroupParent {
-        if self.runtime_flags.is_empty() { CgroupParent::Path(parent) } else { CgroupParent::Slice(parent) }
+        if self.is_systemd { CgroupParent::Slice(parent) } else { CgroupParent::Path(parent) }
     }
 
     pub(crate) fn store(&self) -> Result<Store> {
@@ -156,14 +153,6 @@ fn follow(child: &Child) -> Result<()> {
         std::env::set_current_dir(&directory).context(|| format!("enter \"{}\"", directory.display()))?;
     }
     Ok(())
-}
-
-/// Tells what only somebody wants to know who looks for a cause.
-pub(crate) fn debug(text: &str) {
-    if IS_TELLING.load(Ordering::Relaxed) {
-        // As below.
-        writeln!(std::io::stderr(), "hoy-build: {text}").unwrap_or_default();
-    }
 }
 
 /// Tells the person something that is no failure.

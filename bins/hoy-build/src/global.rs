@@ -62,10 +62,8 @@ impl Global {
         named.into_iter().filter_map(both).flatten().collect()
     }
 
-    /// What the OCI runtime is told.
-    pub(crate) fn runtime_flags(&self) -> Vec<String> {
-        let is_systemd = self.cgroup_manager.as_deref() == Some("systemd");
-        is_systemd.then(|| "--systemd-cgroup".to_owned()).into_iter().collect()
+    pub(crate) fn is_systemd(&self) -> bool {
+        self.cgroup_manager.as_deref() == Some("systemd")
     }
 
     /// # Errors

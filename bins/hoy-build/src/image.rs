@@ -113,7 +113,8 @@ fn add(
 pub(crate) fn sign(context: &Context, names: &[String], key: Option<&String>) -> Result<()> {
     let Some(key) = key else { return Ok(()) };
     if names.is_empty() {
-        return Err(Error::msg("option --sign-by: a signature is for a name, and the image has none"));
+        let error = Error::msg("option --sign-by: a signature is for a name, and the image has none");
+        return Err(error.with_hint("give it a name, in build with --tag"));
     }
     for name in names {
         // Nothing is moved.

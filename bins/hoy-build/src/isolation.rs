@@ -60,7 +60,8 @@ impl Context {
 /// for the container.
 pub(crate) fn refuse_for_chroot(create: &hoy_spec::Options, network: Option<&str>, has_ids: bool) -> Result<()> {
     if network.is_some_and(|network| network != "host") {
-        return Err(Error::msg("cannot set --network other than host with --isolation chroot"));
+        let error = Error::msg("cannot set --network other than host with --isolation chroot");
+        return Err(error.with_hint("leave it out: commands have the network of this process there"));
     }
     let defaults = hoy_spec::Options::default();
     let asked = [

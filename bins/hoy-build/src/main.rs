@@ -20,6 +20,7 @@ mod mounts_conf;
 mod namespaces;
 mod never;
 mod onbuild;
+mod resolver;
 mod run;
 mod run_mounts;
 mod said;

@@ -1,6 +1,7 @@
 //! ONBUILD of the image that a working container is made from: as buildah, `from` carries the triggers out in it.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::Stdio;
 
 use hoy_build::{Working, instruct};
@@ -19,7 +20,8 @@ pub(crate) fn triggers(context: &Context, dir: &ContainerDir, is_quiet: bool) ->
     })?;
     for (number, trigger) in triggers.iter().enumerate() {
         if !is_quiet {
-            eprintln!("STEP {}: {trigger}", number + 1);
+            // Standard error may be closed, and then there is nobody to tell.
+            writeln!(std::io::stderr(), "STEP {}: {trigger}", number + 1).unwrap_or_default();
         }
         one(context, dir, trigger).context(|| format!("carry out \"ONBUILD {trigger}\" of the image"))?;
     }
@@ -30,19 +32,16 @@ fn one(context: &Context, dir: &ContainerDir, trigger: &str) -> Result<()> {
     let instruction = Instruction::trigger(trigger).map_err(|error| Error::msg(error.render("ONBUILD")))?;
     let has_files = !instruction.statement.heredocs.is_empty();
     let working = Working::read(dir)?.ok_or_else(|| Error::msg("it is no working container"))?;
-    let config = &working.config.config;
+    let (config, id) = (&working.config.config, dir.id().as_str());
     let words = match &instruction.kind {
-        Kind::Run(run) => command(run, has_files, config.shell.clone())?,
-        Kind::Copy(copy) => transfer("copy", copy, has_files, &config.env)?,
-        Kind::Add(add) => transfer("add", add, has_files, &config.env)?,
+        Kind::Run(run) => command(id, run, has_files, config.shell.clone())?,
+        Kind::Copy(copy) => transfer("copy", id, copy, has_files, &config.env)?,
+        Kind::Add(add) => transfer("add", id, add, has_files, &config.env)?,
         _ => return Ok(Working::edit(dir, |working| instruct(working, &[trigger.to_owned()]))?),
     };
-    let (action, rest) = words.split_first().ok_or_else(|| Error::msg("there is nothing to do"))?;
-    let at = rest.iter().position(|word| word == CONTAINER).unwrap_or_default();
-    let (options, behind) = rest.split_at(at);
     // What is printed is the container's name, and nothing else.
     let mut own = context.tools.command("hoy-build");
-    own.arg(action).args(options).arg(dir.id().as_str()).args(behind.iter().skip(1)).stdin(Stdio::null());
+    own.args(words).stdin(Stdio::null());
     let output = own.stderr(Stdio::inherit()).output().context(|| "run \"hoy-build\"")?;
     match output.status.code() {
         Some(0) => Ok(()),
@@ -50,17 +49,14 @@ fn one(context: &Context, dir: &ContainerDir, trigger: &str) -> Result<()> {
     }
 }
 
-/// Where the container stands among the words of a command.
-const CONTAINER: &str = "\0";
-
 const TOO_MUCH: &str = "its options are for a build: use a Containerfile with FROM and this image";
 
-fn command(run: &Run, has_files: bool, shell: Option<Vec<String>>) -> Result<Vec<String>> {
+fn command(id: &str, run: &Run, has_files: bool, shell: Option<Vec<String>>) -> Result<Vec<String>> {
     let is_plain = run.mounts.is_empty() && run.devices.is_empty() && run.network == Network::Default;
     if !is_plain || run.is_insecure || has_files {
         return Err(Error::msg(TOO_MUCH));
     }
-    let mut words: Vec<String> = ["run", CONTAINER, "--"].map(str::to_owned).to_vec();
+    let mut words: Vec<String> = ["run", id, "--"].map(str::to_owned).to_vec();
     if run.command.is_shell {
         words.extend(shell.unwrap_or_else(|| ["/bin/sh", "-c"].map(str::to_owned).to_vec()));
     }
@@ -68,7 +64,7 @@ fn command(run: &Run, has_files: bool, shell: Option<Vec<String>>) -> Result<Vec
     Ok(words)
 }
 
-fn transfer(action: &str, transfer: &Transfer, has_files: bool, env: &[String]) -> Result<Vec<String>> {
+fn transfer(action: &str, id: &str, transfer: &Transfer, has_files: bool, env: &[String]) -> Result<Vec<String>> {
     let Transfer { link, parents, excludes, checksum, keep_git_dir, unpack, .. } = transfer;
     let is_plain = !link && !parents && excludes.is_empty() && checksum.is_none();
     if !is_plain || keep_git_dir.is_some() || unpack.is_some() || has_files {
@@ -83,7 +79,7 @@ fn transfer(action: &str, transfer: &Transfer, has_files: bool, env: &[String]) 
             words.push(format!("--{name}={}", text(value)?));
         }
     }
-    words.push(CONTAINER.to_owned());
+    words.push(id.to_owned());
     for word in transfer.sources.iter().chain([&transfer.destination]) {
         words.push(text(word)?);
     }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::build::host;
 use crate::namespaces::Namespaces;
+use crate::resolver::Resolver;
 
 /// The options of `from` that are for commands; they are recorded with the container.
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
@@ -41,15 +42,9 @@ pub(crate) struct Surroundings {
     /// A name that commands find in /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub(crate) add_host: Vec<String>,
-    /// Address of a name server, or none
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) dns: Vec<String>,
-    /// Domain that names are looked for in
-    #[arg(long, value_name = "DOMAIN")]
-    pub(crate) dns_search: Vec<String>,
-    /// Option of resolv.conf(5)
-    #[arg(long, value_name = "OPTION")]
-    pub(crate) dns_option: Vec<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    resolver: Resolver,
     /// Most memory
     #[arg(short, long, value_name = "BYTES")]
     memory: Option<String>,
@@ -131,7 +126,7 @@ impl Surroundings {
 
     /// Whether it asks for files of its own in /etc.
     pub(crate) fn has_files(&self) -> bool {
-        [&self.add_host, &self.dns, &self.dns_search, &self.dns_option].iter().any(|list| !list.is_empty())
+        !self.add_host.is_empty() || self.resolver.asked().is_some()
     }
 
     /// The files that tell a command where it is, made in `directory` and mounted from there.
@@ -150,7 +145,7 @@ impl Surroundings {
             let text = format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{}\n", lines.join("\n"));
             files.push(("/etc/hosts", text, "rw"));
         }
-        let resolver = resolver(&self.dns, &self.dns_search, &self.dns_option);
+        let resolver = self.resolver.text();
         if !resolver.is_empty() {
             files.push(("/etc/resolv.conf", resolver, "ro"));
         }
@@ -184,16 +179,6 @@ impl Surroundings {
         options.shm_size = self.shm_size;
         options.network = options.network.take().or(self.network);
     }
-}
-
-/// What options say in the words of resolv.conf(5); nothing where they say nothing.
-pub(crate) fn resolver(servers: &[String], search: &[String], options: &[String]) -> String {
-    let servers = servers.iter().filter(|server| *server != "none").map(|server| format!("nameserver {server}\n"));
-    let words = |word: &str, values: &[String]| match values {
-        [] => String::new(),
-        values => format!("{word} {}\n", values.join(" ")),
-    };
-    [words("search", search), servers.collect(), words("options", options)].concat()
 }
 
 /// What a command finds in `/run/.containerenv`: where it is, as other tools say it there.

@@ -50,24 +50,20 @@ impl Tools {
     }
 
     /// Says what only somebody wants to know who looks for a cause, where that was asked for.
-    pub(crate) fn debug(&self, text: &str) {
+    pub fn debug(&self, text: &str) {
         if self.is_telling {
-            // As below.
-            writeln!(std::io::stderr(), "{text}").unwrap_or_default();
+            Self::say(&format!("level=debug msg={text:?}"));
         }
     }
 
     /// Says what is run, where that was asked for, and nobody's password.
     fn tell(&self, command: &Command) {
-        if !self.is_telling {
-            return;
-        }
         let shown = |arg: &OsStr| match arg.to_string_lossy().split_once("creds=") {
             Some((option, _)) => format!("{option}creds=***"),
             None => arg.to_string_lossy().into_owned(),
         };
         let words: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(shown).collect();
-        Self::say(&format!("level=debug msg={:?}", format!("run {}", words.join(" "))));
+        self.debug(&format!("run {}", words.join(" ")));
     }
 
     /// Tells the person something while it is done.

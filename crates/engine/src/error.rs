@@ -81,7 +81,9 @@ pub enum Error {
     #[error("container \"{0}\" is not running")]
     NotRunning(String),
     /// What is run in it asks a process that is no more.
-    #[error("the \"hoy run\" of container \"{0}\", which hears of owners, was killed: nothing more can be run in it")]
+    #[error(
+        "the \"hoy run\" of container \"{0}\", which hears of owners, was killed: nothing more can be run in it; remove it, and run it again"
+    )]
     Unheard(String),
     /// A list of descriptors that were not handed to this process.
     #[error("option --preserve-fds: descriptor {0} is not open")]

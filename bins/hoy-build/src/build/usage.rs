@@ -11,7 +11,8 @@ use hoy_build::{Event, Report};
 use hoy_cli::{Context as _, Result};
 use hoy_sys::process::{Usage, usage};
 
-/// Tells it too, and at the end of the whole build, in the file or on standard error. What steps use that are done at once cannot be told apart.
+/// Tells it too, and at the end that of the whole build, in the file or on standard error. What steps use that are done at
+/// once cannot be told apart.
 pub(crate) fn told(report: Report, file: Option<&Path>) -> Result<Report> {
     let out: Box<dyn Write + Send> = match file {
         Some(path) => Box::new(File::create(path).context(|| format!("write \"{}\"", path.display()))?),

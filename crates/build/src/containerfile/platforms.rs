@@ -8,7 +8,8 @@ use crate::commit::enter;
 use crate::document::Format;
 use crate::{Error, Result, Tools};
 
-/// Makes an index of `images` and gives it its names, or enters it without one; where `adds`, to the index of that name, as far as there is one.
+/// Makes an index of `images` and gives it its names, or enters it without one; where `adds`, adds them to the index of
+/// that name, as far as there is one.
 ///
 /// An image takes the place of another for the same platform.
 ///

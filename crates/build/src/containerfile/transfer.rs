@@ -136,7 +136,10 @@ impl Asked {
         let slash = if says_directory && !path.is_empty() { "/" } else { "" };
         let chown = transfer.chown.as_ref().map(|word| state.text(word)).transpose()?;
         if chown.as_deref().is_some_and(|chown| chown.starts_with(':')) {
-            return Err(Error::Refused(format!("--chown={}: it names no user", chown.unwrap_or_default())));
+            return Err(Error::Refused(format!(
+                "--chown={}: it names no user: write USER:GROUP",
+                chown.unwrap_or_default()
+            )));
         }
         let chmod = transfer.chmod.as_ref().map(|word| state.text(word)).transpose()?;
         let excludes = transfer.excludes.iter().map(|word| state.text(word)).collect::<Result<Vec<_>>>()?;
