@@ -196,7 +196,10 @@ fn signed(user: User) {
     let changed = format!("dir:{}", sandbox.path("work/changed").display());
     let changed = sandbox.run("hoy-build").args(["push", "-q", "-D", "one", &changed]).output();
     assert!(changed.status == 125 && changed.stderr.contains("--remove-signatures"), "{}", changed.stderr);
-    refused(&sandbox, text, &["--sign-by", "a@localhost"], 125, "a signature is for a name");
+    let before = sandbox.ok("hoy-build", &["images", "-a", "--no-trunc"]);
+    let other = "FROM busybox\nCOPY file /other\n";
+    refused(&sandbox, other, &["--sign-by", "a@localhost"], 125, "a signature is for a name");
+    assert_eq!(sandbox.ok("hoy-build", &["images", "-a", "--no-trunc"]), before, "{user:?}: nothing was built");
     refused(&sandbox, text, &["-t", "x", "--sign-by", "nobody@localhost"], 125, "nobody@localhost");
     // A working container's image, too.
     sandbox.ok("hoy-build", &["from", "--name", "c", "busybox"]);

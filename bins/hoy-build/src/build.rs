@@ -20,7 +20,7 @@ use crate::build_args::{BuildArgs, Entitlement};
 use crate::checks;
 use crate::containers_conf::ContainersConf;
 use crate::context::{Context, warn};
-use crate::image::{local_name, sign};
+use crate::image::{check_signable, local_name, sign};
 use crate::isolation::{keep_for_chroot, refuse_for_chroot};
 use crate::mounts_conf;
 use crate::said::pair;
@@ -87,6 +87,8 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         return Ok(None);
     }
     let mut options = options(context, args, &context.containers_conf()?, &input, fetcher, first)?;
+    let is_sent = output::destinations(args).next().is_some();
+    check_signable(args.sign_by.as_ref(), is_sent || args.manifest.is_some() || !options.names.is_empty())?;
     let plan = hoy_build::plan(&document, &options)?;
     let needs_mounts = hoy_build::needs_mounts(&store, &plan, &options.platform);
     let may_mount = || args.run.isolation.as_deref() != Some("none") && context.why_no_namespace().is_none();
@@ -142,7 +144,6 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         return Err(Error::msg("a list in the image is not for one that goes into an index with --manifest"));
     }
     let lease = store.lease()?;
-    let is_sent = output::destinations(args).next().is_some();
     let known = if args.sbom.is_in_image() || is_sent { store.layout().images()? } else { Vec::new() };
     let made = for_platforms(&store, &context.tools, args, &document, options, platforms, &report)
         .and_then(|made| list(context, &store, args, made, &known))
@@ -155,9 +156,7 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
     }
     let made = made?;
     context.tools.debug(&format!("created new image ID \"{}\"", made.id.hex()));
-    if !made.names.is_empty() || !is_sent {
-        sign(context, &made.names, args.sign_by.as_ref())?;
-    }
+    sign(context, &made.names, args.sign_by.as_ref())?;
     lock::write(args, &materials)?;
     attest::attach(context, args, &requests, &made, &materials)?;
     Ok(Some(made))

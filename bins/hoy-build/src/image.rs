@@ -28,6 +28,7 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
         Some(image) if destination.is_none() => Some(local_name(image)?),
         _ => None,
     };
+    check_signable(args.sending.sign_by.as_ref(), args.image.is_some())?;
     args.sbom.check()?;
     let files: Vec<Addition> =
         args.add_file.iter().map(|text| Addition::read(text)).collect::<std::result::Result<_, _>>()?;
@@ -68,9 +69,7 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
         send(context, &store, &made, &args, destination)?;
     }
     let names: Vec<String> = name.into_iter().collect();
-    if destination.is_none() {
-        sign(context, &names, args.sending.sign_by.as_ref())?;
-    }
+    sign(context, &names, args.sending.sign_by.as_ref())?;
     if let Some(list) = &args.manifest {
         let list = local_name(list)?;
         hoy_build::index(&store, std::slice::from_ref(&made.manifest), &[list], true, options.format)?;
@@ -109,13 +108,18 @@ fn add(
     Ok(Some(hoy_build::add_files(store.layout(), image, files, !args.disable_compression)?))
 }
 
+/// Refuses to sign, before anything is done, what gets no name and goes nowhere.
+pub(crate) fn check_signable(key: Option<&String>, has_name: bool) -> Result<()> {
+    if key.is_none() || has_name {
+        return Ok(());
+    }
+    let error = Error::msg("option --sign-by: a signature is for a name, and the image gets none");
+    Err(error.with_hint("give it a name, in build with --tag"))
+}
+
 /// Signs an image of the store for each of its names.
 pub(crate) fn sign(context: &Context, names: &[String], key: Option<&String>) -> Result<()> {
     let Some(key) = key else { return Ok(()) };
-    if names.is_empty() {
-        let error = Error::msg("option --sign-by: a signature is for a name, and the image has none");
-        return Err(error.with_hint("give it a name, in build with --tag"));
-    }
     for name in names {
         // Nothing is moved.
         let image = format!("store:{name}");
