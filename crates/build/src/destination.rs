@@ -224,15 +224,15 @@ pub(crate) fn described(entry: &Entry) -> Vec<u8> {
 }
 
 /// A reader whose bytes are hashed as they pass.
-pub(crate) struct Heard<'a> {
+pub(crate) struct Heard<'a, W> {
     pub(crate) data: &'a mut dyn Read,
-    pub(crate) by: &'a mut Hasher,
+    pub(crate) by: &'a mut W,
 }
 
-impl Read for Heard<'_> {
+impl<W: Write> Read for Heard<'_, W> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.data.read(buffer)?;
-        self.by.update(buffer.get(..count).unwrap_or_default());
+        self.by.write_all(buffer.get(..count).unwrap_or_default())?;
         Ok(count)
     }
 }

@@ -49,6 +49,9 @@ impl Ignore {
     /// Whether the path, relative to the context and with `/` between names, is left out.
     #[must_use]
     pub fn excludes(&self, path: &str) -> bool {
+        if self.rules.is_empty() {
+            return false;
+        }
         let path: Vec<char> = path.chars().collect();
         let ends = path.iter().enumerate().filter(|(_, c)| **c == '/').map(|(at, _)| at).chain([path.len()]);
         let ends: Vec<usize> = ends.collect();

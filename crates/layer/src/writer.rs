@@ -103,14 +103,18 @@ impl Block {
     }
 
     /// Digits and a NUL; the caller made sure that they fit.
-    fn octal(&mut self, at: usize, width: usize, value: u64) {
-        self.text(at, format!("{value:0digits$o}\0", digits = width - 1).as_bytes());
+    fn octal(&mut self, at: usize, width: usize, mut value: u64) {
+        for digit in self.0.get_mut(at..at + width - 1).into_iter().flatten().rev() {
+            *digit = b'0' + u8::try_from(value % 8).unwrap_or_default();
+            value /= 8;
+        }
     }
 
     fn finish(mut self) -> [u8; BLOCK] {
         self.text(148, b"        ");
         let sum: u64 = self.0.iter().map(|&byte| u64::from(byte)).sum();
-        self.text(148, format!("{sum:06o}\0 ").as_bytes());
+        self.octal(148, 7, sum);
+        self.text(154, b"\0 ");
         self.0
     }
 }

@@ -1,7 +1,7 @@
 //! Copied files as a layer, written straight into the store, and their fingerprint, of which no time is a part.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{Read, Write};
 
 use hoy_layer::{Entry, Kind, TarWriter, Time};
 use hoy_oci::{Digest, Hasher};
@@ -28,6 +28,8 @@ pub(crate) struct LayerWriter<'a> {
     /// The time of directories that have to be made on the way.
     made_at: Time,
     known: BTreeSet<Vec<u8>>,
+    /// The last directory, and where it is behind the links: that of most files is that of the file before.
+    last: (Vec<u8>, Vec<u8>),
 }
 
 impl<'a> LayerWriter<'a> {
@@ -41,13 +43,17 @@ impl<'a> LayerWriter<'a> {
             clamp,
             made_at,
             known: BTreeSet::new(),
+            last: Default::default(),
         }
     }
 
     /// The path as it is behind the links of its directories.
-    fn real(&self, path: &[u8]) -> Result<Vec<u8>> {
+    fn real(&mut self, path: &[u8]) -> Result<Vec<u8>> {
         let (parent, name) = split(path);
-        Ok(join(&self.standing.resolve(parent, true)?, name))
+        if self.last.0 != parent {
+            self.last = (parent.to_vec(), self.standing.resolve(parent, true)?);
+        }
+        Ok(join(&self.last.1, name))
     }
 
     /// Makes the directory `path`, whose links were followed, and those above it where they are missing.
@@ -114,7 +120,7 @@ impl Receiver for LayerWriter<'_> {
 
 /// Hashes entries: everything that is to be copied, whatever stands where it goes.
 pub(crate) struct Fingerprint {
-    content: Hasher,
+    content: Behind<Hasher>,
     /// Whose files they are plays a part.
     has_owners: bool,
     buffer: Vec<u8>,
@@ -122,21 +128,25 @@ pub(crate) struct Fingerprint {
 
 impl Fingerprint {
     pub(crate) fn new(has_owners: bool) -> Self {
-        Self { content: Hasher::new(), has_owners, buffer: vec![0; BUFFER_BYTES] }
+        Self { content: Behind::new(Hasher::new()), has_owners, buffer: vec![0; BUFFER_BYTES] }
     }
 
     /// Hashes everything of an entry but its bytes.
-    fn describe(&mut self, mut entry: Entry) -> Entry {
+    fn describe(&mut self, mut entry: Entry) -> Result<Entry> {
         entry.mtime = Time::default();
         if !self.has_owners {
             (entry.uid, entry.gid) = (0, 0);
         }
-        self.content.update(&described(&entry));
-        entry
+        self.hash(&described(&entry))?;
+        Ok(entry)
     }
 
-    pub(crate) fn finish(self) -> Digest {
-        self.content.finish()
+    fn hash(&mut self, bytes: &[u8]) -> Result<()> {
+        self.content.write_all(bytes).map_err(Error::io("hash", "files"))
+    }
+
+    pub(crate) fn finish(self) -> Result<Digest> {
+        Ok(self.content.finish().map_err(Error::io("hash", "files"))?.finish())
     }
 }
 
@@ -162,8 +172,8 @@ impl<'a> Both<'a> {
         path.strip_prefix(self.target.as_slice())?.strip_prefix(b"/").map(<[u8]>::to_vec)
     }
 
-    pub(crate) fn finish(self) -> (LayerWriter<'a>, Digest) {
-        (self.layer, self.fingerprint.finish())
+    pub(crate) fn finish(self) -> Result<(LayerWriter<'a>, Digest)> {
+        Ok((self.layer, self.fingerprint.finish()?))
     }
 }
 
@@ -180,14 +190,14 @@ impl Receiver for Both<'_> {
         };
         let link = if entry.kind == Kind::HardLink { self.below(&entry.link) } else { None };
         let link = link.unwrap_or_else(|| entry.link.clone());
-        self.fingerprint.describe(Entry { path, link, ..entry.clone() });
+        self.fingerprint.describe(Entry { path, link, ..entry.clone() })?;
         self.layer.add(entry, &mut Heard { data, by: &mut self.fingerprint.content })
     }
 }
 
 impl Receiver for Fingerprint {
     fn add(&mut self, entry: Entry, data: &mut dyn Read) -> Result<()> {
-        let entry = self.describe(entry);
+        let entry = self.describe(entry)?;
         let mut left = entry.size;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);
@@ -199,7 +209,7 @@ impl Receiver for Fingerprint {
             if count == 0 {
                 break;
             }
-            self.content.update(buffer.get(..count).unwrap_or_default());
+            self.content.write_all(buffer.get(..count).unwrap_or_default()).map_err(Error::io("hash", "files"))?;
             left = left.saturating_sub(count as u64);
         }
         Ok(())

@@ -101,7 +101,7 @@ impl Asked {
         }
         let mut to = Fingerprint::new(files.keeps_owner());
         builder.with_files(files, |root, ignore| copy(root, ignore, &self.mount.source, &mut to))?;
-        let content = to.finish();
+        let content = to.finish()?;
         if let Some(name) = name {
             builder.cache.add_content(&name, &content)?;
         }

@@ -90,7 +90,7 @@ pub(crate) fn transfer(
             let (plan, layer) = begin(builder, state, &asked, &files, standing)?;
             let mut to = Both::new(layer, Fingerprint::new(files.keeps_owner()), &plan.target);
             send(builder, &asked, &files, &plan, false, &mut to)?;
-            let (layer, content) = to.finish();
+            let (layer, content) = to.finish()?;
             (of_sources(content), Some((plan, layer)))
         }
     };
@@ -203,7 +203,7 @@ fn fingerprint(builder: &Builder<'_>, asked: &Asked, files: &Files) -> Result<Di
         let mut to = Fingerprint::new(files.keeps_owner());
         let plan = Plan { target: Vec::new(), is_directory: true };
         send(builder, asked, files, &plan, false, &mut to)?;
-        all.update(to.finish().to_string().as_bytes());
+        all.update(to.finish()?.to_string().as_bytes());
     }
     for remote in &asked.remotes {
         all.update(remote.content(builder)?.as_bytes());
