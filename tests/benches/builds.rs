@@ -9,8 +9,10 @@ use std::path::Path;
 
 use hoy_tests::{Registry, Run, Sandbox, User, busybox_store, has, is_long};
 
+use fresh::renew;
 use measure::{Command, beside, heading, measure, median, timed};
 
+mod fresh;
 mod measure;
 
 const ROUNDS: usize = 3;
@@ -90,7 +92,12 @@ fn branches(ours: &Sandbox) {
 
 /// What a RUN takes above its command: ten of them, less a build of none and less the commands.
 fn runs(ours: &Sandbox) {
+    renew(ours, "work");
+    let there = "export HOY_ROOT=$PWD/root HOY_RUNROOT=$PWD/run";
+    let image = format!("{there}; hoy-copy copy -q oci:{}:busybox:latest store:busybox", ours.path("layout").display());
+    ours.run("sh").args(["-c", &image]).ok();
     let seconds = |script: String| -> f64 {
+        let script = format!("{there}; {script}");
         let times = (0..6).map(|_| measure(timed(ours, &script), &ours.path("work")).wall_seconds);
         // The first warms the page cache.
         median(times.skip(1).collect())
