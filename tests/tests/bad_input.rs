@@ -267,10 +267,10 @@ fn full_disk() {
     let copied = on_small("hoy-copy").args(["copy", &source, "store:busybox"]).output();
     let used = match copied.status {
         // The blobs fit, the unpacked layer does not.
-        0 => on_small("hoy-storage").args(["create", "busybox"]).fails(1, &["No space left on device"]),
+        0 => on_small("hoy-storage").args(["create", "busybox"]).fails(1, &["no space left on device"]),
         _ => copied.stderr,
     };
-    assert!(used.contains("No space left on device"), "{used}");
+    assert!(used.contains("no space left on device"), "{used}");
     assert_eq!(on_small("hoy-storage").args(["containers", "-q"]).ok(), "");
     on_small("hoy-storage").args(["prune", "--force"]).ok();
     Run::new("umount").arg(&small).ok();

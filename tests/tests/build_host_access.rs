@@ -95,7 +95,7 @@ fn devices_of_a_command() {
         let run =
             with(&cdi, &["--device=hoy.test/device=bar", name.trim(), "--", "sh", "-c", "echo $BAR; ls /dev/hoy-bar"]);
         assert_eq!(sandbox.ok("hoy-build", &[&["run"], run.as_slice()].concat()), "injected\n/dev/hoy-bar");
-        for (device, want) in [("hoy.test/device=no", "no description"), ("/dev/hoy-none", "No such file")] {
+        for (device, want) in [("hoy.test/device=no", "no description"), ("/dev/hoy-none", "no such file")] {
             let out = build(&sandbox, "FROM busybox\nRUN true # once\n", &with(&cdi, &["--device", device]));
             assert!(out.status == 125 && out.stderr.contains(want), "{device}: {}", out.stderr);
         }

@@ -29,7 +29,7 @@ const EDGES: &[(&str, &str)] = &[
     ("hoy-build", "hoy-layout hoy-layer hoy-containerfile hoy-paper hoy-sbom hoy-spec hoy-oci hoy-sys"),
     ("hoy-engine", "hoy-layout hoy-paper hoy-spec hoy-oci hoy-sys"),
     ("hoy-sbom", "hoy-layer hoy-oci"),
-    ("hoy-cli", ""),
+    ("hoy-cli", "hoy-sys"),
 ];
 
 /// What each program may link beside `hoy-cli`, `hoy-oci`, `hoy-sys` and `hoy-layout`: its own rooms, never another's.

@@ -72,7 +72,7 @@ fn a_descriptor_of_the_process() {
     bundle.leave(&["exec", "-d", "--pidfd-socket", "s2", "--pid-file", "pid", "a", "sleep", "100"]);
     let (name, fd) = socket.join().unwrap();
     assert_eq!((name.as_str(), pid_of(&fd)), ("setns", fs::read_to_string(bundle.path("pid")).unwrap()));
-    bundle.hoy(&["create", "--pidfd-socket", "none", "b"]).fails(1, &["send the pidfd to \"none\": No such file"]);
+    bundle.hoy(&["create", "--pidfd-socket", "none", "b"]).fails(1, &["send the pidfd to \"none\": no such file"]);
     assert_eq!(bundle.hoy(&["list", "-q"]).ok(), "a");
     bundle.hoy(&["delete", "-f", "a"]).ok();
 }

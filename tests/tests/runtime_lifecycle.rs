@@ -14,11 +14,11 @@ fn exit_codes_are_the_programs_own() {
         assert_eq!(bundle.hoy(&["run", "a"]).output().status, want, "{script}");
     }
     bundle.set("/process/args", json!(["/no/such"]));
-    bundle.hoy(&["run", "a"]).fails(1, &["exec \"/no/such\": No such file or directory"]);
+    bundle.hoy(&["run", "a"]).fails(1, &["exec \"/no/such\": no such file or directory"]);
     bundle.set("/process/args", json!(["no-such"]));
     bundle.hoy(&["run", "a"]).fails(1, &["executable file not found in $PATH"]);
     bundle.set("/process/args", json!(["/etc"]));
-    bundle.hoy(&["run", "a"]).fails(1, &["Permission denied"]);
+    bundle.hoy(&["run", "a"]).fails(1, &["permission denied"]);
     assert_eq!(bundle.hoy(&["list", "-q"]).ok(), "");
 }
 

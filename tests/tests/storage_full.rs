@@ -63,15 +63,15 @@ fn is_full(user: User) {
     let filler = sandbox.path("root/lost+found/half");
     fs::write(filler, vec![0; usize::try_from(available(&sandbox)).unwrap() - 9_000_000]).unwrap();
     let create = || sandbox.run("hoy-storage").args(["create", "--name", "new", "first"]);
-    create().fails(1, &["No space left on device"]);
+    create().fails(1, &["no space left on device"]);
     is_content(&sandbox);
 
     fill(&sandbox);
-    create().fails(1, &["No space left on device"]);
+    create().fails(1, &["no space left on device"]);
     sandbox
         .run("hoy-copy")
         .args(["copy", &source("big", "second"), "store:other"])
-        .fails(1, &["No space left on device"]);
+        .fails(1, &["no space left on device"]);
     is_content(&sandbox);
 
     // Deleting needs no space, though the index is written again.

@@ -10,7 +10,7 @@ fn fail_everywhere(victim: &Victim, name: &str, command: &dyn Fn() -> Run, repea
     let trial = victim.trial(name, command, repeated);
     let gives_space = matches!(name, "rm" | "rmi" | "prune");
     let (root, work) = (victim.sandbox.path("root"), victim.sandbox.path("work"));
-    for (errno, words) in [(Errno::ENOSPC, "No space left on device"), (Errno::EIO, "Input/output error")] {
+    for (errno, words) in [(Errno::ENOSPC, "no space left on device"), (Errno::EIO, "input/output error")] {
         let counts = |call: &Call| {
             let can_fail = if errno == Errno::ENOSPC { call.needs_space() } else { call.name().is_some() };
             can_fail && call.is_below(&[&root, &work])

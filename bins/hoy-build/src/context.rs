@@ -98,7 +98,7 @@ impl Context {
         if is_there() {
             return Ok(());
         }
-        let own = std::env::current_exe().context(|| "find this program")?;
+        let own = called().context(|| "find this program")?;
         let mut command = self.tools.command("hoy-storage");
         let error = command.args(["unshare", "--"]).arg(own).args(std::env::args_os().skip(1)).exec();
         Err(Error::from(error)).context(|| "run \"hoy-storage\"")
@@ -162,4 +162,13 @@ pub(crate) fn warn(text: &str) {
     }
     // Standard error may be closed, and then there is nobody to tell.
     writeln!(std::io::stderr(), "hoy-build: {text}").unwrap_or_default();
+}
+
+/// This program, by the name that it was called by: its words depend on it.
+fn called() -> std::io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let name = PathBuf::from(std::env::args_os().next().unwrap_or_default());
+    let path = std::env::var_os("PATH").filter(|_| name.components().count() == 1).unwrap_or_default();
+    let places = std::env::split_paths(&path).map(|dir| dir.join(&name)).chain([name.clone()]);
+    Ok(places.into_iter().find(|place| place.canonicalize().is_ok_and(|found| found == own)).unwrap_or(own))
 }

@@ -36,9 +36,25 @@ mod working;
 
 use std::process::ExitCode;
 
+use hoy_cli::Context as _;
+
 /// The exit code of every failure, as in buildah: `run` gives its command's own code.
 const FAILED: u8 = 125;
 
+/// The commands of buildah whose options stand before names.
+const OPTIONS_FIRST: [&str; 14] = [
+    "add", "commit", "config", "copy", "from", "images", "inspect", "mount", "prune", "pull", "push", "rm", "rmi",
+    "umount",
+];
+
 fn main() -> ExitCode {
-    hoy_cli::main("hoy-build", || hoy_cli::Context::code(commands::run(hoy_cli::parse_or_exit_with(FAILED)), FAILED))
+    let is_buildah = hoy_cli::is_called("buildah");
+    hoy_cli::main(if is_buildah { "Error" } else { "hoy-build" }, || {
+        let command = if is_buildah {
+            hoy_cli::parse_as_cobra(&OPTIONS_FIRST).code(FAILED)?
+        } else {
+            hoy_cli::parse_or_exit_with(FAILED)
+        };
+        commands::run(command).code(FAILED)
+    })
 }

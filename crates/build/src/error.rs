@@ -107,21 +107,6 @@ pub enum Error {
     Json(&'static str, #[source] serde_json::Error),
 }
 
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut parts = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        let text = text.find(" (os error ").map_or(text.as_str(), |at| text.get(..at).unwrap_or(&text)).to_owned();
-        if parts.last() != Some(&text) {
-            parts.push(text);
-        }
-        next = cause.source();
-    }
-    parts.join(": ")
-}
-
 impl Error {
     /// An owner that a container's user namespace has not.
     pub(crate) fn no_such_id(uid: u32, gid: u32) -> Self {

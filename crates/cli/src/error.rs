@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::Write;
 use std::sync::Once;
 
+use hoy_sys::chain;
+
 /// A result of a program's command.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -72,30 +74,14 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&causes(self.doing.iter().rev().cloned().collect(), self.cause()))?;
+        f.write_str(&chain(self.doing.iter().rev().cloned().collect(), self.cause()))?;
         self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
     }
 }
 
-/// What was being done, then each cause once.
-fn causes(mut parts: Vec<String>, error: &(dyn StdError + 'static)) -> String {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        // The number says nothing that the words before it do not.
-        let text = text.find(" (os error ").map_or(text.as_str(), |at| text.get(..at).unwrap_or(&text)).to_owned();
-        // An io::Error shows the error it wraps as its own text: each cause is said once.
-        if parts.last() != Some(&text) {
-            parts.push(text);
-        }
-        next = error.source();
-    }
-    parts.join(": ")
-}
-
 /// Warns, for the program `name`, of damage to the store that it goes on in spite of: all causes, and what looks further.
 pub fn warn_of_damage(name: &str, error: &(dyn StdError + 'static)) {
-    let causes = causes(Vec::new(), error);
+    let causes = chain(Vec::new(), error);
     // Standard error may be closed, and then there is nobody to tell.
     writeln!(std::io::stderr(), "{name}: warning: {causes}; see \"hoy-storage check\"").unwrap_or_default();
 }
@@ -153,7 +139,7 @@ mod tests {
     fn each_cause_once() {
         let missing = || Err::<(), _>(std::io::Error::from_raw_os_error(2));
         let error = missing().context(|| "read \"x\"").context(|| "open store").unwrap_err();
-        assert_eq!(error.to_string(), "open store: read \"x\": No such file or directory");
+        assert_eq!(error.to_string(), "open store: read \"x\": no such file or directory");
         let wrapped = std::io::Error::other(std::io::Error::other("cause"));
         assert_eq!(Error::from(wrapped).to_string(), "cause");
         let wrapped = std::io::Error::other(crate::output::Closed);

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows images, containers or registries, and only this crate decides how a person sees a failure.
 
+mod cobra;
 mod error;
 pub mod human;
 mod output;
@@ -11,6 +12,7 @@ mod steps;
 pub mod table;
 mod template;
 
+pub use cobra::{is_called, parse_as_cobra};
 pub use error::{Context, Error, Result, warn_of_damage, warn_of_damage_once};
 pub use output::{Stdout, print_line};
 pub use progress::Progress;

@@ -41,15 +41,7 @@ pub fn parse_or_exit_with<A: Parser>(code: u8) -> A {
 
 /// Reads a command line that is not, or not quite, the one typed; otherwise as [`parse_or_exit_with`].
 pub fn parse_args<A: Parser>(args: Vec<OsString>, code: u8) -> A {
-    let texts: Vec<&str> = args.iter().skip(1).filter_map(|a| a.to_str()).collect();
-    match texts.as_slice() {
-        ["--completion", shell] => print_and_exit(&completion(A::command(), shell)),
-        ["--describe"] => print_and_exit(&describe(A::command())),
-        _ => {}
-    }
-    let read = |command: Command| command.try_get_matches_from(&args).and_then(|found| A::from_arg_matches(&found));
-    // What is wrong is told of the options as they are in the manual.
-    match read(A::command()).or_else(|error| read(with_values(A::command())).map_err(|_| error)) {
+    match read(&args, |command| command) {
         Ok(parsed) => parsed,
         Err(error) => {
             // Nobody is left to tell when the terminal is gone.
@@ -62,6 +54,22 @@ pub fn parse_args<A: Parser>(args: Vec<OsString>, code: u8) -> A {
             std::process::exit(if error.use_stderr() { code.into() } else { 0 });
         }
     }
+}
+
+/// Reads a command line by a description that is `changed`.
+pub(crate) fn read<A: Parser>(
+    args: &[OsString],
+    changed: fn(Command) -> Command,
+) -> std::result::Result<A, clap::Error> {
+    let texts: Vec<&str> = args.iter().skip(1).filter_map(|a| a.to_str()).collect();
+    match texts.as_slice() {
+        ["--completion", shell] => print_and_exit(&completion(A::command(), shell)),
+        ["--describe"] => print_and_exit(&describe(A::command())),
+        _ => {}
+    }
+    let read = |command: Command| command.try_get_matches_from(args).and_then(|found| A::from_arg_matches(&found));
+    // What is wrong is told of the options as they are in the manual.
+    read(changed(A::command())).or_else(|error| read(with_values(changed(A::command()))).map_err(|_| error))
 }
 
 /// The same, where each option that is there or not also takes `=true` and `=false`, as all do in the tools whose

@@ -80,17 +80,7 @@ impl Error {
 
     /// The whole chain of causes in one line, each once.
     pub fn chain(&self) -> String {
-        let mut parts = vec![self.to_string()];
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            let text = error.to_string();
-            let text = text.find(" (os error ").map_or(text.as_str(), |at| text.get(..at).unwrap_or(&text)).to_owned();
-            if parts.last() != Some(&text) {
-                parts.push(text);
-            }
-            next = error.source();
-        }
-        parts.join(": ")
+        hoy_sys::chain(Vec::new(), self)
     }
 }
 

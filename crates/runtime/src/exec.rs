@@ -154,7 +154,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<u8> {
     job.start(options, signals).map_err(|error| {
         // It may end between the look and the joining: its namespaces go a little before it does.
         let text = error.chain();
-        let gone = text.starts_with("join") && text.ends_with("No such process");
+        let gone = text.starts_with("join") && text.ends_with("no such process");
         if gone || !job.state.is_alive() { refused("container not running") } else { error }
     })
 }

@@ -71,7 +71,7 @@ fn bind<'a>(
     }
     let source = absolute(from).map_err(|error| wrong(error.to_string()))?;
     if let Err(error) = std::fs::metadata(&source) {
-        return Err(wrong(format!("\"{}\": {}", source.display(), plain(&error))));
+        return Err(wrong(format!("\"{}\": {}", source.display(), hoy_sys::words(&error))));
     }
     let source = source.into_os_string().into_string().map_err(|_| wrong("the source is not UTF-8".to_owned()))?;
     Ok(Mount { destination: destination(option, to)?, kind: "bind".to_owned(), source, options })
@@ -79,12 +79,6 @@ fn bind<'a>(
 
 fn absolute(path: &str) -> std::io::Result<PathBuf> {
     std::path::absolute(path)
-}
-
-/// The system's words without their number.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
 /// `TARGET[:OPTIONS]`; podman's own options come first and the caller's win.

@@ -8,6 +8,7 @@ use hoy_layer::OverlayXattrs;
 use hoy_layout::{Container, ContainerDir, ContainerId, Image, Store};
 use hoy_oci::Timestamp;
 use hoy_sys::rustix::io::Errno;
+use hoy_sys::words;
 
 use crate::directory::remove_whole;
 use crate::mapped::MAP_IDS;
@@ -295,12 +296,6 @@ fn put(dir: &ContainerDir, name: &str, file: &Path, is_durable: bool) -> Result<
     let to = dir.path().join(name);
     std::fs::copy(file, &to).map_err(Error::io("copy", file))?;
     if is_durable { Ok(hoy_layout::sync(&to)?) } else { Ok(()) }
-}
-
-/// An error's meaning without its number.
-pub(crate) fn words(error: &impl std::fmt::Display) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// Why a container's root file system is a copy of its image's and no mount; none for a mount.

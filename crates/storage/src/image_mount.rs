@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use hoy_layer::OverlayXattrs;
 use hoy_layout::{Image, Lock, Store, write_volatile_file};
 use hoy_oci::Digest;
+use hoy_sys::words;
 use serde::{Deserialize, Serialize};
 
-use crate::container::{make_directory, words};
+use crate::container::make_directory;
 use crate::directory::remove_whole;
 use crate::mounts::unmount_all;
 use crate::overlay::{MAX_LAYERS, MOUNT_OVERLAY, Overlay, each_once, is_mount_point, why_impossible};

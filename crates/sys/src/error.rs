@@ -1,5 +1,7 @@
 //! What a failed system call says.
 
+use std::fmt::Display;
+
 use rustix::io::Errno;
 
 /// A system call that failed, printed as strace does: `openat2: ENOENT: no such file or directory`.
@@ -35,7 +37,55 @@ impl From<Error> for std::io::Error {
     }
 }
 
+/// What an error says, with the system's words as tools of this field have them: they begin in lower case, and have no
+/// number, which says nothing that they do not.
+pub fn words(error: &(impl Display + ?Sized)) -> String {
+    let text = error.to_string();
+    let Some((text, _)) = text.split_once(" (os error ") else { return text };
+    let (before, own) = text.split_at(text.rfind(": ").map_or(0, |colon| colon + 2));
+    let mut letters = own.chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            format!("{before}{}{}", first.to_lowercase(), letters.as_str())
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// What was being done, then an error and its causes, each once, in one line.
+pub fn chain(mut doing: Vec<String>, error: &dyn std::error::Error) -> String {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = words(error);
+        // An io::Error shows the error it wraps as its own text.
+        if doing.last() != Some(&text) {
+            doing.push(text);
+        }
+        next = error.source();
+    }
+    doing.join(": ")
+}
+
 /// Turns the return value of a raw system call into a result: -1 is the failure in errno.
 pub fn check(call: &'static str, ret: libc::c_long) -> Result<libc::c_long> {
     if ret == -1 { Err(Error::last(call)) } else { Ok(ret) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_systems_words() {
+        for (text, want) in [
+            ("No such file or directory (os error 2)", "no such file or directory"),
+            ("openat2: Too many levels of symbolic links (os error 40)", "openat2: too many levels of symbolic links"),
+            ("Ist: RFS specific error (os error 78)", "Ist: RFS specific error"),
+            ("No number", "No number"),
+        ] {
+            assert_eq!(words(text), want);
+        }
+        let wrapped = std::io::Error::other(Error::new("openat2", Errno::NOENT));
+        assert_eq!(chain(vec!["a".to_owned()], &wrapped), "a: openat2: no such file or directory");
+    }
 }

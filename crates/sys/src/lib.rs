@@ -20,4 +20,4 @@ pub mod seccomp;
 pub mod user;
 pub mod userns;
 
-pub use error::{Error, Result, check};
+pub use error::{Error, Result, chain, check, words};

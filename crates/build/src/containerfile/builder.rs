@@ -453,7 +453,7 @@ impl<'a> Builder<'a> {
             _ => None,
         };
         // The line may have an address with a password in it.
-        let text = crate::without_credentials(&place.render(file, &crate::error::chain(&error)));
+        let text = crate::without_credentials(&place.render(file, &hoy_sys::chain(Vec::new(), &error)));
         Error::Located { code, text }
     }
 }

@@ -139,7 +139,5 @@ impl Message {
 }
 
 fn failure(doing: String, error: &io::Error) -> Error {
-    let text = error.to_string();
-    let reason = text.split(" (os error ").next().unwrap_or(&text).to_owned();
-    Error::Systemd { doing, reason }
+    Error::Systemd { doing, reason: hoy_sys::words(error) }
 }

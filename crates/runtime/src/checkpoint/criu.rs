@@ -185,7 +185,7 @@ mod tests {
         let failed = Writer::default().int(1, 1).int(2, 0).int(7, -17_i64 as u64);
         let failed = Answer::read(failed.as_bytes()).unwrap();
         assert_eq!(failed.errno, -17);
-        assert_eq!(failed.result().unwrap_err().chain(), "criu: File exists");
+        assert_eq!(failed.result().unwrap_err().chain(), "criu: file exists");
     }
 
     #[test]

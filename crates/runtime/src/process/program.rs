@@ -219,8 +219,7 @@ impl Setting<'_> {
         }
         last(&program.envp)?;
         let error = execve(&program.path, &program.argv, &program.envp);
-        let reason = std::io::Error::from(error.errno).to_string().to_lowercase();
-        let reason = reason.split(" (os error").next().unwrap_or_default();
+        let reason = hoy_sys::words(&error.errno);
         Err(Error::NotExecuted(format!("exec {}: {reason}", program.path.to_string_lossy())))
     }
 
