@@ -7,12 +7,12 @@ use hoy_tests::{Out, Run, Sandbox, User, busybox_store, is_long};
 
 /// What a command may say when another one was faster.
 const FASTER: &[(&str, &[&str])] = &[
-    ("rm", &["no container is named"]),
-    ("umount", &["no container is named", "is in use"]),
-    ("mount", &["no container is named"]),
-    ("diff", &["no container is named"]),
-    ("export", &["no container is named"]),
-    ("rename", &["no container is named", "is in use by container"]),
+    ("rm", &["container not known"]),
+    ("umount", &["container not known", "is in use"]),
+    ("mount", &["container not known"]),
+    ("diff", &["container not known"]),
+    ("export", &["container not known"]),
+    ("rename", &["container not known", "is in use by container"]),
     ("create", &["no image is named", "is in use by container"]),
     ("history", &["no image is named"]),
     ("tree", &["no image is named"]),
@@ -21,8 +21,8 @@ const FASTER: &[(&str, &[&str])] = &[
     ("rmi", &["no image is named", "is in use by container"]),
     ("unpack", &["no image is named"]),
     // Somebody removes the container before its working record is in it.
-    ("from", &["no image is named", "no container is named", "/containers/"]),
-    ("commit", &["no container is named", "no working container"]),
+    ("from", &["no image is named", "container not known", "/containers/"]),
+    ("commit", &["container not known", "no working container"]),
 ];
 
 /// Numbers that look random and are the same in every run: xorshift.

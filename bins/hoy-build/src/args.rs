@@ -261,7 +261,7 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "CONTAINER|IMAGE")]
     pub(crate) from: Option<String>,
     /// Leave out what this file of patterns names
-    #[arg(long, value_name = "FILE", requires = "contextdir")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) ignorefile: Option<PathBuf>,
     /// Leave out what this pattern names; those of an ignore file come first
     #[arg(long, value_name = "PATTERN")]
@@ -377,7 +377,7 @@ impl Confinement {
 #[command(override_usage = "hoy-build run [OPTIONS] CONTAINER [--] COMMAND [ARGUMENT...]")]
 pub(crate) struct RunArgs {
     /// The working container, and the command with its arguments
-    #[arg(value_name = "CONTAINER", num_args = 2.., required = true, trailing_var_arg = true)]
+    #[arg(value_name = "CONTAINER", num_args = 1.., required = true, trailing_var_arg = true)]
     pub(crate) container_and_command: Vec<String>,
     /// Set an environment variable; NAME alone takes the caller's value
     #[arg(short, long, value_name = "NAME[=VALUE]")]

@@ -59,6 +59,9 @@ pub(crate) fn copy(context: &Context, args: AddArgs, parents: Option<bool>) -> R
     let fetching =
         Fetching { fetcher: Fetcher { options: access.fetching(), ..Fetcher::default() }, checksum: args.checksum };
     let mut args = args.copy;
+    if args.ignorefile.is_some() && args.contextdir.is_none() {
+        return Err(Error::msg("--ignorefile option requires that you specify a context dir using --contextdir"));
+    }
     let doing = if is_add { "add to" } else { "copy to" };
     let store = context.store()?;
     let (dir, working) =

@@ -164,6 +164,13 @@ pub(crate) fn warn(text: &str) {
     writeln!(std::io::stderr(), "hoy-build: {text}").unwrap_or_default();
 }
 
+/// Tells of a failure that is not the last one of a command: buildah names itself at the last alone.
+pub(crate) fn say_earlier(error: &Error) {
+    let name = if hoy_cli::is_called("buildah") { "" } else { "hoy-build: " };
+    // Standard error may be closed, and then there is nobody to tell.
+    writeln!(std::io::stderr(), "{name}{error}").unwrap_or_default();
+}
+
 /// This program, by the name that it was called by: its words depend on it.
 fn called() -> std::io::Result<PathBuf> {
     let own = std::env::current_exe()?;

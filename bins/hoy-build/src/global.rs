@@ -44,8 +44,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) default_mounts_file: Option<PathBuf>,
     /// What is told on standard error: debug (each program that is run), warn (default) or error (no warnings)
-    #[arg(long, global = true, value_name = "LEVEL", ignore_case = true, hide_possible_values = true,
-          value_parser = ["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"])]
+    #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
 }
 
@@ -69,6 +68,11 @@ impl Global {
     /// # Errors
     /// For what the store has no use for.
     pub(crate) fn check(&self) -> Result<()> {
+        const LEVELS: [&str; 8] = ["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"];
+        if let Some(level) = self.log_level.as_ref().filter(|level| !LEVELS.contains(&level.to_lowercase().as_str())) {
+            let text = format!("unable to parse log level: not a valid logrus Level: \"{level}\"");
+            return Err(Error::msg(text).with_hint(format!("it is one of {}", LEVELS.join(", "))));
+        }
         let Some(option) = self.storage_opt.first() else { return Ok(()) };
         let text =
             format!("option --storage-opt: \"{option}\": the store mounts overlay itself and has no such options");

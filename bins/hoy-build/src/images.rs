@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::SystemTime;
 
@@ -13,7 +13,6 @@ use hoy_layout::Store;
 use hoy_oci::{Digest, Platform, Timestamp};
 use serde_json::{Value, json};
 
-use crate::FAILED;
 use crate::args::{Keep, PruneArgs, RmiArgs};
 use crate::context::{Context, warn};
 use crate::never::NeverInImages;
@@ -30,7 +29,7 @@ pub(crate) struct ImagesArgs {
     pub(crate) digests: bool,
     /// List those with dangling=BOOL, label=NAME[=VALUE], before=IMAGE, since=IMAGE or reference=PATTERN
     #[arg(short, long, value_name = "KEY=VALUE")]
-    pub(crate) filter: Vec<ImageFilter>,
+    pub(crate) filter: Vec<String>,
     /// Print by a Go template
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
     pub(crate) format: Option<String>,
@@ -60,16 +59,22 @@ pub(crate) enum ImageFilter {
     Since(String),
     /// A name, or a pattern of names.
     Reference(String),
+    /// `KEY!=VALUE`
+    Not(Box<ImageFilter>),
 }
 
 impl FromStr for ImageFilter {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |reason: &str| Error::msg(format!("invalid image filter \"{text}\": {reason}"));
         match text.split_once('=') {
-            Some(("dangling", value)) => {
-                value.parse().map(Self::Dangling).map_err(|_| "dangling is true or false".to_owned())
+            None => Err(wrong("must be in the format \"filter=value or filter!=value\"")),
+            Some((key, value)) if key.ends_with('!') => {
+                let filter = format!("{}={value}", key.trim_end_matches('!'));
+                Ok(Self::Not(Box::new(filter.parse()?)))
             }
+            Some(("dangling", value)) => value.parse().map(Self::Dangling).map_err(|_| wrong("it is true or false")),
             Some(("label", label)) => Ok(match label.split_once('=') {
                 Some((name, value)) => Self::Label(name.to_owned(), Some(value.to_owned())),
                 None => Self::Label(label.to_owned(), None),
@@ -77,17 +82,27 @@ impl FromStr for ImageFilter {
             Some(("before", image)) => Ok(Self::Before(image.to_owned())),
             Some(("since" | "after", image)) => Ok(Self::Since(image.to_owned())),
             Some(("reference", pattern)) => Ok(Self::Reference(pattern.to_owned())),
-            _ => Err("a filter is dangling=, label=, before=, since= or reference=".to_owned()),
+            _ => Err(wrong("there are dangling, label, before, since and reference")),
         }
     }
 }
 
 impl ImageFilter {
+    /// The image that others are compared with.
+    fn other(&self) -> Option<&str> {
+        match self {
+            Self::Before(other) | Self::Since(other) => Some(other),
+            Self::Not(filter) => filter.other(),
+            _ => None,
+        }
+    }
+
     fn accepts(&self, image: &Value, times: &impl Fn(&str) -> Option<i64>) -> bool {
         let created = image.get("Created").and_then(Value::as_i64).unwrap_or_default();
         let than =
             |other: &str, is_it: fn(&i64, &i64) -> bool| times(other).is_some_and(|other| is_it(&created, &other));
         match self {
+            Self::Not(other) => !other.accepts(image, times),
             Self::Before(other) => than(other, i64::lt),
             Self::Since(other) => than(other, i64::gt),
             Self::Reference(pattern) => {
@@ -104,6 +119,7 @@ impl ImageFilter {
 }
 
 pub(crate) fn images(context: &Context, args: &ImagesArgs) -> Result<ExitCode> {
+    let filters = args.filter.iter().map(|text| text.parse()).collect::<Result<Vec<ImageFilter>>>()?;
     let mut command = vec!["images", "--format", "json"];
     command.extend(args.image.as_deref());
     let mut images: Vec<Value> = serde_json::from_str(&context.tools.storage(command)?)?;
@@ -111,13 +127,11 @@ pub(crate) fn images(context: &Context, args: &ImagesArgs) -> Result<ExitCode> {
         return Err(Error::msg(format!("no image is named \"{name}\"")));
     }
     let store = context.store()?;
-    for filter in &args.filter {
-        if let ImageFilter::Before(other) | ImageFilter::Since(other) = filter {
-            store.image(other).context(|| format!("option --filter: \"{other}\""))?;
-        }
+    for other in filters.iter().filter_map(ImageFilter::other) {
+        store.image(other).context(|| format!("option --filter: \"{other}\""))?;
     }
     let times = |other: &str| Some(store.image(other).ok()?.1.config.created?.unix_seconds());
-    images.retain(|image| args.filter.iter().all(|filter| filter.accepts(image, &times)));
+    images.retain(|image| filters.iter().all(|filter| filter.accepts(image, &times)));
     let now = Timestamp::from(SystemTime::now()).unix_seconds();
     let mut out = Stdout::new();
     if args.json {
@@ -252,7 +266,7 @@ pub(crate) fn rmi(context: &Context, args: &RmiArgs) -> Result<ExitCode> {
 /// Leaves it to `hoy-storage rmi`, and says in buildah's words what is gone.
 pub(crate) fn remove(context: &Context, args: impl Iterator<Item = OsString>) -> Result<ExitCode> {
     let mut command = context.tools.command("hoy-storage");
-    let output = command.arg("rmi").args(args).stderr(Stdio::inherit()).output();
+    let output = command.arg("rmi").args(args).output();
     let output = output.context(|| "run \"hoy-storage\"")?;
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         match line.split_once(": ") {
@@ -261,7 +275,17 @@ pub(crate) fn remove(context: &Context, args: impl Iterator<Item = OsString>) ->
             _ => print_line(line)?,
         }
     }
-    Ok(if output.status.success() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        // Warnings; nobody is left to tell when standard error is closed.
+        std::io::stderr().write_all(said.as_bytes()).unwrap_or_default();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let all: Vec<&str> = said.trim_start_matches("hoy-storage: ").trim_end().split("\nhoy-storage: ").collect();
+    Err(Error::msg(match all.as_slice() {
+        [one] => (*one).to_owned(),
+        all => format!("{} errors occurred:\n\t* {}", all.len(), all.join("\n\t* ")),
+    }))
 }
 
 /// The digests that a container made from this image may name.

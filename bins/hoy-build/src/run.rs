@@ -28,6 +28,10 @@ pub(crate) fn run(context: &Context, mut args: RunArgs) -> Result<ExitCode> {
     let store = context.store()?;
     let (container, command) = name_and_words(std::mem::take(&mut args.container_and_command));
     let doing = || format!("run in \"{container}\"");
+    if command.is_empty() {
+        let error = Error::msg("command must be specified").with_hint("it is never the image's own Entrypoint and Cmd");
+        return Err(error).context(doing);
+    }
     let (dir, working) = Working::find(&store, &container).context(doing)?;
     let mut own = Surroundings::of(&working).context(doing)?;
     own.network = args.network.clone().or(own.network);

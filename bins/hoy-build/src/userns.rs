@@ -69,7 +69,7 @@ fn check(name: &str, maps: &[String]) -> Result<()> {
     }
     let text =
         format!("initializing ID mappings: {name} setting is malformed expected [\"uint32:uint32:uint32\"]: {maps:?}");
-    Err(Error::msg(text).with_hint("a map is CONTAINER:HOST:SIZE"))
+    Err(Error::msg(text))
 }
 
 /// All ids that there are here, each as itself: user_namespaces(7).

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::FAILED;
 use crate::access::PlatformArgs;
 use crate::args::{ConfigArgs, FromArgs, MountArgs, RenameArgs, SomeArgs, UnshareArgs};
-use crate::context::{Context, warn};
+use crate::context::{Context, say_earlier};
 use crate::onbuild;
 use crate::surroundings::network;
 
@@ -164,33 +164,44 @@ pub(crate) fn mount_point(context: &Context, dir: &ContainerDir) -> Result<Strin
 }
 
 pub(crate) fn umount(context: &Context, args: &SomeArgs) -> Result<ExitCode> {
-    each(context, args, |id| context.tools.storage(["umount", id]).map(drop).context(|| format!("unmount \"{id}\"")))
+    each(context, args, "unmounting", |id| context.tools.storage(["umount", id]).map(drop))
 }
 
 pub(crate) fn rm(context: &Context, args: &SomeArgs) -> Result<ExitCode> {
-    each(context, args, |id| context.tools.storage(["rm", id]).map(drop).context(|| format!("remove \"{id}\"")))
+    each(context, args, "removing", |id| context.tools.storage(["rm", id]).map(drop))
 }
 
 /// Does something to each container and prints its id; goes on after a failure.
-fn each(context: &Context, args: &SomeArgs, act: impl Fn(&str) -> Result<()>) -> Result<ExitCode> {
+fn each(
+    context: &Context,
+    args: &SomeArgs,
+    doing: &str,
+    act: impl Fn(&str) -> hoy_build::Result<()>,
+) -> Result<ExitCode> {
     let store = context.store()?;
-    let dirs: Vec<Result<ContainerDir>> = if args.all {
-        all(&store)?.into_iter().map(Ok).collect()
+    let dirs: Vec<(String, hoy_build::Result<ContainerDir>)> = if args.all {
+        all(&store)?.into_iter().map(|dir| (dir.id().to_string(), Ok(dir))).collect()
     } else {
-        let find = |text: &String| Working::find_directory(&store, text).map_err(Error::from);
-        args.containers.iter().map(find).collect()
+        args.containers.iter().map(|text| (text.clone(), Working::find_directory(&store, text))).collect()
     };
-    let mut code = ExitCode::SUCCESS;
-    for dir in dirs {
+    let mut failed = None;
+    for (text, dir) in dirs {
         match dir.and_then(|dir| act(dir.id().as_str()).map(|()| dir)) {
             Ok(dir) => print_line(dir.id())?,
             Err(error) => {
-                warn(&error.to_string());
-                code = ExitCode::from(FAILED);
+                let error = match error {
+                    hoy_build::Error::Layout(unknown) if unknown.is_not_found() => {
+                        Err(Error::msg(format!("{doing} container {unknown}")))
+                    }
+                    other => Err(other).context(|| format!("{doing} container \"{text}\"")),
+                };
+                if let Some(Err(earlier)) = failed.replace(error) {
+                    say_earlier(&earlier);
+                }
             }
         }
     }
-    Ok(code)
+    failed.unwrap_or(Ok(ExitCode::SUCCESS))
 }
 
 /// All working containers.
@@ -201,6 +212,9 @@ fn all(store: &Store) -> Result<Vec<ContainerDir>> {
 pub(crate) fn rename(context: &Context, args: &RenameArgs) -> Result<ExitCode> {
     let doing = || format!("rename \"{}\"", args.container);
     let (dir, _) = Working::find(&context.store()?, &args.container).context(doing)?;
+    if dir.container()?.name == args.name {
+        return Err(Error::msg("renaming a container with the same name as its current name"));
+    }
     context.tools.storage(["rename", dir.id().as_str(), &args.name]).context(doing)?;
     Ok(ExitCode::SUCCESS)
 }

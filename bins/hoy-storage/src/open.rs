@@ -74,14 +74,13 @@ pub(crate) fn say(what: impl std::fmt::Display) {
 
 /// Does `work` for each name, goes on after a failure, and fails in the end with the first one; others are printed.
 pub(crate) fn for_each<T>(names: &[T], mut work: impl FnMut(&T) -> Result<()>) -> Result<()> {
-    let mut first = None;
+    let mut last = None;
     for name in names {
-        if let Err(error) = work(name) {
-            match first {
-                None => first = Some(error),
-                Some(_) => say(error),
-            }
+        if let Err(error) = work(name)
+            && let Some(earlier) = last.replace(error)
+        {
+            say(earlier);
         }
     }
-    first.map_or(Ok(()), Err)
+    last.map_or(Ok(()), Err)
 }

@@ -46,7 +46,9 @@ pub(crate) fn change_env(
             return Ok(());
         }
         (None, None) => {
-            let none = || Error::option("--env", change, "no value given, and no variable here has that name");
+            let none = || {
+                Error::Refused(format!("setting env {change:?}: no value given, and no variable here has that name"))
+            };
             (change, environment(change).ok_or_else(none)?)
         }
         (Some((name, value)), _) => {

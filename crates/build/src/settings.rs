@@ -269,8 +269,8 @@ fn apply_health(working: &mut Working, settings: &Settings) -> Result<()> {
         ("--healthcheck-timeout", "Timeout", &settings.healthcheck_timeout),
     ] {
         let Some(text) = value else { continue };
-        let nanoseconds =
-            nanoseconds(text).ok_or_else(|| Error::option(option, text, "a duration is like 1m30s or 500ms"))?;
+        let nanoseconds = nanoseconds(text)
+            .ok_or_else(|| unread(option, text, &format!("time: invalid duration {text:?}: one is like 1m30s")))?;
         health(working).insert(key.to_owned(), Value::from(nanoseconds));
     }
     if let Some(retries) = settings.healthcheck_retries {
@@ -301,8 +301,13 @@ fn remember(working: &mut Working, instruction: &str, argument: &str) {
     working.remember(format!("/bin/sh -c #(nop) {instruction} {argument}"));
 }
 
+fn unread(option: &str, text: &str, reason: &str) -> Error {
+    Error::Refused(format!("parsing {option} {text:?}: {reason}"))
+}
+
 fn words(option: &'static str, text: &str) -> Result<Option<Vec<String>>> {
-    let words = command(text).ok_or_else(|| Error::option(option, text, "its quotes or brackets do not match"))?;
+    let words = command(text)
+        .ok_or_else(|| unread(option, text, "invalid command line string: its quotes or brackets do not match"))?;
     Ok(Some(words).filter(|words| !words.is_empty()))
 }
 

@@ -85,13 +85,13 @@ pub enum Error {
         source: hoy_oci::Error,
     },
     /// No container with that id, prefix or name.
-    #[error("no container is named \"{0}\"")]
+    #[error("\"{0}\": container not known")]
     NoContainer(String),
     /// An id prefix that fits several.
     #[error("\"{0}\" is the beginning of several container ids")]
     WhichContainer(String),
     /// Another container has the name.
-    #[error("the name \"{name}\" is in use by container {id}")]
+    #[error("the name \"{name}\" is already in use by container {id}")]
     NameInUse {
         /// The name.
         name: String,

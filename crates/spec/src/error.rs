@@ -34,7 +34,7 @@ pub enum Error {
     #[error("no command: the image has neither Entrypoint nor Cmd, so name one after the image")]
     NoCommand,
     /// A user or group that the root file system does not know, or that is no such name.
-    #[error("find {kind} \"{name}\": {reason}")]
+    #[error("unknown {kind} error: \"{name}\": {reason}")]
     User {
         /// `user` or `group`.
         kind: &'static str,
@@ -42,6 +42,14 @@ pub enum Error {
         name: String,
         /// Why not.
         reason: String,
+    },
+    /// The image's list of users or groups could not be read.
+    #[error("unknown users: read \"{}\"", path.display())]
+    Users {
+        /// As it is named in the container.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// A file could not be read.
     #[error("read \"{}\"", path.display())]

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 
 use hoy_sys::path::open_in_root;
 use hoy_sys::rustix::fs::{FileType, Mode, OFlags, fstat};
@@ -72,7 +71,7 @@ impl Users {
     /// Reads both files of the image whose root is `root`; one that is not there knows nobody.
     ///
     /// # Errors
-    /// [`Error::Read`] when a file is not regular, too large, or leads out of the root.
+    /// [`Error::Users`] when a file is not regular, too large, or leads out of the root.
     pub fn read(root: BorrowedFd<'_>) -> Result<Self> {
         Ok(Self::parse(&read_bounded(root, "/etc/passwd")?, &read_bounded(root, "/etc/group")?))
     }
@@ -192,19 +191,20 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 
 /// Reads a file of the image: inside its root, regular, never waiting for a FIFO's writer, never without end.
 fn read_bounded(root: BorrowedFd<'_>, path: &str) -> Result<String> {
+    let unread = |source| Error::Users { path: path.into(), source };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = match open_in_root(root, path, flags, Mode::empty()) {
         Ok(fd) => fd,
         Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
-        Err(error) => return Err(Error::read(Path::new(path))(error.into())),
+        Err(error) => return Err(unread(error.into())),
     };
-    let refuse = |reason: &str| Error::read(Path::new(path))(std::io::Error::other(reason.to_owned()));
-    let stat = fstat(&fd).map_err(|errno| Error::read(Path::new(path))(errno.into()))?;
+    let refuse = |reason: &str| unread(std::io::Error::other(reason.to_owned()));
+    let stat = fstat(&fd).map_err(|errno| unread(errno.into()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(refuse("the image has something there that is not a regular file"));
     }
     let mut bytes = Vec::new();
-    File::from(fd).take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(Error::read(Path::new(path)))?;
+    File::from(fd).take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unread)?;
     if bytes.len() as u64 > FILE_BYTES {
         return Err(refuse("the image's file is larger than 1 MiB"));
     }
@@ -258,7 +258,7 @@ mod tests {
             "1:2:3",
         ] {
             let error = find(text).unwrap_err();
-            assert!(error.starts_with("find "), "{text:?}: {error}");
+            assert!(error.starts_with("unknown "), "{text:?}: {error}");
         }
         assert_eq!(users.find_group("staff").unwrap(), 50);
         assert!(users.find_group("").is_err());
