@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use hoy_tests::{Registry, Sandbox, User, busybox_store, need};
+use hoy_tests::{Registry, Sandbox, User, busybox_store, need, program};
 use serde_json::Value;
 
 fn inspect(sandbox: &Sandbox, template: &str, name: &str) -> String {
@@ -327,4 +327,96 @@ fn triggers_for_root() {
 fn triggers_for_ordinary_users() {
     triggers(User::Sub);
     triggers(User::One);
+}
+
+/// Called by the name buildah it reads options and tells failures as that does, in a user namespace too.
+fn called_buildah(user: User) {
+    let Some(sandbox) = busybox_store(user) else { return };
+    let link = sandbox.path("work/buildah");
+    std::os::unix::fs::symlink(program("hoy-build"), &link).unwrap();
+    let link = link.to_str().unwrap();
+    let run = |args: &[&str]| sandbox.run(link).args(args).env("CONTAINERS_CONF", "/dev/null").output();
+    for name in ["c", "d"] {
+        assert_eq!(run(&["from", "--name", name, "busybox"]).stdout.trim(), name, "{user:?}");
+    }
+    for (args, want) in [
+        ("rm none -a", "no options (-a) can be specified after the image or container name"),
+        ("commit c -f=docker --quiet", "no options (-f=docker) can be specified after the image or container name"),
+        ("images --filtr x", "unknown flag: --filtr\nhint: perhaps \"--filter\" is meant"),
+        ("build -Z", "unknown shorthand flag: 'Z' in -Z"),
+        ("frm", "unknown command \"frm\" for \"buildah\"\nhint: perhaps \"from\" is meant"),
+        ("build -c", "flag needs an argument: 'c' in -c"),
+        ("build --cpu-shares", "flag needs an argument: --cpu-shares"),
+        // What follows is the value, whatever it looks like.
+        (
+            "build -c --tag a",
+            "invalid argument \"--tag\" for \"-c, --cpu-shares\" flag: parsing \"--tag\": invalid syntax",
+        ),
+        (
+            "build --cpu-shares=99999999999999999999 .",
+            "invalid argument \"99999999999999999999\" for \"-c, --cpu-shares\" flag: \
+             parsing \"99999999999999999999\": value out of range",
+        ),
+        ("mount --json=maybe", "invalid argument \"maybe\" for \"--json\" flag: parsing \"maybe\": invalid syntax"),
+        ("inspect -t x c", "invalid argument \"x\" for \"-t, --type\" flag: it is one of container, image, manifest"),
+        ("build . other", "accepts at most 1 arg(s), received 2"),
+        ("rename c", "accepts 2 arg(s), received 1"),
+        ("rm", "requires at least 1 arg(s), only received 0"),
+        ("rm -a c", "when using the --all switch, you may not pass any containers names or IDs"),
+        ("rmi -a x", "when using the --all switch, you may not pass any images names or IDs"),
+        ("rmi -a -p", "when using the --all switch, you may not use --prune switch"),
+        (
+            "--log-level x images",
+            "unable to parse log level: not a valid logrus Level: \"x\"\n\
+             hint: it is one of trace, debug, info, warn, warning, error, fatal, panic",
+        ),
+        ("rename c c", "renaming a container with the same name as its current name"),
+        ("copy --ignorefile i c x", "--ignorefile option requires that you specify a context dir using --contextdir"),
+        ("images --filter x", "invalid image filter \"x\": must be in the format \"filter=value or filter!=value\""),
+        ("run c --", "run in \"c\": command must be specified\nhint: it is never the image's own Entrypoint and Cmd"),
+        (
+            "config --env NONE_SUCH c",
+            "configure \"c\": setting env \"NONE_SUCH\": no value given, and no variable here has that name",
+        ),
+        (
+            "config --healthcheck-interval x c",
+            "configure \"c\": parsing --healthcheck-interval \"x\": time: invalid duration \"x\": one is like 1m30s",
+        ),
+        (
+            "config --cmd \"x c",
+            "configure \"c\": parsing --cmd \"\\\"x\": invalid command line string: its quotes or brackets do not match",
+        ),
+        (
+            "run --user nobody-such c true",
+            "run in \"c\": unknown user error: \"nobody-such\": the image's /etc/passwd does not have it",
+        ),
+    ] {
+        let out = run(&args.split(' ').collect::<Vec<_>>());
+        assert_eq!((out.status, out.stderr), (125, format!("Error: {want}\n")), "{user:?} {args}");
+    }
+    let out = run(&["rm", "none", "other"]);
+    let unknown = |name| format!("removing container \"{name}\": container not known\n");
+    assert_eq!((out.status, out.stderr), (125, unknown("none") + "Error: " + &unknown("other")), "{user:?}");
+    let own = refused(&sandbox, &["rm", "none", "other"]);
+    assert_eq!(own, format!("hoy-build: {}hoy-build: {}", unknown("none"), unknown("other")), "{user:?}");
+    let out = run(&["rmi", "one", "other"]).stderr;
+    assert!(out.starts_with("Error: 2 errors occurred:\n\t* ") && out.lines().count() == 3, "{user:?}: {out}");
+    assert!(refused(&sandbox, &["rename", "c", "d"]).contains("the name \"d\" is already in use by"), "{user:?}");
+    let out = run(&["copy", "c", "none-such", "/x"]).stderr;
+    assert!(out.starts_with("Error: copy to \"c\": "), "{user:?}: {out}");
+    for (filter, count) in [("reference!=busy*", 0), ("dangling!=true", 1), ("label!=none", 1)] {
+        assert_eq!(run(&["images", "-q", "--filter", filter]).stdout.lines().count(), count, "{user:?} {filter}");
+    }
+    // Under its own name options stand where they like.
+    sandbox.ok("hoy-build", &["config", "c", "--author", "me"]);
+}
+
+#[test]
+fn called_buildah_by_root() {
+    called_buildah(User::Root);
+}
+
+#[test]
+fn called_buildah_by_a_user() {
+    called_buildah(User::Sub);
 }

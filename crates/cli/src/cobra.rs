@@ -8,7 +8,7 @@ use std::path::Path;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, Parser};
 
-use crate::start::read;
+use crate::start::{print_and_exit, read};
 use crate::{Error, Result};
 
 /// Whether this program was called by that name, as a link to it has it.
@@ -30,7 +30,14 @@ pub fn parse_as_cobra<A: Parser>(options_first: &[&str]) -> Result<A> {
         let text = format!("no options ({option}) can be specified after the image or container name");
         return Err(Error::msg(text));
     }
-    read(&args, with_any_value).map_err(|error| if error.use_stderr() { typed.tell(&error) } else { error.exit() })
+    read(&args, with_any_value).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            typed.print_help(&command)
+        }
+        ErrorKind::InvalidSubcommand if typed.path.len() > 1 => typed.print_help(&command),
+        _ if error.use_stderr() => typed.tell(&error),
+        _ => error.exit(),
+    })
 }
 
 fn with_any_value(command: Command) -> Command {
@@ -104,6 +111,19 @@ impl<'a> Typed<'a> {
         self.words.iter().filter(|_| self.has_options_first).find(is_option).copied()
     }
 
+    /// Prints the help of a command, also of one that is named after `help`, and ends the program.
+    fn print_help(&self, program: &Command) -> ! {
+        let (mut path, mut command) = (self.path.iter().take(1).copied().collect::<Vec<_>>(), program);
+        let mut names: Vec<&str> = self.path.iter().chain(&self.words).skip(1).copied().collect();
+        names.iter().position(|name| *name == "help").map(|at| names.remove(at));
+        for name in names {
+            if let Some(found) = command.find_subcommand(name) {
+                (command, path) = (found, [path, vec![found.get_name()]].concat());
+            }
+        }
+        print_and_exit(&help(command.clone(), &path.join(" ")))
+    }
+
     fn tell(&self, error: &clap::Error) -> Error {
         let told = |kind| match error.get(kind) {
             Some(ContextValue::Strings(all)) => all.first().cloned().unwrap_or_default(),
@@ -164,6 +184,21 @@ impl<'a> Typed<'a> {
             () => format!("requires at least {} arg(s), only received {typed}", least.max(1)),
         }
     }
+}
+
+/// The help of a command that is called by `path`.
+fn help(command: Command, path: &str) -> String {
+    let (mut usage, mut template) = (path.to_owned(), "{about-with-newline}\nUsage:\n  {usage}\n".to_owned());
+    if command.has_subcommands() && command.get_name() != "help" {
+        usage = if path.contains(' ') { path.to_owned() } else { format!("{path} [flags]\n  {path}") } + " [command]";
+        template += "\nAvailable Commands:\n{subcommands}\n";
+    } else {
+        usage.extend(command.get_positionals().map(|arg| format!(" {arg}")));
+        usage += " [flags]";
+        template += "\nArguments:\n{positionals}\n";
+    }
+    template += "\nFlags:\n{options}\n";
+    command.help_template(template).override_usage(usage).term_width(0).render_help().to_string()
 }
 
 /// An argument without its value and the marks of a placeholder: `--all`, `images`.

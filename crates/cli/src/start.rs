@@ -124,7 +124,7 @@ pub fn name_and_words(words: Vec<String>) -> (String, Vec<String>) {
     (name, rest.collect())
 }
 
-fn print_and_exit(text: &str) -> ! {
+pub(crate) fn print_and_exit(text: &str) -> ! {
     let code = i32::from(text.is_empty() || Stdout::new().write_all(text.as_bytes()).is_err());
     std::process::exit(code)
 }
