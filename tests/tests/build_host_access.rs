@@ -150,7 +150,7 @@ fn ids_of_a_command() {
         for (ids, want) in [
             (["--userns=host", "--userns-uid-map=0:1:1"].as_slice(), "need a user namespace"),
             (&["--userns=/proc/1/ns/user"], "--userns-uid-map"),
-            (&["--userns-uid-map=0:x:1"], "CONTAINER:HOST:SIZE"),
+            (&["--userns-uid-map=0:x:1"], "malformed"),
             (&["--userns-uid-map-user=nobody-of-that-name"], "no range"),
             (&["--userns=auto:what=1"], "auto:what"),
         ] {

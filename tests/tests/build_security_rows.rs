@@ -107,7 +107,7 @@ fn images_with_odd_settings() {
         (env(r#""IMPORTED","IMPORT*","=x","A=b\nC=d""#), ""),
         (env(r#""HOME=/x\u0000y""#), "a NUL byte"),
         (user("4294967296"), "a number from 0 to"),
-        (user("-1"), "find user"),
+        (user("-1"), "unknown user"),
         (user("0:0:0"), "neither a name nor an id"),
         (user("../../etc/passwd"), "does not have it"),
         (workdir("/proc/self/fd/7"), "a directory of /proc"),

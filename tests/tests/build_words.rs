@@ -407,6 +407,13 @@ fn called_buildah(user: User) {
     for (filter, count) in [("reference!=busy*", 0), ("dangling!=true", 1), ("label!=none", 1)] {
         assert_eq!(run(&["images", "-q", "--filter", filter]).stdout.lines().count(), count, "{user:?} {filter}");
     }
+    fs::write(sandbox.path("work/Containerfile"), "FROM busybox\nARG foo\n").unwrap();
+    let out = run(&["build", "."]).stderr;
+    assert!(out.contains("level=warning msg=\"missing \\\"foo\\\" build argument. "), "{user:?}: {out}");
+    let (help, none) = (run(&["manifest", "--help"]), run(&["manifest"]));
+    assert_eq!((none.status, &none.stdout, &run(&["help", "manifest"]).stdout), (0, &help.stdout, &help.stdout));
+    assert!(help.stdout.contains("\nUsage:\n  buildah manifest [command]\n\nAvailable Commands:\n"), "{}", help.stdout);
+    assert!(run(&["help", "rm"]).stdout.contains("\n  buildah rm [CONTAINERS]... [flags]\n"), "{user:?}");
     // Under its own name options stand where they like.
     sandbox.ok("hoy-build", &["config", "c", "--author", "me"]);
 }

@@ -161,7 +161,16 @@ pub(crate) fn warn(text: &str) {
         return;
     }
     // Standard error may be closed, and then there is nobody to tell.
-    writeln!(std::io::stderr(), "hoy-build: {text}").unwrap_or_default();
+    writeln!(std::io::stderr(), "{}", warning(text)).unwrap_or_default();
+}
+
+/// How it is told: called buildah in the shape of its lines for --log-level, which scripts look for.
+pub(crate) fn warning(text: &str) -> String {
+    if hoy_cli::is_called("buildah") {
+        format!("level=warning msg={:?}", text.trim_start_matches("warning: "))
+    } else {
+        format!("hoy-build: {text}")
+    }
 }
 
 /// Tells of a failure that is not the last one of a command: buildah names itself at the last alone.

@@ -11,6 +11,8 @@ use hoy_cli::{Context as _, Error, Result, Steps};
 use hoy_oci::Digest;
 use serde_json::{Value, json};
 
+use crate::context::warning;
+
 /// How long a command is worth a word that changed nothing.
 const LONG: Duration = Duration::from_secs(10);
 
@@ -98,7 +100,7 @@ fn show(steps: &Steps, event: Event<'_>) {
             steps.end(lane(step), &format!("{:.2}s{size}", took.as_secs_f64()));
         }
         Event::Failed(lines) => lines.iter().for_each(|line| steps.say(&visible(line))),
-        Event::Warning(text) => steps.say(&format!("hoy-build: {text}")),
+        Event::Warning(text) => steps.say(&warning(text)),
         _ => {}
     }
 }
@@ -116,7 +118,7 @@ fn say(text: &str) {
 /// What is told when nothing else is.
 fn failures(event: Event<'_>) {
     match event {
-        Event::Warning(text) => say(&format!("hoy-build: {text}")),
+        Event::Warning(text) => say(&warning(text)),
         Event::Failed(lines) => say(&lines.join("\n")),
         _ => {}
     }
@@ -151,7 +153,7 @@ fn plain(event: Event<'_>, headline: &str, asked: Option<&str>) -> Option<String
     // Stages are built at once.
     let prefix = |step: &str| if step == headline { String::new() } else { format!("{step} ") };
     Some(match event {
-        Event::Warning(text) => format!("hoy-build: {text}"),
+        Event::Warning(text) => warning(text),
         Event::Begin { step, text, stage: (at, stages) } => {
             let step = step.trim_end_matches(']').rsplit(' ').next().unwrap_or(step);
             let stage = if stages == 1 { String::new() } else { format!("[{at}/{stages}] ") };
