@@ -66,7 +66,7 @@ impl<'a> Typed<'a> {
     fn read(program: &'a Command, args: &'a [OsString], options_first: &[&str]) -> Self {
         let mut args = args.iter().map(|arg| arg.to_str().unwrap_or_default());
         let name = args.next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-        let last = args.clone().last().unwrap_or_default();
+        let last = args.clone().next_back().unwrap_or_default();
         let mut typed = Self { path: vec![name], command: program, words: Vec::new(), last, has_options_first: false };
         while let Some(word) = args.next() {
             if word == "--" {
