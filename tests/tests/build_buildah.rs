@@ -80,18 +80,79 @@ fn what_is_said_of_arguments() {
     assert!(sandbox.ok("hoy-copy", &["export", "store:all", "-"]).contains("all/file"));
     let all = ["--build-arg", "BASE=busybox", "--build-arg", "WORD=file"];
     assert!(!built(&sandbox, text, &all).stderr.contains("build argument"));
-    refused(&sandbox, "FROM busybox\nCOPY --chown=$A:$B file /\n", &[], 125, "names no user");
     let mount = "FROM busybox\nRUN --mount=type=bind,from=,target=/x true\n";
     refused(&sandbox, mount, &[], 125, "points to an empty value");
-    // Each of several Containerfiles is one by itself in what its first lines say.
-    fs::write(sandbox.path("work/second"), "# escape=|\nLABEL a=b\n").unwrap();
-    refused(&sandbox, "FROM busybox\n", &["-f", "c/Containerfile", "-f", "second"], 125, "invalid escape token");
     // A file of patterns is beside the Containerfile, also where that is in the context.
     fs::write(sandbox.path("work/c/own"), "FROM busybox\nCOPY file /\n").unwrap();
     fs::write(sandbox.path("work/c/own.dockerignore"), "file\n").unwrap();
-    refused(&sandbox, "", &["-f", "own"], 125, "left out by the ignore file");
-    let git = sandbox.run("hoy-build").args(["build", "git:///none/such"]).output();
-    assert_eq!(git.status, 128, "{}", git.stderr);
+    refused(
+        &sandbox,
+        "",
+        &["-f", "own"],
+        125,
+        &format!(
+            "no source matches \"file\" (1 filtered out using {}/c/own.dockerignore)",
+            sandbox.path("work").display()
+        ),
+    );
+}
+
+/// Scripts look for these words.
+#[test]
+fn what_went_wrong() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    fs::write(sandbox.path("work/second"), "# escape=|\nLABEL a=b\n").unwrap();
+    fs::write(sandbox.path("work/nothing"), "").unwrap();
+    fs::create_dir_all(sandbox.path("work/empty/Containerfile")).unwrap();
+    let secret = "FROM busybox\nRUN --mount=type=secret,id=s,required=true true\n";
+    for (text, args, code, why) in [
+        ("FROM busybox\nrun exit 3\n", &[][..], 3, "building at STEP \"RUN exit 3\": exit status 3\n"),
+        (
+            "FROM busybox\nCOPY --chown=$A:$B file /\n",
+            &[],
+            125,
+            "looking up UID/GID for \":\": can't find uid for user",
+        ),
+        ("FROM busybox\nCOPY https://r.example/a /\n", &[], 125, "source can't be a URL for COPY"),
+        ("FROM busybox AS b\nCOPY --from=b /a /\n", &[], 125, "COPY --from=b: no stage or image found with that name"),
+        (secret, &[], 125, "secret required but no secret with id s found"),
+        ("FROM r.invalid/a\n", &[], 125, "no such host"),
+        ("FROM Busybox/B\n", &[], 125, "invalid reference format"),
+        // Each of several Containerfiles is one by itself in what its first lines say.
+        (
+            "FROM busybox\n",
+            &["-f", "c/Containerfile", "-f", "second"],
+            125,
+            "parsing additional Dockerfile second: invalid ESCAPE token \"|\": it is \\ or `\n  |\n1 | # escape=|\n  |          ^",
+        ),
+        ("", &[], 125, "no contents in \"Containerfile\""),
+        ("FROM busybox\n", &["-f", "nothing"], 125, "no contents in \"nothing\""),
+        ("FROM busybox\n", &["-f", "empty"], 125, "\"empty\" cannot be path to a directory"),
+        ("FROM busybox\n", &["-f", "second/x"], 125, "open second/x: "),
+        (
+            "FROM busybox\n",
+            &["-t", "a", "-t", "B"],
+            125,
+            "tag B: invalid reference format: repository name must be lowercase",
+        ),
+    ] {
+        refused(&sandbox, text, args, code, why);
+    }
+    for (context, code, why) in [
+        ("git:///none/such", 128, "failed while performing git fetch"),
+        ("git://127.0.0.1:1/none", 128, "failed while performing git fetch"),
+        ("empty", 125, "\"Containerfile\" is not a file"),
+        ("empty/Containerfile", 125, "cannot find Containerfile or Dockerfile in it: no such file or directory"),
+    ] {
+        let out = sandbox.run("hoy-build").args(["build", context]).output();
+        assert!(out.status == code && out.stderr.contains(why), "{context}: {}", out.stderr);
+    }
+    sandbox.ok("hoy-build", &["from", "--name", "w", "busybox"]);
+    for action in ["copy", "add"] {
+        let out = sandbox.run("hoy-build").args([action, "--ignorefile", "second", "w", "second"]).output();
+        let why = "--ignorefile option requires that you specify a context dir using --contextdir\n";
+        assert!(out.status == 125 && out.stderr.ends_with(why), "{}", out.stderr);
+    }
 }
 
 /// Where it is told what is done, and what it cost.

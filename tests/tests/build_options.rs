@@ -148,7 +148,7 @@ fn progress_in_each_form() {
         if need(&["script"]) {
             let run = sandbox.run("script").args(["-qec", "stty cols 100; hoy-build build .", "/dev/null"]);
             let shown = run.env("TERM", "xterm").output();
-            for text in ["[one 2/4] RUN echo told-by-the-command CACHED", "[one 3/4] ENV A=b", "ended with code 3"] {
+            for text in ["[one 2/4] RUN echo told-by-the-command CACHED", "[one 3/4] ENV A=b", "exit status 3"] {
                 assert!(shown.stdout.contains(text), "{user:?} {text}: {}", shown.stdout);
             }
             assert!(!shown.stdout.contains("DONE"), "{}", shown.stdout);

@@ -182,7 +182,7 @@ fn a_full_disk() {
             let told = sandbox.run("hoy-build").args(["build", "."]).output();
             assert_ne!(told.status, 0, "{text}");
             // A command has its own words for it.
-            let words = ["no space left on device", "ended with code"];
+            let words = ["no space left on device", "exit status"];
             assert!(words.iter().any(|word| told.stderr.contains(word)), "{text}: {}", told.stderr);
             assert_eq!(left(&sandbox), BTreeSet::new(), "{text}");
             sandbox.ok("hoy-storage", &["check"]);

@@ -74,7 +74,7 @@ fn a_file_lists_what_is_wanted() {
         ("r.x:\n  image: {}\n", "image"),
         ("r.x:\n  images-by-tag-regex: {a: '('}\n", "sync.yaml"),
         ("r.x:\n  images-by-semver: {a: 'newest'}\n", "no range of versions"),
-        ("r.x:\n  images: {A: ['1']}\n", "lower case"),
+        ("r.x:\n  images: {A: ['1']}\n", "lowercase"),
         ("r.x:\n  images: &a {}\nr.x: *a\n", "sync.yaml"),
     ] {
         write(wrong);

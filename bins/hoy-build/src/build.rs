@@ -435,7 +435,8 @@ fn variable(text: &str, environment: impl Fn(&str) -> Option<String>) -> Option<
 /// The image's names: those of `--tag`, and of outputs that are images.
 fn names(args: &BuildArgs) -> Result<Vec<String>> {
     let tags = args.tag.iter().map(String::as_str).filter(|tag| split_transport(tag).is_none());
-    tags.chain(args.output.iter().filter_map(output::Output::tag)).map(local_name).collect()
+    let tags = tags.chain(args.output.iter().filter_map(output::Output::tag));
+    tags.map(|tag| local_name(tag).map_err(|error| Error::msg(format!("tag {error}")))).collect()
 }
 
 fn build_args(args: &BuildArgs, environment: impl Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>> {

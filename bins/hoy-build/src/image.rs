@@ -139,7 +139,7 @@ fn configuration(file: &Path) -> Result<Value> {
 /// `store:NAME` and `NAME` are names in the store.
 pub(crate) fn local_name(image: &str) -> Result<String> {
     let name = hoy_build::in_store(image).unwrap_or(image);
-    Ok(Reference::parse_local(name).context(|| format!("use the name \"{name}\""))?.to_string())
+    Ok(Reference::parse_local(name)?.to_string())
 }
 
 fn clamp(args: &CommitArgs, working: &Working) -> Result<Clamp> {

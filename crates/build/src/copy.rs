@@ -91,8 +91,8 @@ pub fn copy(
         let count = named.len();
         named.retain(|source| source.is_directory || !ignore.excludes(&lossy(&shown(&source.path))));
         if named.is_empty() && count > 0 && !options.empty_patterns {
-            let text = format!("{} (left out by the ignore file or by --exclude)", source.display());
-            return Err(Error::NoSource(text));
+            let note = " (left out by the ignore file or by --exclude)".to_owned();
+            return Err(Error::NoSource(source.display().to_string(), note));
         }
         pivots.extend(std::iter::repeat_n(pivot(&source.to_string_lossy()), named.len()));
         found.extend(named);

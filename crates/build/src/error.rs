@@ -69,9 +69,9 @@ pub enum Error {
         /// The rule.
         reason: String,
     },
-    /// Nothing to copy under a name or pattern.
-    #[error("no source matches \"{0}\"")]
-    NoSource(String),
+    /// Nothing to copy under a name or pattern, and what a person should hear besides.
+    #[error("no source matches \"{0}\"{1}: no such file or directory")]
+    NoSource(String, String),
     /// A request that cannot be met, with the reason.
     #[error("{0}")]
     Refused(String),
@@ -92,13 +92,8 @@ pub enum Error {
         code: Option<i32>,
     },
     /// A command of a Containerfile ended with another code than 0.
-    #[error("\"{command}\" ended with code {code}")]
-    Command {
-        /// As run.
-        command: String,
-        /// Its exit code.
-        code: u8,
-    },
+    #[error("exit status {0}")]
+    Command(u8),
     /// The build was ended from outside.
     #[error("interrupted")]
     Interrupted,
@@ -117,7 +112,7 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         match self {
             Self::Layout(error) => error.is_not_found(),
-            Self::NoSource(_) => true,
+            Self::NoSource(..) => true,
             Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
             _ => false,
         }
@@ -127,7 +122,7 @@ impl Error {
     pub fn program_code(&self) -> Option<i32> {
         match self {
             Self::Program { code, .. } => Some(*code),
-            Self::Command { code, .. } => Some((*code).into()),
+            Self::Command(code) => Some((*code).into()),
             Self::Located { code, .. } => *code,
             _ => None,
         }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use hoy_containerfile::Glob;
 use hoy_sys::path::open_in_root;
@@ -66,7 +66,13 @@ impl SourceRoot {
 
     /// The same, as `naming` has it.
     pub(crate) fn named(&self, pattern: &Path, naming: Naming) -> Result<Vec<Source>> {
-        let missing = || Error::NoSource(pattern.display().to_string());
+        let missing = || {
+            let leads_up =
+                matches!(self, Self::Root(_)) && pattern.components().any(|part| part == Component::ParentDir);
+            let note = " (possible escaping context directory error: \"..\" leads no higher than its root)";
+            let note = if leads_up { note } else { "" };
+            Error::NoSource(pattern.display().to_string(), note.to_owned())
+        };
         let is_pattern = Glob::is_one(&pattern.to_string_lossy());
         if is_pattern && naming.is_literal {
             return Err(Error::Refused(format!("\"{}\" is a pattern, and none is allowed", pattern.display())));

@@ -22,7 +22,7 @@ pub enum Error {
     #[error("only one {0} parser directive can be used")]
     DirectiveTwice(String),
     /// `escape` is neither backslash nor backtick.
-    #[error("invalid escape token {0:?}: it is \\ or `")]
+    #[error("invalid ESCAPE token {0:?}: it is \\ or `")]
     EscapeToken(String),
     /// A `check` directive that says nothing known.
     #[error("invalid check option {0:?}")]
@@ -136,8 +136,8 @@ pub enum Error {
     #[error("stage {0:?} could not be found")]
     UnknownStage(String),
     /// A stage that needs itself.
-    #[error("circular dependency detected on stage: {0}")]
-    Circular(String),
+    #[error("circular dependency detected on stage: {0} ({1}{0}: no stage or image found with that name before it)")]
+    Circular(String, &'static str),
     /// A stage that needs a later one.
     #[error("cannot copy from stage {0:?}, it needs to be defined before current stage")]
     LaterStage(String),

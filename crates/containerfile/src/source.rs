@@ -51,15 +51,22 @@ impl Place {
 }
 
 impl Place {
-    /// The lines that a person reads: a message under the name of the file, the source line, a caret under the word.
+    /// The lines that a person reads: a message under the name of the file, and [`Place::excerpt`].
     #[must_use]
     pub fn render(&self, file: &str, message: &str) -> String {
+        let Self { line, column, .. } = self;
+        format!("{file}:{line}:{column}: {message}\n{}", self.excerpt())
+    }
+
+    /// The source line, and a caret under the word.
+    #[must_use]
+    pub fn excerpt(&self) -> String {
         let Self { line, column, length, source } = self;
         let gutter = line.to_string();
         let pad = " ".repeat(gutter.len());
         let lead: String = source.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         let caret = "^".repeat(*length);
-        format!("{file}:{line}:{column}: {message}\n{pad} |\n{gutter} | {source}\n{pad} | {lead}{caret}\n")
+        format!("{pad} |\n{gutter} | {source}\n{pad} | {lead}{caret}\n")
     }
 }
 

@@ -251,7 +251,7 @@ fn needs(index: usize, stages: &[Stage], request: &Request) -> Result<BTreeSet<u
                     if plain.is_ok_and(|plain| plain.text != from.text) {
                         return Err(Fault::at(from.span, no_expansion));
                     }
-                    needs.extend(reference(&from.text, from, index, stages, request)?);
+                    needs.extend(reference((&from.text, "COPY --from="), from, index, stages, request)?);
                 }
             }
             Kind::Run(run) => {
@@ -259,7 +259,7 @@ fn needs(index: usize, stages: &[Stage], request: &Request) -> Result<BTreeSet<u
                     for field in csv::fields(&mount.text).unwrap_or_default() {
                         let from = field.split_once('=').filter(|(key, _)| key.eq_ignore_ascii_case("from"));
                         if let Some((_, name)) = from.filter(|(_, name)| name.parse::<usize>().is_err()) {
-                            needs.extend(reference(name, mount, index, stages, request)?);
+                            needs.extend(reference((name, "RUN --mount=from="), mount, index, stages, request)?);
                         }
                     }
                 }
@@ -272,7 +272,7 @@ fn needs(index: usize, stages: &[Stage], request: &Request) -> Result<BTreeSet<u
 
 /// The stage that a name or an index in the stage at `index` means; `None` for an image or a context.
 fn reference(
-    name: &str,
+    (name, typed): (&str, &'static str),
     word: &Word,
     index: usize,
     stages: &[Stage],
@@ -301,7 +301,7 @@ fn reference(
     };
     match found.cmp(&index) {
         std::cmp::Ordering::Less => Ok(Some(found)),
-        std::cmp::Ordering::Equal => fail(Error::Circular(name.to_owned())),
+        std::cmp::Ordering::Equal => fail(Error::Circular(name.to_owned(), typed)),
         std::cmp::Ordering::Greater => fail(Error::LaterStage(name.to_owned())),
     }
 }

@@ -57,7 +57,11 @@ fn stages() {
     assert_eq!(plan.stages[1].base, Origin::Context("spare".into()));
     for (text, target, want) in [
         ("FROM a AS build", Some("biuld"), "stage \"biuld\" could not be found (did you mean build?)"),
-        ("FROM a AS b\nCOPY --from=b c d", None, "circular dependency detected on stage: b"),
+        (
+            "FROM a AS b\nCOPY --from=b c d",
+            None,
+            "stage: b (COPY --from=b: no stage or image found with that name before it)",
+        ),
         ("FROM a\nCOPY --from=7 c d", None, "stage \"7\" could not be found"),
         ("FROM a\nCOPY --from=l c d\nFROM a AS l", None, "needs to be defined before"),
         ("FROM a\nCOPY --from=$x c d", None, "doesn't support variable expansion"),

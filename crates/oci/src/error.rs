@@ -13,7 +13,7 @@ pub enum Error {
     #[error("digest {0:?} is not \"sha256:\" and 64 lowercase hexadecimal digits, nor \"sha512:\" and 128")]
     Digest(String),
     /// Not a reference of the form `[host[:port]/]name[:tag][@digest]`.
-    #[error("reference {text:?}: {reason}")]
+    #[error("{}: invalid reference format: {reason}", text.escape_debug())]
     Reference {
         /// The text as given.
         text: String,

@@ -66,7 +66,7 @@ impl Reference {
             return Err(wrong("the name is empty"));
         }
         if has_upper(repository) {
-            return Err(wrong("a repository is written in lower case"));
+            return Err(wrong("repository name must be lowercase"));
         }
         if repository.len() > 255 || !repository.split('/').all(is_component) {
             return Err(wrong("a repository has lower-case words joined by '/', '.', '_', '__' or '-'"));

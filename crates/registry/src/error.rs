@@ -219,7 +219,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             ureq::Error::Io(error) => error.fmt(f),
-            ureq::Error::HostNotFound => f.write_str("there is no host of this name"),
+            ureq::Error::HostNotFound => f.write_str("no such host"),
             ureq::Error::Timeout(_) => f.write_str("no answer in time"),
             other => other.fmt(f),
         }

@@ -74,13 +74,16 @@ impl Input {
             let shown = without_credentials(&args.context);
             let doing = || format!("use the context \"{shown}\"");
             let place = Place::temporary(root, &mut temporaries)?;
-            match fetcher.context(tools, &remote, &place.directory).map_err(failure(&remote)).context(doing)? {
+            match fetched(&remote, fetcher.context(tools, &remote, &place.directory)).context(doing)? {
                 Fetched::Directory(directory, inner) => read(args, &Place { directory, inner, ..place })?,
                 Fetched::File(path) => none(document(std::fs::File::open(path)?)?, &shown),
             }
         } else {
             read(args, &Place { directory: directory(args), inner: None, is_foreign: false })?
         };
+        if containerfile.is_empty() {
+            return Err(Error::msg(format!("no contents in \"{name}\"")));
+        }
         Ok(Self { containerfile, name, context, contexts, temporaries })
     }
 }
@@ -99,16 +102,22 @@ fn remote(text: &str) -> Result<Option<Remote>> {
         _ => text,
     };
     let code = if text.starts_with("git://") { GIT_FAILED } else { FAILED };
-    Remote::parse(&text).map_err(|error| Error::from(error).with_code(code))
+    let parsed = Remote::parse(&text).map_err(|error| Error::from(error).with_code(code));
+    if code == GIT_FAILED { parsed.context(|| FETCH) } else { parsed }
 }
+
+/// What was being done when git fails, as buildah says it.
+const FETCH: &str = "failed while performing git fetch";
 
 /// What git ends with when there is no such repository: a build does so too, as buildah's.
 const GIT_FAILED: u8 = 128;
 
-/// The failure to bring a context here.
-fn failure(remote: &Remote) -> impl Fn(hoy_build::Error) -> Error {
-    let code = if matches!(remote, Remote::Git(_)) { GIT_FAILED } else { FAILED };
-    move |error| Error::from(error).with_code(code)
+/// A context that is here, or why git did not bring it.
+fn fetched<T>(remote: &Remote, fetched: std::result::Result<T, hoy_build::Error>) -> Result<T> {
+    match remote {
+        Remote::Git(_) => fetched.code(GIT_FAILED).context(|| FETCH),
+        Remote::File(_) => Ok(fetched?),
+    }
 }
 
 /// `github.com/USER/NAME`, which is a repository, as one.
@@ -149,7 +158,8 @@ fn read(args: &BuildArgs, place: &Place) -> Result<Opened> {
         // In what came from elsewhere no link leads anywhere else.
         file if place.is_foreign => context.read(file).context(doing),
         file if !Path::new(file).exists() && place.directory.join(file).exists() => context.read(file).context(doing),
-        file => std::fs::read(file).context(|| format!("read \"{file}\"")),
+        file if Path::new(file).is_dir() => Err(Error::msg(format!("\"{file}\" cannot be path to a directory"))),
+        file => std::fs::read(file).context(|| format!("open {file}")),
     };
     let read = |file: &String| match file.ends_with(".in") {
         true => preprocessed(file, &read(file)?, place, &args.cpp_flag),
@@ -162,8 +172,12 @@ fn read(args: &BuildArgs, place: &Place) -> Result<Opened> {
         // As buildah: one document. Each is one by itself too, in what its first lines say.
         files => {
             let texts = files.iter().map(read).collect::<Result<Vec<_>>>()?;
-            for (file, text) in files.iter().zip(&texts) {
-                hoy_containerfile::statements(text).map_err(|error| Error::msg(error.render(file)))?;
+            for (at, (file, text)) in files.iter().zip(&texts).enumerate() {
+                let which = if at == 0 { "main" } else { "additional" };
+                hoy_containerfile::statements(text).map_err(|found| {
+                    let excerpt = found.place.excerpt();
+                    Error::msg(format!("parsing {which} Dockerfile {file}: {}\n{excerpt}", found.error))
+                })?;
             }
             (files.join("+"), texts.join(&b'\n'))
         }
@@ -222,7 +236,8 @@ fn default_file(context: &hoy_build::Context) -> Result<(String, Vec<u8>)> {
             other => return Ok((name.to_owned(), other?)),
         }
     }
-    Err(Error::msg("there is no Containerfile and no Dockerfile in it").with_hint("name it with --file"))
+    Err(Error::msg("cannot find Containerfile or Dockerfile in it: no such file or directory")
+        .with_hint("name it with --file"))
 }
 
 /// `FILE.containerignore` or `FILE.dockerignore`, where there is one.

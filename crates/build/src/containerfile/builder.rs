@@ -437,25 +437,6 @@ impl<'a> Builder<'a> {
         let none = "no memory for secrets was mounted".to_owned();
         self.memory.as_deref().ok_or(Error::Refused(none))
     }
-
-    /// An error with the line it belongs to.
-    pub(crate) fn locate(&self, text: &str, file: &str, word: &Word, error: Error) -> Error {
-        if matches!(error, Error::Located { .. } | Error::Interrupted) {
-            return error;
-        }
-        let span = match &error {
-            Error::Language { span, .. } if span.end > span.start => *span,
-            _ => word.span,
-        };
-        let place = hoy_containerfile::Place::of(text, span);
-        let code = match &error {
-            Error::Command { code, .. } => Some(i32::from(*code)),
-            _ => None,
-        };
-        // The line may have an address with a password in it.
-        let text = crate::without_credentials(&place.render(file, &hoy_sys::chain(Vec::new(), &error)));
-        Error::Located { code, text }
-    }
 }
 
 /// Mounts memory for secrets where nobody else sees it, if a RUN has any: it is gone with this process, however that ends.

@@ -26,6 +26,8 @@ pub struct Context {
     pub(crate) root: OwnedFd,
     pub(crate) path: PathBuf,
     pub(crate) ignore: Ignore,
+    /// Where that stands.
+    pub(crate) ignore_file: Option<PathBuf>,
 }
 
 impl Context {
@@ -60,7 +62,7 @@ impl Context {
             for name in beside.flat_map(|file| IGNORE_FILES.map(|ignore| format!("{file}{ignore}"))) {
                 match read_beneath(&root, &name) {
                     Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                    other => return other.map(|text| Some((PathBuf::from(name), text))),
+                    other => return other.map(|text| Some((path.join(name), text))),
                 }
             }
             Ok(None)
@@ -69,11 +71,14 @@ impl Context {
             Some(file) => Some((file.to_owned(), std::fs::read_to_string(file).map_err(Error::io("read", file))?)),
             None => read_own()?,
         };
-        let ignore = text.map_or(Ok(Ignore::default()), |(file, text)| {
-            let wrong = |line| Error::Refused(format!("\"{}\": line {line} is no pattern", file.display()));
-            Ignore::parse(&text).map_err(wrong)
-        });
-        Ok(Self { root, path: path.to_owned(), ignore: ignore? })
+        let (ignore_file, text) = text.unzip();
+        let wrong = |line| {
+            let file = ignore_file.as_deref().unwrap_or(path).display();
+            Error::Refused(format!("\"{file}\": line {line} is no pattern"))
+        };
+        let ignore = Ignore::parse(&text.unwrap_or_default()).map_err(wrong)?;
+        let ignore_file = ignore_file.map(|file| std::path::absolute(&file).unwrap_or(file));
+        Ok(Self { root, path: path.to_owned(), ignore, ignore_file })
     }
 
     /// What of it does not count.
@@ -114,7 +119,7 @@ fn read_beneath(root: &OwnedFd, name: &str) -> Result<String> {
     let file = open_beneath(root, name, flags, Mode::empty());
     let file = File::from(file.map_err(|error| Error::io::<Errno>("open", name)(error.errno))?);
     if !file.metadata().map_err(Error::io("look at", name))?.is_file() {
-        return Err(Error::Refused(format!("\"{name}\" is no file")));
+        return Err(Error::Refused(format!("\"{name}\" is not a file")));
     }
     let mut bytes = Vec::new();
     file.take(MAX_IGNORE_BYTES).read_to_end(&mut bytes).map_err(Error::io("read", name))?;

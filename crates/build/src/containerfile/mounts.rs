@@ -195,7 +195,8 @@ impl Mounts {
         let id = [&mount.id, &mount.source].into_iter().find(|name| !name.is_empty()).cloned();
         let id = id.unwrap_or_else(|| one.target.rsplit('/').next().unwrap_or_default().to_owned());
         let Some(secret) = builder.options.secrets.iter().find(|secret| secret.id == id) else {
-            let missing = format!("the secret \"{id}\" is required: give it with --secret id={id},src=FILE");
+            let missing =
+                format!("secret required but no secret with id {id} found: give it with --secret id={id},src=FILE");
             return if mount.is_required { Err(Error::Refused(missing)) } else { Ok(()) };
         };
         if let Some(name) = &mount.env {
@@ -280,7 +281,7 @@ fn path_of(file: &OwnedFd) -> Result<PathBuf> {
 fn copy(root: &SourceRoot, ignore: &Ignore, source: &str, to: &mut impl Receiver) -> Result<bool> {
     let path = source.trim_matches('/');
     let found = root.find(Path::new(if path.is_empty() { "." } else { path }))?;
-    let Some(found) = found.into_iter().next() else { return Err(Error::NoSource(source.to_owned())) };
+    let Some(found) = found.into_iter().next() else { return Err(Error::NoSource(source.to_owned(), String::new())) };
     let mut reader = TreeReader::new(ignore);
     if found.is_directory {
         reader.directory(found.fd.as_fd(), path.as_bytes(), b"", to)?;

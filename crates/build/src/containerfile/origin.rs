@@ -1,7 +1,7 @@
 //! What `--from` of a COPY and `from` of a mount name: the context, another context, a stage, an image.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,6 +38,11 @@ impl Files {
             Self::Image { chain, .. } => Some(chain.to_string()),
             Self::Context(_) | Self::Nothing => None,
         }
+    }
+
+    /// The ignore file that leaves some of them out.
+    pub(crate) fn ignore_file(&self) -> Option<&Path> {
+        if let Self::Context(context) = self { context.ignore_file.as_deref() } else { None }
     }
 
     pub(crate) fn keeps_owner(&self) -> bool {

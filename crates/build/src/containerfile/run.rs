@@ -187,7 +187,7 @@ fn execute(
     let place = Place { dir, working: working(state, &mounts, env), run, devices, mounts };
     let mut ended = command_in(builder, step, command, &place);
     if builder.options.shell_on_error
-        && let Err(Error::Command { .. }) = &ended
+        && let Err(Error::Command(_)) = &ended
     {
         ended = shell(builder, step, state, &place).and(ended);
     }
@@ -270,7 +270,7 @@ fn command_in(builder: &Builder<'_>, step: &str, command: &Command, place: &Plac
         return Ok(());
     }
     builder.report.failed(&last);
-    Err(Error::Command { command: command.words.join(" "), code })
+    Err(Error::Command(code))
 }
 
 /// A shell in the container of a command that failed, on this process's own input and output.

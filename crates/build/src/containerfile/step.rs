@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use hoy_containerfile::{Instruction, Kind, Origin, Word};
+use hoy_containerfile::{Instruction, Kind, Origin, Place, Statement, Word};
 use hoy_oci::Platform;
 
 use crate::containerfile::builder::{Builder, NamedContext};
@@ -28,7 +28,7 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
     let (from, line) = builder.base_line(index);
     let count = stage.instructions.len() + 1;
     builder.report.begin(&format!("[{label} 1/{count}]"), &line, number_of(builder, index));
-    let mut state = base(builder, index).map_err(|error| builder.locate(text, file, &from, error))?;
+    let mut state = base(builder, index).map_err(|error| located((text, file), &from, None, error))?;
     state.escape = builder.document.escape;
     for (name, value) in &builder.options.said.env {
         state.set_env(name, value);
@@ -40,11 +40,11 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
             .map_err(|error| Error::Located { text: error.render(&shown), code: None })?;
         instruction.mount(&builder.options.mounts);
         let step = format!("[{label} ONBUILD]");
-        let whole = &instruction.statement.keyword;
+        let statement = &instruction.statement;
         one(builder, index, &step, &mut state, &instruction)
             .and_then(|()| state.check_size())
             .inspect_err(|_| builder.stopped(&step, &state))
-            .map_err(|error| builder.locate(&trigger, &shown, whole, error))?;
+            .map_err(|error| located((&trigger, &shown), &statement.keyword, Some(statement), error))?;
     }
     for instruction in &stage.instructions {
         number += 1;
@@ -55,9 +55,29 @@ pub(crate) fn stage(builder: &Builder<'_>, index: usize) -> Result<State> {
         one(builder, index, &step, &mut state, instruction)
             .and_then(|()| state.check_size())
             .inspect_err(|_| builder.stopped(&step, &state))
-            .map_err(|error| builder.locate(text, file, &whole, error))?;
+            .map_err(|error| located((text, file), &whole, Some(statement), error))?;
     }
     Ok(state)
+}
+
+/// An error with the line it belongs to, and in buildah's words the step; none for a FROM.
+fn located((text, file): (&str, &str), word: &Word, step: Option<&Statement>, error: Error) -> Error {
+    if matches!(error, Error::Located { .. } | Error::Interrupted) {
+        return error;
+    }
+    let span = match &error {
+        Error::Language { span, .. } if span.end > span.start => *span,
+        _ => word.span,
+    };
+    let code = if let Error::Command(code) = error { Some(i32::from(code)) } else { None };
+    let doing = step.map_or_else(String::new, |Statement { keyword, text, .. }| {
+        let rest = text.strip_prefix(keyword.text.as_str()).unwrap_or_default();
+        format!("building at STEP \"{}{rest}\": ", keyword.text.to_uppercase())
+    });
+    let message = format!("{doing}{}", hoy_sys::chain(Vec::new(), &error));
+    // The line may have an address with a password in it.
+    let text = crate::without_credentials(&Place::of(text, span).render(file, &message));
+    Error::Located { code, text }
 }
 
 /// Which of how many stages this is, as people count: none behind the target.

@@ -117,6 +117,10 @@ impl Asked {
         let sources: Result<Vec<String>> = transfer.sources.iter().map(|word| state.text(word).map(named)).collect();
         let (remotes, sources) =
             if is_add { Elsewhere::split(state, transfer, sources?)? } else { (Vec::new(), sources?) };
+        let is_address = |source: &&String| source.starts_with("http://") || source.starts_with("https://");
+        if let (false, Some(address)) = (is_add, sources.iter().find(is_address)) {
+            return Err(Error::Refused(format!("source can't be a URL for COPY: \"{address}\": ADD fetches it")));
+        }
         let inline = transfer.files.iter().map(|file| {
             let text = file.text();
             if !file.is_expanded {
@@ -136,10 +140,9 @@ impl Asked {
         let slash = if says_directory && !path.is_empty() { "/" } else { "" };
         let chown = transfer.chown.as_ref().map(|word| state.text(word)).transpose()?;
         if chown.as_deref().is_some_and(|chown| chown.starts_with(':')) {
-            return Err(Error::Refused(format!(
-                "--chown={}: it names no user: write USER:GROUP",
-                chown.unwrap_or_default()
-            )));
+            let chown = chown.unwrap_or_default();
+            let text = format!("looking up UID/GID for \"{chown}\": can't find uid for user \"\": write USER:GROUP");
+            return Err(Error::Refused(text));
         }
         let chmod = transfer.chmod.as_ref().map(|word| state.text(word)).transpose()?;
         let excludes = transfer.excludes.iter().map(|word| state.text(word)).collect::<Result<Vec<_>>>()?;
@@ -300,10 +303,13 @@ fn send(
     builder.with_files(files, |root, ignore| {
         for text in &asked.sources {
             let pivot = pivot(text);
-            let mut count = 0;
+            let (mut count, mut filtered, mut filter) = (0, 0, None);
             for source in root.find(Path::new(text))? {
                 let shown = shown(&source.path);
-                if !source.is_directory && (ignore.excludes(&lossy(&shown)) || is_excluded(asked, &source.path)) {
+                let is_ignored = ignore.excludes(&lossy(&shown));
+                if !source.is_directory && (is_ignored || is_excluded(asked, &source.path)) {
+                    filtered += 1;
+                    filter = filter.or(files.ignore_file().filter(|_| is_ignored));
                     continue;
                 }
                 count += 1;
@@ -317,7 +323,8 @@ fn send(
                 one(&mut reader, source, &shown, &target, unpack, plan, to)?;
             }
             if count == 0 {
-                return Err(Error::NoSource(format!("{text} (left out by the ignore file or by --exclude)")));
+                let filter = filter.map_or_else(|| "--exclude".to_owned(), |file| file.display().to_string());
+                return Err(Error::NoSource(text.clone(), format!(" ({filtered} filtered out using {filter})")));
             }
         }
         Ok(())
