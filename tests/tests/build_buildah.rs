@@ -116,6 +116,8 @@ fn what_went_wrong() {
         ("FROM busybox\nCOPY https://r.example/a /\n", &[], 125, "source can't be a URL for COPY"),
         ("FROM busybox AS b\nCOPY --from=b /a /\n", &[], 125, "COPY --from=b: no stage or image found with that name"),
         (secret, &[], 125, "secret required but no secret with id s found"),
+        ("FROM busybox\nRUN true\n", &["--runtime-flag", "wrong"], 1, "refused (exit status 2): no command was run"),
+        ("FROM busybox\nRUN true\n", &["-q", "--runtime-flag", "wrong"], 1, "'--wrong'"),
         ("FROM r.invalid/a\n", &[], 125, "no such host"),
         ("FROM Busybox/B\n", &[], 125, "invalid reference format"),
         // Each of several Containerfiles is one by itself in what its first lines say.
@@ -148,6 +150,8 @@ fn what_went_wrong() {
         assert!(out.status == code && out.stderr.contains(why), "{context}: {}", out.stderr);
     }
     sandbox.ok("hoy-build", &["from", "--name", "w", "busybox"]);
+    let run = sandbox.run("hoy-build").args(["run", "--runtime-flag", "wrong", "w", "true"]);
+    run.fails(125, &["'--wrong'", "no command was run"]);
     for action in ["copy", "add"] {
         let out = sandbox.run("hoy-build").args([action, "--ignorefile", "second", "w", "second"]).output();
         let why = "--ignorefile option requires that you specify a context dir using --contextdir\n";

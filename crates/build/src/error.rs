@@ -94,6 +94,14 @@ pub enum Error {
     /// A command of a Containerfile ended with another code than 0.
     #[error("exit status {0}")]
     Command(u8),
+    /// The OCI runtime refused its own options, or came to no container for another reason that it told itself.
+    #[error("the OCI runtime \"{runtime}\" refused (exit status {code}): no command was run; its own words are above")]
+    NoContainer {
+        /// As given.
+        runtime: String,
+        /// Its exit code.
+        code: u8,
+    },
     /// The build was ended from outside.
     #[error("interrupted")]
     Interrupted,
@@ -123,6 +131,8 @@ impl Error {
         match self {
             Self::Program { code, .. } => Some(*code),
             Self::Command(code) => Some((*code).into()),
+            // As the runtimes that buildah knows end, whose code it passes on.
+            Self::NoContainer { .. } => Some(1),
             Self::Located { code, .. } => *code,
             _ => None,
         }

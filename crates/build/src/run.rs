@@ -113,7 +113,7 @@ pub fn run(
     let left = started.watch(options, store)?;
     let code = supervise::wait(started.child, &signals)?;
     left.map_or(Ok(()), Left::wait)?;
-    started.bundle.finish(code, dir)
+    started.bundle.finish(code, dir, options)
 }
 
 /// A command that runs.
@@ -154,7 +154,11 @@ pub(crate) fn start(
     let mut runtime = tools.command(&options.runtime);
     runtime.args(&options.runtime_flags).arg("--root").arg(options.state_root(store));
     runtime.arg("--log").arg(bundle.log()).args(["--log-format", "json"]);
-    runtime.arg("run").arg("--bundle").arg(&bundle.path).arg(bundle.id.as_str());
+    runtime.arg("run").arg("--bundle").arg(&bundle.path);
+    if options.isolation == Isolation::Oci {
+        runtime.arg("--pid-file").arg(bundle.pid_file());
+    }
+    runtime.arg(bundle.id.as_str());
     set_up(&mut runtime, &bundle.id)?;
     let child = runtime.spawn().map_err(no_program(&options.runtime))?;
     Ok(Started { child, bundle })
@@ -281,14 +285,23 @@ impl Bundle {
         self.path.join("log")
     }
 
+    /// Written by the runtime when there is a container.
+    fn pid_file(&self) -> PathBuf {
+        self.path.join("pid")
+    }
+
     /// What the code that the runtime ended with means: its command's, or that it could not start that.
-    pub(crate) fn finish(mut self, code: u8, container: &ContainerDir) -> Result<u8> {
+    pub(crate) fn finish(mut self, code: u8, container: &ContainerDir, options: &RunOptions) -> Result<u8> {
         drop(self.placed.take());
         if let Some(paper) = self.paper.take() {
             paper.finish(container)?;
         }
-        // Only these can be the runtime's own.
         let failure = || std::fs::read_to_string(self.log()).ok().and_then(|log| start_failure(&log));
+        if code != 0 && options.isolation == Isolation::Oci && !self.pid_file().exists() {
+            // It says why in its log, or, where it did not come that far, on standard error.
+            return failure().ok_or_else(|| Error::NoContainer { runtime: options.runtime.clone(), code });
+        }
+        // Only these can be the runtime's own.
         Ok(if matches!(code, 1 | 125..=127 | 255) { failure().unwrap_or(code) } else { code })
     }
 }

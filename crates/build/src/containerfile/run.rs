@@ -263,14 +263,14 @@ fn command_in(builder: &Builder<'_>, step: &str, command: &Command, place: &Plac
         runtime.stdin(stdin).stdout(writer).stderr(other);
     };
     let mut last = Vec::new();
-    let code = attend(builder, step, &command.words, place, &place.options(builder), set_up, || {
+    let ended = attend(builder, step, &command.words, place, &place.options(builder), set_up, || {
         last = tell(builder, step, reader);
-    })?;
-    if code == 0 {
-        return Ok(());
+    });
+    let ended = ended.and_then(|code| if code == 0 { Ok(()) } else { Err(Error::Command(code)) });
+    if matches!(ended, Err(Error::Command(_) | Error::NoContainer { .. })) {
+        builder.report.failed(&last);
     }
-    builder.report.failed(&last);
-    Err(Error::Command(code))
+    ended
 }
 
 /// A shell in the container of a command that failed, on this process's own input and output.
@@ -333,7 +333,7 @@ fn attend(
     Running::forget(builder.scratch.path(), running);
     let code = status?.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(125);
     builder.interrupt.check()?;
-    bundle.finish(code, &place.dir)
+    bundle.finish(code, &place.dir, options)
 }
 
 /// Passes a command's lines on; returns the last ones.

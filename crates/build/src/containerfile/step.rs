@@ -69,7 +69,7 @@ fn located((text, file): (&str, &str), word: &Word, step: Option<&Statement>, er
         Error::Language { span, .. } if span.end > span.start => *span,
         _ => word.span,
     };
-    let code = if let Error::Command(code) = error { Some(i32::from(code)) } else { None };
+    let code = error.program_code().filter(|_| !matches!(error, Error::Program { .. }));
     let doing = step.map_or_else(String::new, |Statement { keyword, text, .. }| {
         let rest = text.strip_prefix(keyword.text.as_str()).unwrap_or_default();
         format!("building at STEP \"{}{rest}\": ", keyword.text.to_uppercase())
