@@ -159,6 +159,47 @@ fn what_went_wrong() {
     }
 }
 
+/// Volumes that are more than a mount.
+fn volumes(user: User) {
+    let Some(sandbox) = busybox_store(user) else { return };
+    let work = sandbox.path("work");
+    for name in ["given/sub", "lower", "upper", "over"] {
+        sandbox.run("mkdir").args(["-p", name]).ok();
+    }
+    sandbox.run("touch").args(["given/sub/file", "lower/old"]).ok();
+    let volume = |name: &str, rest: &str| format!("{}:{rest}", work.join(name).display());
+    let plain = volume("lower", "/v:O");
+    let text = "FROM busybox\nRUN echo new >/v/new; rm /v/old; ls /v\nRUN ls /v\n";
+    let told = built(&sandbox, text, &["-v", &plain]).stderr;
+    assert!(told.contains("\nnew\n") && told.contains("\nold\n"), "{user:?}: each RUN begins anew: {told}");
+    assert_eq!(fs::read_dir(work.join("lower")).unwrap().count(), 1, "{user:?}");
+    let kept = format!("{plain},upperdir={},workdir={}", work.join("upper").display(), work.join("over").display());
+    built(&sandbox, "FROM busybox\nRUN echo kept >/v/new\nRUN cat /v/new\n", &["-v", &kept]);
+    assert_eq!(fs::read_to_string(work.join("upper/new")).unwrap(), "kept\n", "{user:?}");
+    refused(&sandbox, text, &["-v", "/usr:/v:U"], 125, "system needs");
+    refused(&sandbox, text, &["-v", "/usr:/v:O,upperdir=/x"], 125, "together");
+    let given = volume("given", "/v:U");
+    let text = "FROM busybox\nUSER 88:89\nRUN touch /v/sub/new && stat -c %u:%g /v/sub/file /v/sub/new\n";
+    if user == User::One {
+        return refused(&sandbox, text, &["-v", &given], 125, "/etc/subuid");
+    }
+    let told = built(&sandbox, text, &["-v", &given]).stderr;
+    assert!(told.contains("\n88:89\n88:89\n"), "{user:?}: {told}");
+    let left = fs::read_dir(sandbox.path("root/build")).unwrap().flatten().map(|entry| entry.file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with(".tmp")), "{user:?}");
+}
+
+#[test]
+fn volumes_for_root() {
+    volumes(User::Root);
+}
+
+#[test]
+fn volumes_for_ordinary_users() {
+    volumes(User::Sub);
+    volumes(User::One);
+}
+
 /// Where it is told what is done, and what it cost.
 #[test]
 fn files_of_what_is_told() {

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use hoy_build::{
     Agent, Asked, BuildOptions, Caches, Fetcher, Format, FromOptions, Isolation, Pull, Recorder, Report, Said, Secret,
-    Squash, Tools, is_socket, split_transport,
+    Squash, Tools, Volumes, is_socket, split_transport,
 };
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_containerfile::Document;
@@ -113,6 +113,10 @@ pub(crate) fn make(context: &Context, args: &BuildArgs) -> Result<Option<Made>> 
         let (program, action) = Isolation::IN_ROOT;
         (options.runtime, options.runtime_flags) = (program.to_owned(), vec![action.to_owned()]);
         options.isolation = isolation;
+    }
+    options.volumes = Volumes::take(&mut options.create.volume)?;
+    if options.volumes.keep_what_is_written() {
+        options.jobs = 1;
     }
     let may_run = needs_mounts.unwrap_or(true) && isolation == Isolation::Oci;
     let shown = if may_run { mounts_conf::read(context.mounts_file.as_deref())? } else { Vec::new() };
@@ -392,6 +396,7 @@ fn options(
             .collect::<std::result::Result<_, _>>()?,
         ssh: args.run.ssh.iter().map(|text| agent(text)).collect::<Result<_>>()?,
         create,
+        volumes: Volumes::default(),
         runtime: args.run.may.runtime.clone(),
         runtime_flags: args.run.may.runtime_flags(context),
         hosts: args.run.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,

@@ -31,7 +31,6 @@ mod surroundings;
 mod timeline;
 mod userns;
 mod verify;
-mod volumes;
 mod working;
 
 use std::process::ExitCode;

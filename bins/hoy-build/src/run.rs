@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
-use hoy_build::{Isolation, RunOptions, Working};
+use hoy_build::{Isolation, RunOptions, Volumes, Working};
 use hoy_cli::{Context as _, Error, Result, name_and_words};
 use hoy_layout::ContainerDir;
 use hoy_oci::IdMaps;
-use hoy_spec::{Options, Users};
+use hoy_spec::Options;
 use hoy_sys::path::open_in_root;
 use hoy_sys::rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, mkdirat};
 use hoy_sys::rustix::io::Errno;
@@ -22,7 +22,6 @@ use crate::isolation::{keep_for_chroot, refuse_for_chroot};
 use crate::mounts_conf;
 use crate::run_mounts::RunMounts;
 use crate::surroundings::{Surroundings, Told, network};
-use crate::volumes::Volumes;
 
 pub(crate) fn run(context: &Context, mut args: RunArgs) -> Result<ExitCode> {
     let store = context.store()?;
@@ -125,7 +124,7 @@ fn prepare(
     let root = context.tools.mount(dir.id().as_str())?;
     let root = File::open(&root).context(|| format!("open \"{}\"", root.display()))?;
     if volumes.have_new_owners() {
-        volumes.give(&Users::read(root.as_fd())?.find(user.unwrap_or(&config.user))?, ids)?;
+        volumes.give(root.as_fd(), user.unwrap_or(&config.user), ids)?;
     }
     config.volumes.keys().try_for_each(|volume| make_directories(&root, volume, ids))
 }

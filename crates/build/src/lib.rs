@@ -37,6 +37,7 @@ mod source_image;
 mod supervise;
 mod tools;
 mod tree;
+mod volumes;
 mod words;
 mod working;
 
@@ -68,4 +69,5 @@ pub use said::Said;
 pub use settings::{Settings, apply};
 pub use source_image::{add_source, create_source};
 pub use tools::Tools;
+pub use volumes::Volumes;
 pub use working::Working;

@@ -30,7 +30,7 @@ use crate::document::{Format, NewLayer};
 use crate::run::{CgroupParent, Isolation};
 use crate::sink::LayerSink;
 use crate::source::SourceRoot;
-use crate::{Clamp, Error, Fetcher, FromOptions, Result, Said, Tools};
+use crate::{Clamp, Error, Fetcher, FromOptions, Result, Said, Tools, Volumes};
 
 /// What a build is asked for.
 #[derive(Debug)]
@@ -95,6 +95,8 @@ pub struct BuildOptions {
     pub ssh: BTreeMap<String, Agent>,
     /// What RUN has in common with `podman create`.
     pub create: hoy_spec::Options,
+    /// What of its volumes is more than a mount.
+    pub volumes: Volumes,
     /// The OCI runtime: a name or a path.
     pub runtime: String,
     /// Global options for it.

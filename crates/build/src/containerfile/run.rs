@@ -12,7 +12,7 @@ use hoy_layout::{ContainerDir, ContainerId};
 use hoy_spec::Mount;
 use hoy_sys::command::die_with_parent;
 
-use crate::containerfile::builder::{BuildOptions, Builder};
+use crate::containerfile::builder::{BuildOptions, Builder, open_directory};
 use crate::containerfile::device::Devices;
 use crate::containerfile::keeper::Running;
 use crate::containerfile::mounts::{Asked, Mounts};
@@ -23,7 +23,7 @@ use crate::document::{Format, NewLayer};
 use crate::in_root::Left;
 use crate::run::{Isolation, RunOptions, may_name_hosts, start};
 use crate::tools::answer;
-use crate::{Error, Result, Working};
+use crate::{Error, Result, Volumes, Working};
 
 /// Variables that RUN has without an ARG, and that no cache knows (reference "Predefined ARGs").
 pub const PREDEFINED: [&str; 10] = [
@@ -101,6 +101,9 @@ pub(crate) fn run(
     if !devices.content.is_empty() {
         inputs.insert("devices", devices.content.clone());
     }
+    if builder.options.volumes != Volumes::default() {
+        inputs.insert("volumes", format!("{:?}", builder.options.volumes));
+    }
     if !builder.options.ids.is_empty() {
         inputs.insert("ids", builder.options.ids.join(" "));
     }
@@ -172,11 +175,18 @@ fn execute(
     };
     let id = builder.containers.create_with(manifest.as_ref(), &builder.options.ids)?;
     let dir = builder.store.container_dir(id.clone());
-    let mut mounts = Mounts::prepare(builder, asked, dir.container()?.id_maps)?;
+    let ids = dir.container()?.id_maps;
+    let BuildOptions { hosts, resolver, volumes, .. } = builder.options;
+    if volumes.have_new_owners() {
+        let root = open_directory(&dir.path().join("rootfs"))?;
+        volumes.give(root.as_fd(), &state.working.config.config.user, ids.as_ref())?;
+    }
+    let overlays = volumes.overlays(&builder.scratch.path().join(id.as_str()), ids.is_some())?;
+    let mut mounts = Mounts::prepare(builder, asked, ids)?;
+    mounts.mounts.extend(overlays);
     if let Some((place, text)) = &command.script {
         mounts.mounts.push(file(builder, place, text)?);
     }
-    let BuildOptions { hosts, resolver, .. } = builder.options;
     if !resolver.is_empty() {
         mounts.mounts.push(file(builder, "/etc/resolv.conf", resolver)?);
     }

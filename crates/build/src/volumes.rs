@@ -2,15 +2,18 @@
 //! written away from it.
 
 use std::fs::{DirBuilder, File};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use hoy_cli::{Context as _, Error, Result};
 use hoy_oci::IdMaps;
-use hoy_spec::{Host, Mount, User};
+use hoy_spec::{Host, Mount, Users};
 use hoy_sys::path::open_beneath;
 use hoy_sys::rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fchown, fstat, openat, statat};
+use hoy_sys::rustix::io::Errno;
+
+use crate::{Error, Result};
 
 /// Directories whose owners a whole system relies on.
 const SYSTEM: [&str; 24] = [
@@ -22,14 +25,14 @@ const SYSTEM: [&str; 24] = [
 const MAX_DEPTH: usize = 512;
 
 /// What such volumes ask for.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Volumes {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Volumes {
     given: Vec<PathBuf>,
     overlays: Vec<Overlay>,
 }
 
 /// A volume that is only read.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Overlay {
     lower: PathBuf,
     target: String,
@@ -39,7 +42,10 @@ struct Overlay {
 
 impl Volumes {
     /// Takes them out of `volumes`; what only has a new owner stays a volume.
-    pub(crate) fn take(volumes: &mut Vec<String>) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for options that do not go together, and for what is not to be given away or covered.
+    pub fn take(volumes: &mut Vec<String>) -> Result<Self> {
         let mut taken = Self::default();
         for text in std::mem::take(volumes) {
             let parts: Vec<&str> = text.split(':').collect();
@@ -47,7 +53,7 @@ impl Volumes {
                 volumes.push(text);
                 continue;
             };
-            let wrong = |reason: &str| Error::msg(format!("option --volume: \"{text}\": {reason}"));
+            let wrong = |reason: &str| Error::Refused(format!("option --volume: \"{text}\": {reason}"));
             let words: Vec<&str> = options.split(',').collect();
             let path = |text: &str| std::path::absolute(text).map_err(|error| wrong(&error.to_string()));
             if words.contains(&"O") {
@@ -85,38 +91,44 @@ impl Volumes {
         Ok(taken)
     }
 
-    pub(crate) fn have_new_owners(&self) -> bool {
+    /// Whether there is anything to be given away.
+    #[must_use]
+    pub fn have_new_owners(&self) -> bool {
         !self.given.is_empty()
     }
 
-    /// Gives the sources to a user of a container with these ids.
-    pub(crate) fn give(&self, user: &User, ids: Option<&IdMaps>) -> Result<()> {
+    /// Whether commands write where others might at the same time.
+    #[must_use]
+    pub fn keep_what_is_written(&self) -> bool {
+        self.overlays.iter().any(|overlay| overlay.upper_and_work.is_some())
+    }
+
+    /// Gives the sources to `user` of the container with this root file system and these ids.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for a user that it does not know, [`Error::Refused`] for one that has no id here, and those of
+    /// changing owners.
+    pub fn give(&self, root: BorrowedFd<'_>, user: &str, ids: Option<&IdMaps>) -> Result<()> {
+        let user = Users::read(root)?.find(user)?;
         let outside = |ids: &IdMaps| ids.host_uid(user.uid).zip(ids.host_gid(user.gid));
         let missing = || {
-            let error = Error::msg(format!("option --volume: U: {}:{} is not among the ids here", user.uid, user.gid));
-            error.with_hint("see --userns, /etc/subuid and /etc/subgid")
+            let text = format!("option --volume: U: {}:{} is not among the ids here", user.uid, user.gid);
+            Error::Refused(format!("{text}: see --userns, /etc/subuid and /etc/subgid"))
         };
         let host = Host::current();
         let own = (host.has_uid(user.uid) && host.has_gid(user.gid)).then_some((user.uid, user.gid));
         let (uid, gid) = ids.map_or(own, outside).ok_or_else(missing)?;
         let owner = (Uid::from_raw(uid), Gid::from_raw(gid));
-        for place in &self.given {
-            let doing = || format!("give \"{}\" to {uid}:{gid}", place.display());
-            // It was found with all links followed: one that is on the way now was put there since.
-            let top = File::open("/").context(doing)?;
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = open_beneath(&top, place.strip_prefix("/").unwrap_or(place), flags, Mode::empty());
-            give(file.context(doing)?.as_fd(), owner, MAX_DEPTH).context(doing)?;
-        }
-        Ok(())
+        self.given.iter().try_for_each(|place| give_place(place, owner))
     }
 
     /// The overlays, with directories below `directory` for what is not to stay.
-    pub(crate) fn overlays(&self, directory: &Path, has_ids: bool) -> Result<Vec<Mount>> {
-        let make = |path: &Path| {
-            let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
-            made.context(|| format!("make \"{}\"", path.display()))
-        };
+    ///
+    /// # Errors
+    /// Those of making them.
+    pub fn overlays(&self, directory: &Path, has_ids: bool) -> Result<Vec<Mount>> {
+        let make =
+            |path: &Path| DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::io("create", path));
         let mount = |(number, overlay): (usize, &Overlay)| {
             let (upper, work) = match &overlay.upper_and_work {
                 Some(both) => both.clone(),
@@ -139,9 +151,18 @@ impl Volumes {
     }
 }
 
+/// Gives what was found with all links followed: one that is on the way now was put there since.
+fn give_place(place: &Path, owner: (Uid, Gid)) -> Result<()> {
+    let top = File::open("/").map_err(Error::io("open", "/"))?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = open_beneath(&top, place.strip_prefix("/").unwrap_or(place), flags, Mode::empty());
+    let file = file.map_err(|error| Error::io::<Errno>("give away", place)(error.errno))?;
+    give(file.as_fd(), owner, MAX_DEPTH).map_err(Error::io("give away", place))
+}
+
 /// Gives a file and all that is below it, at most so deep, through descriptors alone, so that no link leads elsewhere.
-fn give(file: BorrowedFd<'_>, owner: (Uid, Gid), depth: usize) -> Result<()> {
-    let below = depth.checked_sub(1).ok_or_else(|| Error::msg("its directories are too deep"))?;
+fn give(file: BorrowedFd<'_>, owner: (Uid, Gid), depth: usize) -> io::Result<()> {
+    let below = depth.checked_sub(1).ok_or_else(|| io::Error::other("its directories are too deep"))?;
     let stat = fstat(file)?;
     if (stat.st_uid, stat.st_gid) != (owner.0.as_raw(), owner.1.as_raw()) {
         fchown(file, Some(owner.0), Some(owner.1))?;
@@ -202,15 +223,16 @@ mod tests {
         std::fs::create_dir_all(path("own/sub")).unwrap();
         std::fs::create_dir(path("other")).unwrap();
         let stat = fstat(File::open(path("own")).unwrap()).unwrap();
-        let user = User { uid: stat.st_uid, gid: stat.st_gid, groups: vec![], home: String::new(), name: None };
+        let root = File::open(directory.path()).unwrap();
+        let user = format!("{}:{}", stat.st_uid, stat.st_gid);
         let mut texts = vec![format!("{}:/t:U", path("own").display())];
         let taken = Volumes::take(&mut texts).unwrap();
-        taken.give(&user, None).unwrap();
+        taken.give(root.as_fd(), &user, None).unwrap();
         std::fs::rename(path("own"), path("old")).unwrap();
         std::os::unix::fs::symlink(path("other"), path("own")).unwrap();
-        assert!(taken.give(&user, None).is_err(), "a link that came since leads nowhere");
+        assert!(taken.give(root.as_fd(), &user, None).is_err(), "a link that came since leads nowhere");
         let top = File::open(path("old")).unwrap();
-        let owner = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+        let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
         assert!(give(top.as_fd(), owner, 2).is_ok());
         assert!(give(top.as_fd(), owner, 1).unwrap_err().to_string().contains("too deep"));
     }
