@@ -54,6 +54,9 @@ fn bases(user: User) {
     built(&sandbox, "FROM busybox\nRUN echo other >/word\n", &["-t", "instead"]);
     let stages = "FROM busybox AS one\nRUN echo own >/word\nFROM busybox\nCOPY --from=0 /word /\nRUN cat /word\n";
     assert!(built(&sandbox, stages, &[]).stderr.contains("\nown\n"), "{user:?}");
+    let stages_by_arg = stages.replace("COPY --from=0", "ARG S\nCOPY --from=$S");
+    assert!(built(&sandbox, &stages_by_arg, &["--build-arg", "S=one"]).stderr.contains("\nown\n"), "{user:?}");
+    assert!(built(&sandbox, &stages_by_arg, &["--build-arg", "S=instead"]).stderr.contains("\nother\n"), "{user:?}");
     let told = built(&sandbox, stages, &["--build-context", "one=docker://instead"]).stderr;
     assert!(told.contains("\nother\n"), "{user:?}: {told}");
 }

@@ -98,6 +98,7 @@ impl Document {
         for instruction in stages.iter_mut().flat_map(|stage| &mut stage.instructions) {
             instruction.mount(&request.mounts);
         }
+        stages.iter_mut().try_for_each(|stage| fill_in(stage, request, &globals, rules))?;
         for index in 0..stages.len() {
             let needs = needs(index, &stages, request)?;
             if let Some(stage) = stages.get_mut(index) {
@@ -167,6 +168,47 @@ fn expanded(word: &Word, globals: &BTreeMap<String, String>, rules: Rules) -> Re
     Ok(expanded.text)
 }
 
+/// The same of a word that has to yield something.
+fn not_blank(word: &Word, variables: &BTreeMap<String, String>, rules: Rules) -> Result<String, Fault> {
+    let expansion = expand(&word.text, variables, rules).map_err(|error| Fault::at(word.span, error))?;
+    if expansion.text.is_empty() {
+        let blank = Fault::at(word.span, Error::Blank(word.text.clone()));
+        let unset = expansion.undefined.iter().next().map(String::as_str).unwrap_or_default();
+        return Err(blank.near(unset, variables.keys().map(String::as_str)));
+    }
+    Ok(expansion.text)
+}
+
+/// As buildah, and unlike BuildKit: `--from` of a COPY takes the values of its stage's ARGs, which are known beforehand.
+fn fill_in(
+    stage: &mut Stage,
+    request: &Request,
+    globals: &BTreeMap<String, String>,
+    rules: Rules,
+) -> Result<(), Fault> {
+    let mut args = BTreeMap::new();
+    for instruction in &mut stage.instructions {
+        match &mut instruction.kind {
+            Kind::Arg(pairs) => {
+                for (name, default) in pairs {
+                    // What is wrong with a default is told where the ARG is carried out, with the image's variables.
+                    let default = || default.as_ref().map(|word| expanded(word, &args, rules).unwrap_or_default());
+                    let value = request.args.get(&name.text).cloned().or_else(default);
+                    let value = value.or_else(|| globals.get(&name.text).cloned());
+                    args.extend(value.map(|value| (name.text.clone(), value)));
+                }
+            }
+            Kind::Copy(copy) => {
+                if let Some(from) = &mut copy.from {
+                    from.text = not_blank(from, &args, rules)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// What a name means among the stages before.
 fn named(name: &str, before: &[Stage], contexts: &BTreeSet<String>) -> Origin {
     let lower = name.to_lowercase();
@@ -187,15 +229,7 @@ fn open(
     globals: &BTreeMap<String, String>,
     rules: Rules,
 ) -> Result<Stage, Fault> {
-    let value = |word: &Word| {
-        let expansion = expand(&word.text, globals, rules).map_err(|error| Fault::at(word.span, error))?;
-        if expansion.text.is_empty() {
-            let blank = Fault::at(word.span, Error::Blank(word.text.clone()));
-            let unset = expansion.undefined.iter().next().map(String::as_str).unwrap_or_default();
-            return Err(blank.near(unset, globals.keys().map(String::as_str)));
-        }
-        Ok(expansion.text)
-    };
+    let value = |word: &Word| not_blank(word, globals, rules);
     let name = from.name.as_ref().map(|word| word.text.clone());
     let context = name.as_ref().filter(|name| request.contexts.contains(*name));
     let base = match (&request.base, context) {
@@ -246,11 +280,6 @@ fn needs(index: usize, stages: &[Stage], request: &Request) -> Result<BTreeSet<u
         match &instruction.kind {
             Kind::Copy(copy) => {
                 if let Some(from) = &copy.from {
-                    let no_expansion = Error::NoExpansion("--from");
-                    let plain = expand(&from.text, &BTreeMap::new(), Rules::words('\\'));
-                    if plain.is_ok_and(|plain| plain.text != from.text) {
-                        return Err(Fault::at(from.span, no_expansion));
-                    }
                     needs.extend(reference((&from.text, "COPY --from="), from, index, stages, request)?);
                 }
             }

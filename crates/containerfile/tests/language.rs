@@ -55,6 +55,13 @@ fn stages() {
     let contexts = BTreeSet::from(["spare".to_owned()]);
     let plan = document.resolve(&Request { contexts, ..Request::default() }).expect("a plan");
     assert_eq!(plan.stages[1].base, Origin::Context("spare".into()));
+    let text = "ARG B=zero\nFROM x AS zero\nFROM x AS one\nFROM x\nARG B\nARG C=$B D=o\nCOPY --from=$C a b\nCOPY --from=${D}ne a b";
+    let document = Document::parse(text.as_bytes()).expect("a document");
+    let given = |args| document.resolve(&Request { args, ..Request::default() }).expect("a plan").needed();
+    assert_eq!(
+        (given(BTreeMap::new()), given(BTreeMap::from([("B".into(), "image".into())]))),
+        (vec![0, 1, 2], vec![1, 2])
+    );
     for (text, target, want) in [
         ("FROM a AS build", Some("biuld"), "stage \"biuld\" could not be found (did you mean build?)"),
         (
@@ -64,7 +71,7 @@ fn stages() {
         ),
         ("FROM a\nCOPY --from=7 c d", None, "stage \"7\" could not be found"),
         ("FROM a\nCOPY --from=l c d\nFROM a AS l", None, "needs to be defined before"),
-        ("FROM a\nCOPY --from=$x c d", None, "doesn't support variable expansion"),
+        ("FROM a\nCOPY --from=$x c d\nARG x=a", None, "$x should not be blank"),
         ("ARG IMAGE=a\nFROM $IMAEG", None, "$IMAEG should not be blank (did you mean IMAGE?)"),
     ] {
         let request = Request { target: target.map(str::to_owned), ..Request::default() };
