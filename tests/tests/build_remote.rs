@@ -139,7 +139,7 @@ fn what_cannot_be_fetched_is_told() {
         _ => ("404 Not Found", Vec::new(), Vec::new()),
     });
     for (what, said) in [
-        ("/missing /", "404: there is no such file"),
+        ("/missing /", "invalid response status 404: there is no such file"),
         ("/loop /x", "redirects again and again"),
         ("/short /x", "fetch"),
         ("/file /x", "its Location is no address"),

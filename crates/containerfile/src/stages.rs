@@ -122,6 +122,7 @@ impl Document {
                 value.clone_from(given);
             }
         }
+        let mut size_bytes = 0;
         for instruction in &self.instructions {
             let Kind::Arg(args) = &instruction.kind else { break };
             for (name, default) in args {
@@ -130,7 +131,7 @@ impl Document {
                     (None, Some(default)) => expanded(default, &globals, rules)?,
                     (None, None) => continue,
                 };
-                globals.insert(name.text.clone(), value);
+                set(&mut globals, &mut size_bytes, name, value)?;
             }
         }
         Ok(globals)
@@ -179,6 +180,16 @@ fn not_blank(word: &Word, variables: &BTreeMap<String, String>, rules: Rules) ->
     Ok(expansion.text)
 }
 
+/// Gives an ARG its value: all together are no longer than a document, for an ARG of ARGs grows fast.
+fn set(args: &mut BTreeMap<String, String>, size_bytes: &mut usize, name: &Word, value: String) -> Result<(), Fault> {
+    *size_bytes += value.len();
+    if *size_bytes > crate::MAX_DOCUMENT {
+        return Err(Fault::at(name.span, Error::ExpansionLimit));
+    }
+    args.insert(name.text.clone(), value);
+    Ok(())
+}
+
 /// As buildah, and unlike BuildKit: `--from` of a COPY takes the values of its stage's ARGs, which are known beforehand.
 fn fill_in(
     stage: &mut Stage,
@@ -186,7 +197,7 @@ fn fill_in(
     globals: &BTreeMap<String, String>,
     rules: Rules,
 ) -> Result<(), Fault> {
-    let mut args = BTreeMap::new();
+    let (mut args, mut size_bytes) = (BTreeMap::new(), 0);
     for instruction in &mut stage.instructions {
         match &mut instruction.kind {
             Kind::Arg(pairs) => {
@@ -194,8 +205,9 @@ fn fill_in(
                     // What is wrong with a default is told where the ARG is carried out, with the image's variables.
                     let default = || default.as_ref().map(|word| expanded(word, &args, rules).unwrap_or_default());
                     let value = request.args.get(&name.text).cloned().or_else(default);
-                    let value = value.or_else(|| globals.get(&name.text).cloned());
-                    args.extend(value.map(|value| (name.text.clone(), value)));
+                    if let Some(value) = value.or_else(|| globals.get(&name.text).cloned()) {
+                        set(&mut args, &mut size_bytes, name, value)?;
+                    }
                 }
             }
             Kind::Copy(copy) => {

@@ -81,6 +81,17 @@ fn stages() {
 }
 
 #[test]
+fn arguments_of_arguments_are_bounded() {
+    let doubled: String = (1..17).map(|n| format!("ARG a{n}=${{a{0}}}${{a{0}}}\n", n - 1)).collect();
+    let args = format!("ARG a0=xxxxxxxx\n{doubled}{}", "ARG b=$a16\n".repeat(10));
+    for text in [format!("{args}FROM a\n"), format!("FROM a\n{args}COPY --from=b c d\n")] {
+        let document = Document::parse(text.as_bytes()).expect("a document");
+        let wrong = document.resolve(&Request::default()).expect_err("too much").to_string();
+        assert!(wrong.contains("beyond its limits"), "{wrong}");
+    }
+}
+
+#[test]
 fn expansion_reports_what_it_used() {
     let variables = BTreeMap::from([("A".to_owned(), "a b".to_owned()), ("E".to_owned(), String::new())]);
     for (word, text, words) in [

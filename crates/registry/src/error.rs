@@ -70,7 +70,7 @@ pub enum Error {
         message: String,
     },
     /// A server of files has none there, or gives it to nobody like this.
-    #[error("the server answered {0}{hint}", hint = hint(*.0))]
+    #[error("invalid response status {0}{hint}", hint = hint(*.0))]
     Server(u16),
     /// What cannot be fetched from.
     #[error("use the address \"{0}\": {1}")]
