@@ -238,7 +238,7 @@ fn names_and_lists() {
     assert_eq!(build(&["containers", "-n"]), "");
     let foreign = sandbox.ok("hoy-storage", &["create", "scratch"]);
     sandbox.run("hoy-build").args(["rm", &foreign]).fails(125, &["was not made by hoy-build"]);
-    sandbox.run("hoy-build").args(["build", "."]).fails(125, &["no Containerfile and no Dockerfile"]);
+    sandbox.run("hoy-build").args(["build", "."]).fails(125, &["cannot find Containerfile or Dockerfile"]);
     sandbox.run("hoy-build").args(["from", "--no-such-flag", "x"]).fails(125, &["--no-such-flag"]);
 }
 
