@@ -50,7 +50,7 @@ pub fn images(user: User, ordeal: Ordeal) {
     let Some(victim) = with_both(user) else { return };
     let storage = |args: &[&str]| victim.sandbox.run("hoy-storage").args(args);
     ordeal(&victim, "tag", &|| storage(&["tag", "new", "other"]), None);
-    ordeal(&victim, "rmi", &|| storage(&["rmi", "new"]), Some("no image is named"));
+    ordeal(&victim, "rmi", &|| storage(&["rmi", "new"]), Some("image not known"));
     ordeal(&victim, "commit", &|| victim.sandbox.run("hoy-build").args(["commit", "old", "made"]), None);
     // What prune finds: an image without a name, an unneeded layer, and what killed commands left.
     victim.reset();

@@ -157,9 +157,9 @@ fn what_cannot_be_opened_leaves_nothing() {
         let new = std::fs::read_to_string(place.work("new/index.json")).unwrap_or_default();
         assert!(!new.contains("ref.name"), "{new}");
     };
-    fails("dir:sealed", "p256.key", &["decrypt layer sha256:", "none of the keys"]);
+    fails("dir:sealed", "p256.key", &["decrypting layer sha256:", "none of the private keys"]);
     place.sh("openssl genrsa -out other.key 2048");
-    fails("dir:sealed", "other.key", &["none of the keys"]);
+    fails("dir:sealed", "other.key", &["none of the private keys"]);
     let manifest: Value = serde_json::from_slice(&std::fs::read(place.work("sealed/manifest.json")).unwrap()).unwrap();
     let damage = |change: &dyn Fn(&mut Value), words: &[&str]| {
         let mut manifest = manifest.clone();
@@ -186,6 +186,19 @@ fn what_cannot_be_opened_leaves_nothing() {
     place.0.run("hoy-storage").args(["unpack", "sealed", "tree"]).fails(1, &["+encrypted"]);
     place.0.run("hoy-copy").args(["export", "store:sealed", "flat.tar"]).fails(1, &["is encrypted"]);
     place.0.ok("hoy-copy", &["validate", "store:sealed"]);
+    // Nor does it come in the way of what is there, or stay.
+    place.hoy(&[SOURCE, "store:localhost/sealed:x"]);
+    let before = place.0.ok("hoy-build", &["images"]);
+    place.hoy(&["dir:sealed", "oci:sealed:x"]);
+    for command in ["pull", "from"] {
+        let with = |key: &[&str], words: &[&str]| {
+            place.0.run("hoy-build").args([command, "-q"]).args(key).arg("oci:sealed:x").fails(125, words);
+        };
+        with(&[], &["decrypting layer sha256:", ": missing private key needed for decryption: "]);
+        let why = "no suitable key unwrapper found or none of the private keys could be used for decryption";
+        with(&["--decryption-key", "other.key"], &["decrypting layer sha256:", why]);
+        assert_eq!(place.0.ok("hoy-build", &["images"]), before);
+    }
     place.hoy_fails(1, &["dir:sealed", "docker-archive:no.tar"], &["--decryption-key"]);
     place.hoy_fails(1, &["--format", "v2s2", "dir:sealed", "dir:no"], &["--decryption-key"]);
 }

@@ -267,7 +267,7 @@ fn what_goes_before_it_is_unpacked_is_not_there() {
     flock(&lease, FlockOperation::LockExclusive).unwrap();
     std::thread::scope(|scope| {
         let unpack = scope.spawn(|| {
-            sandbox.run("hoy-storage").args(["unpack", "busybox", "tree"]).fails(1, &["no image is named", "busybox"])
+            sandbox.run("hoy-storage").args(["unpack", "busybox", "tree"]).fails(1, &["image not known", "busybox"])
         });
         std::thread::sleep(Duration::from_millis(300));
         sandbox.ok("hoy-storage", &["untag", "busybox"]);

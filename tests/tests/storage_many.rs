@@ -13,15 +13,15 @@ const FASTER: &[(&str, &[&str])] = &[
     ("diff", &["container not known"]),
     ("export", &["container not known"]),
     ("rename", &["container not known", "in use by container"]),
-    ("create", &["no image is named", "in use by container"]),
-    ("history", &["no image is named"]),
-    ("tree", &["no image is named"]),
-    ("tag", &["no image is named"]),
-    ("untag", &["no image is named"]),
-    ("rmi", &["no image is named", "is in use by container"]),
-    ("unpack", &["no image is named"]),
+    ("create", &["image not known", "in use by container"]),
+    ("history", &["image not known"]),
+    ("tree", &["image not known"]),
+    ("tag", &["image not known"]),
+    ("untag", &["image not known"]),
+    ("rmi", &["image not known", "is in use by container"]),
+    ("unpack", &["image not known"]),
     // Somebody removes the container before its working record is in it.
-    ("from", &["no image is named", "container not known", "/containers/"]),
+    ("from", &["image not known", "container not known", "/containers/"]),
     ("commit", &["container not known", "no working container"]),
 ];
 

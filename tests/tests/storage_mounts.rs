@@ -114,7 +114,7 @@ fn image_without_container(user: User) {
     assert!(sandbox.run("cat").arg(format!("{root}/etc/os-release")).ok().contains("busybox"));
     storage(&["umount", "--image", "busybox"]);
     assert_eq!(storage(&["mount", "--image"]), "");
-    sandbox.run("hoy-storage").args(["mount", "--image", "nobody"]).fails(1, &["no image is named"]);
+    sandbox.run("hoy-storage").args(["mount", "--image", "nobody"]).fails(1, &["image not known"]);
     storage(&["prune", "--force", "--all-layers"]);
     assert_eq!(fs::read_dir(sandbox.path("root/layers")).unwrap().count(), 0);
     storage(&["rmi", "busybox"]);

@@ -1,8 +1,11 @@
 //! Options that several commands share: how a registry is reached, and which image of a list is meant.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Args, Command};
 use hoy_cli::{Context as _, Result};
 use hoy_layout::Store;
 use hoy_oci::Digest;
@@ -11,7 +14,7 @@ use hoy_oci::Digest;
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Access {
     /// Credentials file
-    #[arg(long, value_name = "FILE", value_parser = existing)]
+    #[arg(long, value_name = "FILE", value_parser = Existing)]
     pub(crate) authfile: Option<String>,
     /// Directory of certificates
     #[arg(long, value_name = "DIR")]
@@ -53,10 +56,18 @@ impl BlobCache {
 }
 
 /// A file that is to be read is there, whether what is done comes to read it or not.
-fn existing(path: &str) -> std::result::Result<String, String> {
-    match std::fs::metadata(path) {
-        Ok(_) => Ok(path.to_owned()),
-        Err(error) => Err(error.to_string()),
+#[derive(Debug, Clone)]
+struct Existing;
+
+impl TypedValueParser for Existing {
+    type Value = String;
+
+    fn parse_ref(&self, _: &Command, _: Option<&Arg>, path: &OsStr) -> std::result::Result<String, clap::Error> {
+        let text = path.to_string_lossy().into_owned();
+        match std::fs::metadata(path) {
+            Ok(_) => Ok(text),
+            Err(error) => Err(clap::Error::raw(ErrorKind::Io, format!("checking authfile: stat {text}: {error}\n"))),
+        }
     }
 }
 

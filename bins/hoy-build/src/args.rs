@@ -499,7 +499,7 @@ pub(crate) struct PullArgs {
     /// Fetch the images of all tags that the repository has
     #[arg(short, long)]
     pub(crate) all_tags: bool,
-    /// When to fetch the image: always (default), missing, newer, never
+    /// When to fetch the image: missing (default), newer, always, never
     #[arg(long, value_name = "WHEN")]
     pub(crate) policy: Option<String>,
     /// Say nothing while fetching

@@ -1,8 +1,9 @@
 //! Which command is done by what.
 
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
-use hoy_cli::{Error, Result};
+use hoy_cli::{Error, Result, print_line};
 
 use crate::args::{Action, Command};
 use crate::context::Context;
@@ -37,7 +38,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Tag(rest) => context.leave_to("hoy-storage", "tag", &rest.args),
         Action::Rmi(args) => images::rmi(&context, &args),
         Action::Unshare(args) => working::unshare(&context, args),
-        Action::Login(rest) => context.leave_to("hoy-copy", "login", &rest.args),
+        Action::Login(rest) => relay(&context, "login", &rest.args),
         Action::Build(args) => build::build(&context, &args),
         Action::InRoot(args) => isolation::in_root(&args),
         Action::Keep(args) => images::keep(&context, &args),
@@ -45,6 +46,12 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Action::Source(action) => source::run(&context, action),
         Action::Rpc(_) => Err(Error::msg(format!("rpc: {}", never::SERVER))),
         Action::Mkcw(_) => Err(Error::msg(format!("mkcw: {}", never::CW))),
-        Action::Logout(rest) => context.leave_to("hoy-copy", "logout", &rest.args),
+        Action::Logout(rest) => relay(&context, "logout", &rest.args),
     }
+}
+
+/// Has `hoy-copy` do it, whose answer and failure are told as this program's own.
+fn relay(context: &Context, action: &str, args: &[OsString]) -> Result<ExitCode> {
+    print_line(context.tools.copy([OsStr::new(action)].into_iter().chain(args.iter().map(OsString::as_os_str)))?)?;
+    Ok(ExitCode::SUCCESS)
 }

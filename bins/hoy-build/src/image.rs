@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use hoy_build::{Addition, Clamp, CommitOptions, Committed, Format, FromOptions, Pull, Working, split_transport};
+use hoy_build::{Addition, Clamp, CommitOptions, Committed, Format, FromOptions, Working, split_transport};
 use hoy_cli::{Context as _, Error, Result, print_line};
 use hoy_layout::Store;
-use hoy_oci::{Digest, Platform, Reference, Timestamp};
+use hoy_oci::{Digest, Platform, Reference, RegistrySources, Timestamp};
 use serde_json::Value;
 
 use crate::args::{CommitArgs, PullArgs, PushArgs};
@@ -28,6 +28,7 @@ pub(crate) fn commit(context: &Context, args: CommitArgs) -> Result<ExitCode> {
         Some(image) if destination.is_none() => Some(local_name(image)?),
         _ => None,
     };
+    destination.map_or(Ok(()), check_registry)?;
     check_signable(args.sending.sign_by.as_ref(), args.image.is_some())?;
     args.sbom.check()?;
     let files: Vec<Addition> =
@@ -108,6 +109,19 @@ fn add(
     Ok(Some(hoy_build::add_files(store.layout(), image, files, !args.disable_compression)?))
 }
 
+/// Refuses, before anything is done, what would go to a registry that the environment denies.
+fn check_registry(destination: &str) -> Result<()> {
+    let Some(("docker", name)) = split_transport(destination) else { return Ok(()) };
+    let name = Reference::parse(name.trim_start_matches('/')).context(|| format!("use the name \"{name}\""))?;
+    let sources = std::env::var_os(RegistrySources::VARIABLE).unwrap_or_default();
+    match RegistrySources::parse(&sources.to_string_lossy())?.check(name.host()) {
+        Err(hoy_oci::Error::Registry { host, reason }) => {
+            Err(Error::msg(format!("commit to registry at \"{host}\" denied by policy: {reason}")))
+        }
+        other => Ok(other.map(drop)?),
+    }
+}
+
 /// Refuses to sign, before anything is done, what gets no name and goes nowhere.
 pub(crate) fn check_signable(key: Option<&String>, has_name: bool) -> Result<()> {
     if key.is_none() || has_name {
@@ -173,7 +187,7 @@ fn send(context: &Context, store: &Store, made: &Committed, args: &CommitArgs, d
 }
 
 pub(crate) fn pull(context: &Context, args: PullArgs) -> Result<ExitCode> {
-    let pull = args.policy.as_deref().map_or(Ok(Pull::Always), |when| pull_policy("--policy", when))?;
+    let pull = pull_policy("--policy", args.policy.as_deref().unwrap_or("missing"))?;
     let mut copy_options = args.access.options("src");
     copy_options.extend(args.receiving.options());
     copy_options.extend(args.quiet.then(|| "--quiet".to_owned()));
@@ -193,6 +207,9 @@ pub(crate) fn pull(context: &Context, args: PullArgs) -> Result<ExitCode> {
 
 /// The names of all images in the repository.
 fn tags(context: &Context, args: &PullArgs) -> Result<Vec<String>> {
+    if let Some((transport, _)) = split_transport(&args.image).filter(|(transport, _)| *transport != "docker") {
+        return Err(Error::msg(format!("pulling all tags is not supported for {transport} transport")));
+    }
     let doing = || format!("list the tags of \"{}\"", args.image);
     let name = args.image.strip_prefix("docker://").unwrap_or(&args.image);
     let repository = Reference::parse(name).context(doing)?;

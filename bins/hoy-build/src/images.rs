@@ -124,7 +124,7 @@ pub(crate) fn images(context: &Context, args: &ImagesArgs) -> Result<ExitCode> {
     command.extend(args.image.as_deref());
     let mut images: Vec<Value> = serde_json::from_str(&context.tools.storage(command)?)?;
     if let (true, Some(name)) = (images.is_empty(), &args.image) {
-        return Err(Error::msg(format!("no image is named \"{name}\"")));
+        return Err(Error::msg(format!("{name}: image not known")));
     }
     let store = context.store()?;
     for other in filters.iter().filter_map(ImageFilter::other) {

@@ -234,8 +234,8 @@ fn create(context: &Context, store: &Store, args: &CreateArgs) -> Result<ExitCod
     }
     let is_there = store.find_image(&name).is_ok();
     if is_there && !args.amend {
-        let text = format!("the name \"{name}\" is already in use");
-        return Err(Error::msg(text).with_hint("add to it with --amend, or take it with --replace")).context(doing);
+        let hint = format!("add to \"{name}\" with --amend, or take the name with --replace");
+        return Err(Error::msg("that name is already in use").with_hint(hint)).context(doing);
     }
     let which = if args.all { "all" } else { "system" };
     let mut options = vec![format!("--multi-arch={which}")];

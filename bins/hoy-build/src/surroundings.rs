@@ -200,8 +200,8 @@ pub(crate) fn network(asked: &str) -> Result<String> {
         "host" => Ok("host".to_owned()),
         "none" | "private" | "container" => Ok("none".to_owned()),
         _ => {
-            let text = format!("option --network: \"{asked}\": only host and none are there");
-            Err(Error::msg(text).with_hint("use --network host to reach the network"))
+            let text = format!("option --network: unable to find network with name or ID {asked}: network not found");
+            Err(Error::msg(text).with_hint("only host and none are there: use --network host to reach the network"))
         }
     }
 }

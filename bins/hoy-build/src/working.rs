@@ -76,7 +76,10 @@ pub(crate) fn pull_policy(option: &str, when: &str) -> Result<Pull> {
         "true" | "newer" | "ifnewer" => Ok(Pull::Newer),
         "always" => Ok(Pull::Always),
         "never" => Ok(Pull::Never),
-        _ => Err(Error::msg(format!("option {option}: \"{when}\" is not one of missing, newer, always, never"))),
+        _ => {
+            let error = Error::msg(format!("option {option}: unsupported pull policy \"{when}\""));
+            Err(error.with_hint("it is one of missing, newer, always, never"))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::args::Global;
 use hoy_cli::{Context, Error, Result};
-use hoy_oci::Reference;
+use hoy_oci::{Reference, RegistrySources};
 use hoy_registry::{AuthFiles, Credentials, Options, Registries, Registry, Retry, Tls};
 use hoy_sys::rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use hoy_transport::SshHost;
@@ -71,7 +71,9 @@ pub(crate) fn registries(global: &Global) -> Result<Registries> {
     if let Some(aliases) = global.short_name_alias_conf.clone().or_else(usual) {
         all.add_aliases(&aliases)?;
     }
-    Ok(all)
+    let sources = std::env::var_os(RegistrySources::VARIABLE).unwrap_or_default();
+    let sources = RegistrySources::parse(&sources.to_string_lossy())?;
+    Ok(all.within(sources))
 }
 
 impl Access {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hoy_cli::{Error, Result, print_line};
+use hoy_cli::{Context, Error, Result, print_line};
 use hoy_oci::Reference;
 use hoy_registry::{AuthFile, Credentials, Retry};
 
@@ -73,7 +73,11 @@ pub(crate) fn login(global: &Global, args: LoginArgs) -> Result<()> {
 
 /// Forgets the credentials of a registry, or of all.
 pub(crate) fn logout(args: LogoutArgs) -> Result<()> {
-    let files = auth_files(args.authfile.or(args.compat_auth_file));
+    let named = args.authfile.or(args.compat_auth_file);
+    if let Some(path) = &named {
+        std::fs::metadata(path).context(|| format!("checking authfile: stat {}", path.display()))?;
+    }
+    let files = auth_files(named);
     let Some(registry) = args.registry else {
         let mut file = read_or_new(&files.login)?;
         file.clear();

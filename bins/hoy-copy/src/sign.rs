@@ -47,7 +47,11 @@ impl Signer {
             (Some(name), _) => full_name(name)?,
             (None, ImageName::Docker(reference)) => reference.clone(),
             (None, ImageName::Store { name, .. }) => self::name(name)?,
-            _ => return Err(usage(format!("{to} is no name to sign for: give one with --sign-identity"))),
+            _ => {
+                return Err(usage(format!(
+                    "Cannot determine canonical Docker reference for {to}: name it with hoy-copy's --sign-identity"
+                )));
+            }
         };
         if let ImageName::Docker(reference) = to {
             let hint = "containers-registries.d(5) says how";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hoy_layout::{ContainerDir, NamedImage, Store};
+use hoy_layout::{ContainerDir, Image, NamedImage, Store};
 use hoy_oci::{Digest, Platform, Reference};
 
 use crate::working::image_by_manifest;
@@ -73,17 +73,12 @@ pub fn from(store: &Store, tools: &Tools, image: &str, options: &FromOptions) ->
 /// Those of `hoy-copy`; [`hoy_layout::Error::NoImage`].
 pub fn pull(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<Digest> {
     let found = obtain(store, tools, image, options)?;
+    Ok(read(store, &found, options)?.manifest.config.digest)
+}
+
+fn read(store: &Store, found: &NamedImage, options: &FromOptions) -> Result<Image> {
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
-    let image = store.layout().image(&found.descriptor, &platform)?;
-    if let Some(layer) = image.manifest.layers.iter().find(|layer| layer.media_type.as_str().ends_with("+encrypted")) {
-        match &found.name {
-            Some(name) => drop(store.layout().remove_name(name)?),
-            None => drop(store.layout().remove_digest(&found.descriptor.digest)?),
-        }
-        let digest = layer.digest;
-        return Err(Error::Refused(format!("layer {digest} is encrypted: give its key with --decryption-key")));
-    }
-    Ok(image.manifest.config.digest)
+    Ok(store.layout().image(&found.descriptor, &platform)?)
 }
 
 pub(crate) fn obtain(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Result<NamedImage> {
@@ -173,14 +168,14 @@ fn fetch(store: &Store, tools: &Tools, image: &str, options: &FromOptions) -> Re
             Tools::say(&format!("Trying to pull {}...", image.trim_start_matches("docker://")));
         }
         let name = store_name(image).or_else(|| named_in_archive(tools, image));
-        return copy(tools, image, name.as_deref(), options);
+        return copy(store, tools, image, name.as_deref(), options);
     }
     let mut failures = Vec::new();
     for name in meanings(store, tools, image)? {
         if !is_quiet {
             Tools::say(&format!("Trying to pull {name}..."));
         }
-        match copy(tools, &format!("docker://{name}"), Some(&name), options) {
+        match copy(store, tools, &format!("docker://{name}"), Some(&name), options) {
             Ok(found) => return Ok(found),
             Err(error) => failures.push(error),
         }
@@ -231,7 +226,7 @@ pub(crate) fn own_name(store: &Store, tools: &Tools, image: &str) -> Result<Opti
 }
 
 /// Brings an image into the store; what it is found by there is its name, or its digest where it gets none.
-fn copy(tools: &Tools, source: &str, name: Option<&str>, options: &FromOptions) -> Result<String> {
+fn copy(store: &Store, tools: &Tools, source: &str, name: Option<&str>, options: &FromOptions) -> Result<String> {
     let mut args = vec!["copy".to_owned()];
     if let Some(platform) = &options.platform {
         args.push(format!("--override-os={}", platform.os));
@@ -240,6 +235,7 @@ fn copy(tools: &Tools, source: &str, name: Option<&str>, options: &FromOptions) 
     }
     args.extend(options.copy_options.iter().cloned());
     args.extend([source.to_owned(), format!("store:{}", name.unwrap_or("@"))]);
+    let before = name.and_then(|name| store.layout().resolve(Some(name)).ok());
     let digest = tools.copy(args).map_err(|error| match error {
         // As buildah says it, and scripts look for it.
         Error::Program { program, message, code } => {
@@ -252,6 +248,17 @@ fn copy(tools: &Tools, source: &str, name: Option<&str>, options: &FromOptions) 
         }
         other => other,
     })?;
+    let found = store.find_image(name.unwrap_or(&digest))?;
+    let layers = read(store, &found, options)?.manifest.layers;
+    if let Some(layer) = layers.iter().find(|layer| layer.media_type.as_str().ends_with("+encrypted")) {
+        match (name, before) {
+            (Some(name), Some(before)) => store.layout().set_name(name, &before)?,
+            (Some(name), None) => drop(store.layout().remove_name(name)?),
+            (None, _) => drop(store.layout().remove_digest(&found.descriptor.digest)?),
+        }
+        let why = "missing private key needed for decryption: give it with --decryption-key";
+        return Err(Error::Refused(format!("decrypting layer {}: {why}", layer.digest)));
+    }
     Ok(name.map_or(digest, str::to_owned))
 }
 

@@ -17,7 +17,7 @@ pub enum Error {
     #[error("the password of the private key is wrong, or the key is damaged")]
     Password,
     /// None of the keys opens what is wrapped.
-    #[error("it is encrypted for others: none of the keys given opens it")]
+    #[error("no suitable key unwrapper found or none of the private keys could be used for decryption")]
     NoKey,
     /// What is said about the encryption is not of its form.
     #[error("what is said about its encryption is damaged: {0}")]

@@ -58,7 +58,7 @@ pub enum Error {
     #[error("\"{0}\" does not say which registry it is at: write it in full, as docker.io/library/{0}")]
     ShortName(String),
     /// An image that is nowhere here.
-    #[error("no image is named \"{name}\" in this store: \"hoy pull {full}\" fetches it")]
+    #[error("{name}: image not known: \"hoy pull {full}\" fetches it")]
     NoImage {
         /// As asked for.
         name: String,

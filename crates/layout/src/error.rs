@@ -37,7 +37,7 @@ pub enum Error {
     #[error("\"{}\" was damaged, and has been written anew", .0.display())]
     Mended(PathBuf),
     /// No image of that name.
-    #[error("no image is named \"{name}\" in \"{}\"", layout.display())]
+    #[error("{name}: image not known in \"{}\"", layout.display())]
     NoImage {
         /// The name asked for.
         name: String,

@@ -23,6 +23,14 @@ pub enum Error {
     /// Not `os/architecture[/variant]`.
     #[error("platform {0:?} is not os/architecture or os/architecture/variant")]
     Platform(String),
+    /// A registry that whoever runs the build does not let it use.
+    #[error("registry {host:?} denied by policy: {reason}")]
+    Registry {
+        /// `host[:port]`.
+        host: String,
+        /// Which list says so.
+        reason: &'static str,
+    },
     /// Not an RFC 3339 date and time.
     #[error("time {0:?} is not of the form 2006-01-02T15:04:05Z")]
     Timestamp(String),

@@ -12,6 +12,7 @@ mod id_map;
 mod media_type;
 mod platform;
 mod reference;
+mod registry_sources;
 mod timestamp;
 
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
@@ -23,4 +24,5 @@ pub use id_map::{IdMapping, IdMaps};
 pub use media_type::{LayerCompression, MediaType};
 pub use platform::Platform;
 pub use reference::Reference;
+pub use registry_sources::RegistrySources;
 pub use timestamp::Timestamp;

@@ -51,8 +51,13 @@ pub enum Error {
     #[error("denied: the account has no right to this at \"{0}\"")]
     Denied(String),
     /// A registry that the configuration forbids.
-    #[error("the registry is blocked by the rule for \"{0}\" in registries.conf")]
-    Blocked(String),
+    #[error("registry {prefix} is blocked in \"{}\"", file.display())]
+    Blocked {
+        /// What names begin with that are blocked.
+        prefix: String,
+        /// The file that says so.
+        file: PathBuf,
+    },
     /// There is no such repository, tag, manifest or blob.
     #[error("the registry has no such {what}{said}")]
     NotFound {
@@ -192,12 +197,12 @@ impl Error {
             rustls::Error::InvalidCertificate(why) => {
                 let reason = match why {
                     CertificateError::UnknownIssuer => {
-                        "nobody trusted here has signed it; put its authority's certificate in \
+                        "x509: certificate signed by unknown authority: put its authority's certificate in \
                          /etc/containers/certs.d/HOST:PORT/ca.crt or name its directory with --cert-dir"
                             .to_owned()
                     }
                     CertificateError::Other(_) if is_authority(error) => {
-                        "it is a certificate of an authority (CA:TRUE) used as a server's own; make a server \
+                        "x509: certificate signed by unknown authority, or itself an authority's (CA:TRUE): make a server \
                          certificate signed by it, or put it itself where authorities are for this registry: \
                          /etc/containers/certs.d/HOST:PORT/ca.crt, or the directory of --cert-dir"
                             .to_owned()

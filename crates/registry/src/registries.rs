@@ -1,9 +1,9 @@
-//! Which registries an image is asked of: containers-registries.conf(5), version 2.
+//! Which registries an image is asked of: containers-registries.conf(5), in its present form and in its first.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hoy_oci::Reference;
+use hoy_oci::{Reference, RegistrySources};
 use serde::Deserialize;
 
 use crate::{Error, Result};
@@ -15,6 +15,7 @@ pub struct Registries {
     aliases: BTreeMap<String, String>,
     helpers: Option<Vec<String>>,
     search: Vec<String>,
+    sources: RegistrySources,
 }
 
 /// Where one image may be had.
@@ -30,7 +31,7 @@ pub struct Place {
 pub type Mirrors = Vec<Place>;
 
 /// A file. A key that is not known is an error: one that is misspelt would be without effect.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     #[serde(default)]
@@ -45,11 +46,30 @@ struct File {
     registry: Vec<Rule>,
     #[serde(default)]
     aliases: BTreeMap<String, String>,
+    registries: Option<First>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// What a file of the first form says, all of it below `registries`.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct First {
+    search: Hosts,
+    insecure: Hosts,
+    block: Hosts,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Hosts {
+    registries: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Rule {
+    /// The file that says so.
+    #[serde(skip)]
+    file: PathBuf,
     #[serde(default)]
     prefix: String,
     #[serde(default)]
@@ -105,7 +125,7 @@ impl Registries {
         for path in found {
             let doing = "read registries file";
             match std::fs::read_to_string(&path) {
-                Ok(text) => all.add(&text).map_err(std::io::Error::other).map_err(Error::file(doing, &path))?,
+                Ok(text) => all.add(&text, &path).map_err(std::io::Error::other).map_err(Error::file(doing, &path))?,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(Error::file(doing, &path)(e)),
             }
@@ -123,12 +143,26 @@ impl Registries {
         Ok(())
     }
 
-    fn add(&mut self, text: &str) -> std::result::Result<(), String> {
-        let file: File = toml::from_str(text).map_err(|error| {
+    /// The same, for whom `sources` lets use registries.
+    #[must_use]
+    pub fn within(self, sources: RegistrySources) -> Self {
+        Self { sources, ..self }
+    }
+
+    fn add(&mut self, text: &str, path: &Path) -> std::result::Result<(), String> {
+        let mut file: File = toml::from_str(text).map_err(|error| {
             let line = |at: usize| text.get(..at).map_or(0, |before| before.matches('\n').count()) + 1;
             let line = error.span().map_or(String::new(), |span| format!("line {}: ", line(span.start)));
             format!("{line}{}", error.message())
         })?;
+        if let Some(first) = file.registries.take().filter(|first| *first != First::default()) {
+            if file != File::default() {
+                return Err(
+                    "[registries], the first form of this file, cannot be mixed with the present one".to_owned()
+                );
+            }
+            file = first.into();
+        }
         self.search = file.unqualified_search_registries.unwrap_or(std::mem::take(&mut self.search));
         self.helpers = file.credential_helpers.or(self.helpers.take());
         for (name, target) in file.aliases {
@@ -140,6 +174,7 @@ impl Registries {
         }
         for mut rule in file.registry {
             rule.complete()?;
+            path.clone_into(&mut rule.file);
             self.rules.retain(|other| other.prefix != rule.prefix);
             self.rules.push(rule);
         }
@@ -161,24 +196,26 @@ impl Registries {
         self.helpers.as_deref()
     }
 
-    /// The rule whose prefix fits best.
-    fn rule(&self, reference: &Reference) -> Option<&Rule> {
+    /// The rule whose prefix fits best; an error where it blocks.
+    fn rule(&self, reference: &Reference) -> Result<Option<&Rule>> {
         let name = reference.to_string();
         let fitting = self.rules.iter().filter_map(|rule| Some((rule.matched(&name)?, rule)));
-        fitting.max_by_key(|(length, rule)| (!rule.prefix.starts_with("*."), *length)).map(|(_, rule)| rule)
+        let best = fitting.max_by_key(|(length, rule)| (!rule.prefix.starts_with("*."), *length));
+        match best.map(|(_, rule)| rule) {
+            Some(rule) if rule.blocked => Err(Error::Blocked { prefix: rule.prefix.clone(), file: rule.file.clone() }),
+            rule => Ok(rule),
+        }
     }
 
     /// Where `reference` may be read.
     ///
     /// # Errors
-    /// [`Error::Blocked`], and [`Error::Content`] when a rewritten name is none.
+    /// [`Error::Blocked`], and [`Error::Content`] for a registry that is denied or a rewritten name that is none.
     pub fn pull_places(&self, reference: &Reference) -> Result<Mirrors> {
-        let Some(rule) = self.rule(reference) else {
-            return Ok(vec![Place { reference: reference.clone(), insecure: false }]);
+        let is_insecure = self.sources.check(reference.host())?;
+        let Some(rule) = self.rule(reference)? else {
+            return Ok(vec![Place { reference: reference.clone(), insecure: is_insecure }]);
         };
-        if rule.blocked {
-            return Err(Error::Blocked(rule.prefix.clone()));
-        }
         let by_digest = reference.digest().is_some();
         let is_used = |mirror: &&Mirror| match mirror.pull_from_mirror {
             Pull::All => by_digest || !rule.mirror_by_digest_only,
@@ -186,20 +223,32 @@ impl Registries {
             Pull::TagOnly => !by_digest,
         };
         let mirrors = rule.mirror.iter().filter(is_used).map(|mirror| (&mirror.location, mirror.insecure));
-        let all = mirrors.chain([(&rule.location, rule.insecure)]);
+        let all = mirrors.chain([(&rule.location, rule.insecure || is_insecure)]);
         all.map(|(location, insecure)| Ok(Place { reference: rule.rewrite(reference, location)?, insecure })).collect()
     }
 
     /// Where `reference` may be written: where it belongs, as pushes are not rewritten.
     ///
     /// # Errors
-    /// [`Error::Blocked`].
+    /// [`Error::Blocked`], and [`Error::Content`] for a registry that is denied.
     pub fn push_place(&self, reference: &Reference) -> Result<Place> {
-        let rule = self.rule(reference);
-        if let Some(rule) = rule.filter(|rule| rule.blocked) {
-            return Err(Error::Blocked(rule.prefix.clone()));
-        }
-        Ok(Place { reference: reference.clone(), insecure: rule.is_some_and(|rule| rule.insecure) })
+        let is_insecure = self.sources.check(reference.host())?;
+        let rule = self.rule(reference)?;
+        Ok(Place { reference: reference.clone(), insecure: is_insecure || rule.is_some_and(|rule| rule.insecure) })
+    }
+}
+
+impl From<First> for File {
+    fn from(first: First) -> Self {
+        let [insecure, blocked] = [first.insecure, first.block].map(|hosts| hosts.registries);
+        let rule = |location: &String| Rule {
+            location: location.clone(),
+            insecure: insecure.contains(location),
+            blocked: blocked.contains(location),
+            ..Rule::default()
+        };
+        let registry = insecure.iter().chain(&blocked).map(rule).collect();
+        Self { unqualified_search_registries: Some(first.search.registries), registry, ..Self::default() }
     }
 }
 
@@ -294,7 +343,7 @@ location = "m.x/d"
     #[test]
     fn names_are_rewritten() {
         let mut all = Registries::default();
-        all.add(CONF).unwrap();
+        all.add(CONF, Path::new("/r.conf")).unwrap();
         let digest = format!("@sha256:{}", "a".repeat(64));
         let places = |name: &str| match all.pull_places(&Reference::parse(name).unwrap()) {
             Ok(places) => {
@@ -313,7 +362,7 @@ location = "m.x/d"
             ("o.x/a:1", "o.x/a:1".to_owned()),
             ("d.x/a:1", "d.x/a:1".to_owned()),
             (&format!("d.x/a{digest}"), format!("m.x/d/a{digest} d.x/a{digest}")),
-            ("very.evil.x/a:1", "the registry is blocked by the rule for \"*.evil.x\" in registries.conf".to_owned()),
+            ("very.evil.x/a:1", "registry *.evil.x is blocked in \"/r.conf\"".to_owned()),
         ] {
             assert_eq!(places(name), want, "{name}");
         }
@@ -323,22 +372,43 @@ location = "m.x/d"
         assert_eq!((all.alias("app"), all.alias("none")), (Some("r.x/team/app"), None));
         assert_eq!(all.credential_helpers().map(<[String]>::len), Some(2));
         assert_eq!(all.search(), ["r.x"]);
-        all.add("[[registry]]\nlocation='r.x'\n[aliases]\napp=''").unwrap();
+        all.add("[[registry]]\nlocation='r.x'\n[aliases]\napp=''", Path::new("")).unwrap();
         assert!(!all.pull_places(&Reference::parse("r.x/a").unwrap()).unwrap()[0].insecure, "later files win");
         assert_eq!(all.alias("app"), None);
+    }
+
+    #[test]
+    fn the_first_form() {
+        let mut all = Registries::default();
+        let text = "[registries.search]\nregistries=['s.x']\n[registries.insecure]\nregistries=['i.x', 'b.x/a']\n\
+                    [registries.block]\nregistries=['b.x/a']";
+        all.add(text, Path::new("/first")).unwrap();
+        assert_eq!(all.search(), ["s.x"]);
+        let places = |name: &str| all.pull_places(&Reference::parse(name).unwrap());
+        assert!(places("i.x/a").unwrap()[0].insecure && !places("b.x/b").unwrap()[0].insecure);
+        assert_eq!(places("b.x/a/c").unwrap_err().to_string(), "registry b.x/a is blocked in \"/first\"");
+        all.add("[registries]\n[registries.search]\n[[registry]]\nlocation='i.x'", Path::new("")).unwrap();
+        let sources = RegistrySources::parse("{\"insecureRegistries\":[\"i.x\"],\"blockedRegistries\":[\"s.x\"]}");
+        all = all.within(sources.unwrap());
+        let places = |name: &str| all.pull_places(&Reference::parse(name).unwrap());
+        assert!(places("i.x/a").unwrap()[0].insecure);
+        assert!(all.push_place(&Reference::parse("i.x/a").unwrap()).unwrap().insecure);
+        assert!(places("s.x/a").unwrap_err().to_string().contains("denied by policy"));
+        assert!(all.push_place(&Reference::parse("s.x/a").unwrap()).is_err());
     }
 
     #[test]
     fn what_is_not_understood_is_an_error() {
         for (text, want) in [
             ("\n\nblock = true", "line 3: "),
-            ("[registries.search]\nregistries=['a']", "line 1: "),
+            ("[registries.search]\nregistries=['a']\n[aliases]\na='b.x/a'", "cannot be mixed"),
+            ("[registries.block]\nhosts=['a']", "line 2: "),
             ("[[registry]]\nblocked = true", "neither prefix nor location"),
             ("[[registry]]\nprefix = '*x'", "stands for the beginning"),
             ("[[registry]]\nlocation='a.x'\n[[registry.mirror]]\ninsecure=true", "location"),
             ("[[registry]]\nlocation='a.x'\n[[registry.mirror]]\nlocation='b.x'\npull-from-mirror='x'", "x"),
         ] {
-            let error = Registries::default().add(text).unwrap_err();
+            let error = Registries::default().add(text, Path::new("")).unwrap_err();
             assert!(error.contains(want), "{text}: {error}");
         }
     }

@@ -92,7 +92,7 @@ pub enum Error {
         source: hoy_layer::Error,
     },
     /// An encrypted layer that cannot be decrypted.
-    #[error("decrypt layer {digest} of {name}")]
+    #[error("decrypting layer {digest} of {name}")]
     Crypt {
         /// The layer.
         digest: hoy_oci::Digest,
