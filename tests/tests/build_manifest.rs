@@ -66,11 +66,17 @@ fn lists(user: User) {
         sandbox.run("hoy-build").arg("manifest").args(args).fails(125, &[said]);
     };
     fails(&["create", "list"], "is already in use");
-    fails(&["create", "--amend", "one", "two"], "no index");
     fails(&["add", "none", "one"], "none");
     fails(&["annotate", "--arch", "x", "list", &digest("busybox")], "has no image");
     fails(&["remove", "list", &digest("busybox")], "nothing to take out");
     fails(&["rm", "one"], "no index");
+    // An image that has the name is the first of the index, or gives way to it and stays.
+    manifest(&["create", "--amend", "one", "busybox"]);
+    assert!(names("one").lines().map(|line| line.ends_with("arm64")).eq([true, false]), "{user:?}: {}", names("one"));
+    let two = sandbox.ok("hoy-build", &["images", "-q", "two"]);
+    manifest(&["create", "--replace", "two"]);
+    assert_eq!(names("two"), "", "{user:?}");
+    assert_eq!(inspect_id(&sandbox, &two), inspect_id(&sandbox, &two[..8]), "{user:?}");
     manifest(&["rm", "list", "machine"]);
     assert_eq!(exists("list"), 1, "{user:?}");
     // What an index was made of stays.
@@ -154,7 +160,9 @@ fn artifacts(user: User) {
     let member = list["manifests"].as_array().unwrap().iter().find(|member| member["digest"] == digest).unwrap();
     assert_eq!((&member["artifactType"], &member["annotations"]["in"]), (&"a/b".into(), &"index".into()), "{user:?}");
     assert!(member.get("platform").is_none(), "{user:?}: an artifact is for no machine: {member}");
-    manifest(&["add", "--artifact", "--artifact-exclude-titles", "list", "a.txt"]);
+    manifest(&["add", "--artifact", "--artifact-exclude-titles", "--artifact-config-type=its/own", "list", "a.txt"]);
+    let said = manifest(&["annotate", "--annotation", "by=file", "list", "b.bin"]);
+    assert!(said.ends_with(digest), "{user:?}: {said}");
     // Nothing but the index keeps it.
     sandbox.ok("hoy-storage", &["prune", "--force"]);
     let registry = Registry::start();
@@ -178,10 +186,15 @@ fn artifacts(user: User) {
     let other = at(other.unwrap()["digest"].as_str().unwrap());
     assert_eq!(other["layers"][0].get("annotations"), None, "{user:?}: {other}");
     assert_eq!(other["layers"][0]["mediaType"], "application/octet-stream", "{user:?}");
+    assert_eq!((&other["config"]["mediaType"], &other["config"]["size"]), (&"its/own".into(), &2.into()), "{user:?}");
     let add = |args: &[&str]| sandbox.run("hoy-build").args(["manifest", "add", "--artifact"]).args(args);
     add(&["list", "none.txt"]).fails(125, &["none.txt"]);
     add(&["none", "a.txt"]).fails(125, &["none"]);
     add(&["--artifact-subject=none-such", "list", "a.txt"]).fails(125, &["none-such"]);
+}
+
+fn inspect_id(sandbox: &Sandbox, image: &str) -> String {
+    sandbox.ok("hoy-build", &["inspect", "--type", "image", "--format", "{{.FromImageID}}", image])
 }
 
 fn list_of(sandbox: &Sandbox) -> Vec<Value> {

@@ -131,3 +131,25 @@ fn registries_of_the_first_form() {
     let mixed = format!("unqualified-search-registries = ['{host}']\n{insecure}");
     under(&mixed, &["pull", "-q", "a"]).fails(125, &["r.conf", "cannot be mixed"]);
 }
+
+/// What containers.conf(5) says of compression holds where no option does.
+#[test]
+fn compression_of_what_is_sent() {
+    let Some(sandbox) = busybox_store(User::Root) else { return };
+    sandbox.ok("hoy-build", &["from", "--name", "c", "busybox"]);
+    fs::write(sandbox.path("work/c.conf"), "[engine]\ncompression_format = 'zstd'\ncompression_level = 3\n").unwrap();
+    for (args, end) in [
+        (&["push", "busybox"][..], "zstd"),
+        (&["commit", "c"], "zstd"),
+        (&["push", "--compression-format", "gzip", "busybox"], "gzip"),
+        (&["push", "--disable-compression", "busybox"], "tar"),
+    ] {
+        let out = sandbox.run("hoy-build").env("CONTAINERS_CONF", sandbox.path("work/c.conf")).args(args).arg("dir:d");
+        out.ok();
+        let manifest = fs::read(sandbox.path("work/d/manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let layers = manifest["layers"].as_array().unwrap();
+        let fits = |layer: &serde_json::Value| layer["mediaType"].as_str().unwrap().ends_with(end);
+        assert!(layers.iter().all(fits), "{args:?}: {manifest}");
+    }
+}

@@ -10,6 +10,8 @@ use hoy_cli::{Context as _, Result};
 use hoy_layout::Store;
 use hoy_oci::Digest;
 
+use crate::containers_conf::ContainersConf;
+
 /// How a registry is reached.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Access {
@@ -66,7 +68,10 @@ impl TypedValueParser for Existing {
         let text = path.to_string_lossy().into_owned();
         match std::fs::metadata(path) {
             Ok(_) => Ok(text),
-            Err(error) => Err(clap::Error::raw(ErrorKind::Io, format!("checking authfile: stat {text}: {error}\n"))),
+            Err(error) => {
+                let why = format!("checking authfile: stat {text}: {}\n", hoy_cli::Error::from(error));
+                Err(clap::Error::raw(ErrorKind::Io, why))
+            }
         }
     }
 }
@@ -146,6 +151,19 @@ pub(crate) struct Sending {
 }
 
 impl Sending {
+    /// The same, compressed as the machine wants it where nobody says how.
+    pub(crate) fn or(&self, conf: &ContainersConf) -> Self {
+        let (format, level) = conf.compression();
+        match &self.compression_format {
+            Some(_) => self.clone(),
+            None => Self {
+                compression_format: format,
+                compression_level: self.compression_level.clone().or(level),
+                ..self.clone()
+            },
+        }
+    }
+
     /// The options for `hoy-copy copy`.
     pub(crate) fn options(&self) -> Vec<String> {
         let one = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!("--{name}={value}"));

@@ -1,12 +1,13 @@
 //! `manifest add --artifact`: files that go into an index as an artifact.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 use hoy_build::Artifact;
 use hoy_cli::{Context as _, Result};
 use hoy_layout::Store;
-use hoy_oci::Descriptor;
+use hoy_oci::{Descriptor, Digest, Document, Hasher};
 
 use crate::said::pair;
 
@@ -22,7 +23,7 @@ pub(crate) struct ArtifactArgs {
     #[arg(long, value_name = "FILE", requires_all = ["artifact", "artifact_config_type"])]
     artifact_config: Option<PathBuf>,
     /// Type of its configuration
-    #[arg(long, value_name = "TYPE", requires = "artifact_config")]
+    #[arg(long, value_name = "TYPE", requires = "artifact")]
     artifact_config_type: Option<String>,
     /// Type of its files (default: application/octet-stream)
     #[arg(long, value_name = "TYPE", requires = "artifact")]
@@ -48,7 +49,8 @@ impl ArtifactArgs {
         };
         let artifact = Artifact {
             kind: self.artifact_type.clone(),
-            config: self.artifact_config.clone().zip(self.artifact_config_type.clone()),
+            config: self.artifact_config.clone(),
+            config_type: self.artifact_config_type.clone(),
             layer_type: self.artifact_layer_type.clone(),
             has_titles: !self.artifact_exclude_titles,
             annotations: self.artifact_annotation.iter().map(|text| pair(text)).collect(),
@@ -57,4 +59,27 @@ impl ArtifactArgs {
         let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
         artifact.write(store.layout(), &files).context(|| "make an artifact")
     }
+}
+
+/// The artifact of an index that has this file, if one has.
+pub(crate) fn holding(store: &Store, index: &Descriptor, file: &str) -> Result<Option<Digest>> {
+    if !Path::new(file).is_file() {
+        return Ok(None);
+    }
+    let mut hasher = Hasher::new();
+    let read = File::open(file).and_then(|mut content| std::io::copy(&mut content, &mut hasher));
+    read.context(|| format!("read \"{file}\""))?;
+    let digest = hasher.finish();
+    let document = |of: &Descriptor| -> Result<Document> {
+        Ok(Document::parse(&of.media_type, &store.layout().read_document(of)?)?)
+    };
+    let Document::Index(index) = document(index)? else { return Ok(None) };
+    for member in index.manifests.iter().filter(|member| member.artifact_type.is_some()) {
+        if let Document::Manifest(artifact) = document(member)?
+            && artifact.layers.iter().any(|layer| layer.digest == digest)
+        {
+            return Ok(Some(member.digest));
+        }
+    }
+    Ok(None)
 }

@@ -11,15 +11,24 @@ use crate::namespaces::Namespaces;
 
 /// What holds unless options say otherwise.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ContainersConf(Containers);
+pub(crate) struct ContainersConf(Containers, Engine);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct File {
     containers: Containers,
+    engine: Engine,
 }
 
-/// Its table of that name, as far as it is about commands in containers that are built in.
+/// Its table `engine`, as far as it is about images that are sent elsewhere.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Engine {
+    compression_format: Option<String>,
+    compression_level: Option<i64>,
+}
+
+/// Its table `containers`, as far as it is about commands in containers that are built in.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct Containers {
@@ -106,12 +115,16 @@ impl ContainersConf {
             }
         };
         all.extend(named("CONTAINERS_CONF_OVERRIDE").map(|path| text(&path)).transpose()?);
-        let mut merged = Containers::default();
+        let (mut merged, mut engine) = (Containers::default(), Engine::default());
         for (path, text) in all {
             let file: File = toml::from_str(&text).context(|| format!("read \"{}\"", path.display()))?;
             merged = merged.then(file.containers);
+            engine = Engine {
+                compression_format: file.engine.compression_format.or(engine.compression_format),
+                compression_level: file.engine.compression_level.or(engine.compression_level),
+            };
         }
-        Ok(Self(merged))
+        Ok(Self(merged, engine))
     }
 
     /// What containers have.
@@ -136,6 +149,14 @@ impl ContainersConf {
             uts: shared(&self.0.utsns),
             cgroupns: shared(&self.0.cgroupns),
         }
+    }
+
+    /// How layers are compressed that are sent elsewhere, and how much; none where they stay as they are.
+    pub(crate) fn compression(&self) -> (Option<String>, Option<String>) {
+        // They have that already.
+        let format = self.1.compression_format.clone().filter(|format| !["", "gzip"].contains(&format.as_str()));
+        let level = self.1.compression_level.filter(|_| format.is_some()).map(|level| level.to_string());
+        (format, level)
     }
 
     /// The host's network, if that is what commands have.
@@ -180,24 +201,27 @@ mod tests {
         write("containers/containers.conf.d/b.conf", "[containers]\nenv = [\"B=2\", {append = true}]\n");
         write(
             "containers/containers.conf.d/c.conf",
-            "[containers]\nvolumes = []\nshm_size = \"1k\"\n[engine]\nx = 1\n",
+            "[containers]\nvolumes = []\nshm_size = \"1k\"\n[engine]\ncompression_level = 5\n",
         );
         let user = |name: &str| (name == "XDG_CONFIG_HOME").then(|| home.clone());
         let read = ContainersConf::read(false, user).unwrap();
         let defaults = read.defaults();
         assert_eq!((defaults.env, defaults.volumes), (vec!["A=1".to_owned(), "B=2".to_owned()], vec![]));
         assert_eq!((defaults.shm_size.as_deref(), read.namespaces().pid.as_deref()), (Some("1k"), Some("host")));
-        assert_eq!(read.namespaces().uts, None);
+        assert_eq!((read.namespaces().uts, read.compression()), (None, (None, None)));
 
         let only = write("only.conf", "[containers]\ndefault_ulimits = [\"core=1\"]\nnetns = \"private\"\n");
-        let over = write("over.conf", "[containers]\nnetns = \"host\"\n");
+        let over = write("over.conf", "[containers]\nnetns = \"host\"\n[engine]\ncompression_format = \"zstd\"\n");
         let named = |name: &str| match name {
             "CONTAINERS_CONF" => Some(only.clone()),
             "CONTAINERS_CONF_OVERRIDE" => Some(over.clone()),
             _ => None,
         };
         let read = ContainersConf::read(true, named).unwrap();
-        assert_eq!(read.defaults().ulimits, ["core=1"]);
+        assert_eq!(
+            (read.defaults().ulimits, read.compression().0.as_deref()),
+            (vec!["core=1".to_owned()], Some("zstd"))
+        );
         assert_eq!((read.network().as_deref(), read.defaults().capabilities), (Some("host"), None));
         for (path, says) in
             [(write("bad.conf", "[containers"), "bad.conf"), (OsString::from("/none.conf"), "/none.conf")]

@@ -176,7 +176,7 @@ fn clamp(args: &CommitArgs, working: &Working) -> Result<Clamp> {
 fn send(context: &Context, store: &Store, made: &Committed, args: &CommitArgs, destination: &str) -> Result<()> {
     let mut command = vec!["copy".to_owned(), "--insecure-policy".to_owned()];
     command.extend(args.access.options("dest"));
-    command.extend(args.sending.options());
+    command.extend(args.sending.or(&context.containers_conf()?).options());
     command.extend(args.quiet.then(|| "--quiet".to_owned()));
     command.extend([format!("store:{}", made.manifest.digest.hex()), destination.to_owned()]);
     let sent = context.tools.copy(command).context(|| format!("send the image to \"{destination}\""));
@@ -244,8 +244,10 @@ pub(crate) fn push(context: &Context, args: PushArgs) -> Result<ExitCode> {
     // As buildah: the policy is for images that come here.
     let mut command = vec!["copy".to_owned(), "--insecure-policy".to_owned()];
     command.extend(args.access.options("dest"));
-    command.extend(args.sending.options());
-    command.extend(args.disable_compression.then(|| "--dest-decompress".to_owned()));
+    match args.disable_compression {
+        true => command.extend(args.sending.options().into_iter().chain(["--dest-decompress".to_owned()])),
+        false => command.extend(args.sending.or(&context.containers_conf()?).options()),
+    }
     command.extend(args.all.then(|| "--all".to_owned()));
     command.extend(args.quiet.then(|| "--quiet".to_owned()));
     let format = match args.format.as_deref() {

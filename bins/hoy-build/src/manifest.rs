@@ -10,7 +10,7 @@ use hoy_layout::Store;
 use hoy_oci::{Digest, Document, Reference};
 
 use crate::access::{Access, Sending};
-use crate::artifact::ArtifactArgs;
+use crate::artifact::{self, ArtifactArgs};
 use crate::context::Context;
 use crate::never::{NeverInAnnotating, NeverInPushing};
 
@@ -229,11 +229,16 @@ fn edit(context: &Context, store: &Store, list: &str, verb: &str, options: Vec<S
 fn create(context: &Context, store: &Store, args: &CreateArgs) -> Result<ExitCode> {
     let doing = || format!("create the index \"{}\"", args.list);
     let name = Reference::parse_local(&args.list).context(doing)?.to_string();
-    if args.replace && store.find_image(&name).is_ok() {
-        store.layout().remove_name(&found(store, &name)?)?;
+    let mut before = store.find_image(&name).ok().map(|image| image.descriptor);
+    if args.replace {
+        match before.take() {
+            Some(image) if image.media_type.is_index() => drop(store.layout().remove_name(&name)?),
+            // It stays, without the name.
+            Some(_) => drop(context.tools.storage(["untag", &name, &name]).context(doing)?),
+            None => {}
+        }
     }
-    let is_there = store.find_image(&name).is_ok();
-    if is_there && !args.amend {
+    if before.is_some() && !args.amend {
         let hint = format!("add to \"{name}\" with --amend, or take the name with --replace");
         return Err(Error::msg("that name is already in use").with_hint(hint)).context(doing);
     }
@@ -241,9 +246,14 @@ fn create(context: &Context, store: &Store, args: &CreateArgs) -> Result<ExitCod
     let mut options = vec![format!("--multi-arch={which}")];
     options.extend(args.access.options(""));
     let images = args.images.iter().map(|image| place(store, image));
-    let id = if is_there {
-        found(store, &args.list)?;
-        let mut id = store.find_image(&args.list)?.descriptor.digest.hex();
+    // An image that has the name is the first of the index.
+    let (list, image) = match before {
+        Some(list) if list.media_type.is_index() => (Some(list), None),
+        image => (None, image),
+    };
+    let images = image.iter().map(|image| format!("store:{}", image.digest)).chain(images);
+    let id = if let Some(list) = list {
+        let mut id = list.digest.hex();
         if !args.images.is_empty() {
             options.extend(images.map(|image| format!("--manifest={image}")));
             id = edit(context, store, &args.list, "add", options)?;
@@ -333,7 +343,10 @@ fn annotate(context: &Context, store: &Store, args: &AnnotateArgs) -> Result<Exi
     let digest = match &args.image {
         None => None,
         Some(image) if image.starts_with("sha256:") => Some(image.clone()),
-        Some(image) => Some(context.tools.copy(["digest", &place(store, image)])?),
+        Some(image) => match artifact::holding(store, &store.find_image(&args.list)?.descriptor, image)? {
+            Some(digest) => Some(digest.to_string()),
+            None => Some(context.tools.copy(["digest", &place(store, image)])?),
+        },
     };
     options.extend(digest.iter().map(|digest| format!("--digest={digest}")));
     let id = edit(context, store, &args.list, "annotate", options)?;

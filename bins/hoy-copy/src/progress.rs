@@ -61,8 +61,9 @@ impl Observer for Watcher {
         self.0.end(&label(blob), blob.size, note);
     }
 
-    fn manifest(&self, _: &Descriptor) {
-        self.0.say("Writing manifest to image destination");
+    fn manifest(&self, manifest: &Descriptor) {
+        let what = if manifest.media_type.is_index() { "manifest list" } else { "manifest" };
+        self.0.say(&format!("Writing {what} to image destination"));
     }
 
     fn warn(&self, text: &str) {

@@ -19,8 +19,10 @@ const TITLE: &str = "org.opencontainers.image.title";
 pub struct Artifact {
     /// Its type; a word for any where nobody says one.
     pub kind: Option<String>,
-    /// A file that is its configuration, and the type of that.
-    pub config: Option<(PathBuf, String)>,
+    /// A file that is its configuration, which is empty otherwise.
+    pub config: Option<PathBuf>,
+    /// The type of its configuration.
+    pub config_type: Option<String>,
     /// The type of its files.
     pub layer_type: Option<String>,
     /// Its files have their names with them.
@@ -38,8 +40,8 @@ impl Artifact {
     /// Those of reading the files, and of the layout.
     pub fn write(&self, layout: &ImageLayout, files: &[PathBuf]) -> Result<Descriptor> {
         let config = match &self.config {
-            Some((path, kind)) => file(layout, path, kind)?,
-            None => layout.put(EMPTY.0, EMPTY.1)?,
+            Some(path) => file(layout, path, self.config_type.as_deref().unwrap_or(EMPTY.0))?,
+            None => layout.put(self.config_type.as_deref().unwrap_or(EMPTY.0), EMPTY.1)?,
         };
         let mut layers = Vec::new();
         for path in files {

@@ -92,7 +92,7 @@ fn platforms_of(store: &Store, tools: &Tools, name: &str, access: &[String]) -> 
         && let Document::Index(index) =
             Document::parse(&descriptor.media_type, &store.layout().read_document(descriptor)?)?
     {
-        return Ok(index.manifests.into_iter().filter_map(|member| member.platform).collect());
+        return Ok(index.manifests.into_iter().filter_map(|member| member.platform).filter(is_known).collect());
     }
     if let Some(descriptor) = local.filter(|_| name.starts_with("localhost/")) {
         let config = store.layout().image(&descriptor, &Platform::host())?.config;
@@ -103,5 +103,10 @@ fn platforms_of(store: &Store, tools: &Tools, name: &str, access: &[String]) -> 
     args.push(name.to_owned());
     let listed = tools.copy(args)?;
     let platforms = listed.lines().filter_map(|line| line.split_once(' ')?.1.parse::<Platform>().ok());
-    Ok(platforms.filter(|platform| platform.os != "unknown").collect())
+    Ok(platforms.filter(is_known).collect())
+}
+
+/// Whether it is one: what is no image for any, as a proof of how one was made, says so.
+fn is_known(platform: &Platform) -> bool {
+    platform.os != "unknown" && platform.architecture != "unknown"
 }
