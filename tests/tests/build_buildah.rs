@@ -121,6 +121,7 @@ fn what_went_wrong() {
         (secret, &[], 125, "secret required but no secret with id s found"),
         ("FROM busybox\nRUN true\n", &["--runtime-flag", "wrong"], 1, "refused (exit status 2): no command was run"),
         ("FROM busybox\nRUN true\n", &["-q", "--runtime-flag", "wrong"], 1, "'--wrong'"),
+        ("FROM busybox\n", &["--secret", "id=s,src"], 125, "incorrect secret flag format"),
         ("FROM r.invalid/a\n", &[], 125, "no such host"),
         ("FROM Busybox/B\n", &[], 125, "invalid reference format"),
         // Each of several Containerfiles is one by itself in what its first lines say.

@@ -157,7 +157,7 @@ fn outputs(user: User) {
     assert_eq!(out.status, 0, "{user:?}: {}", out.stderr);
     assert!(out.stdout.starts_with("dir/\ndir/file\nmade\nsha256:"), "{user:?}: {}", out.stdout);
     for (output, said) in [
-        ("type=oci", "it has no dest"),
+        ("type=oci", "missing required key \"dest\""),
         ("type=cacheonly", "no type cacheonly"),
         ("type=tar,dest=/dev/null/x.tar", "write the output"),
         ("/dev/null/x", "create"),

@@ -63,7 +63,7 @@ impl FromStr for Output {
             (Kind::Image, None, _) => {}
             (Kind::Image, Some(_), _) => return Err("an image has a name, and no dest".to_owned()),
             (Kind::Local, Some(path), _) if path == "-" => return Err("a directory cannot go to -".to_owned()),
-            (_, None, _) => return Err("it has no dest".to_owned()),
+            (_, None, _) => return Err("missing required key \"dest\"".to_owned()),
             (Kind::Local | Kind::Tar, _, Some(_)) => return Err("files have no name".to_owned()),
             _ if push => return Err("only an image is pushed".to_owned()),
             _ => {}
@@ -248,7 +248,7 @@ mod tests {
         for (text, word) in [
             ("type=cacheonly", "no type cacheonly"),
             ("dest=x", "no type:"),
-            ("type=tar", "no dest"),
+            ("type=tar", "missing required key \"dest\""),
             ("type=local,dest=-", "cannot go"),
             ("type=tar,dest=x,push=true", "only an image"),
             ("type=oci,dest=x,tar=false", "not understood"),

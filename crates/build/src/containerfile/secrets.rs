@@ -42,7 +42,7 @@ impl Secret {
                 Some(("src" | "source", value)) => source = Some(value.to_owned()),
                 Some(("env", value)) => env = Some(value.to_owned()),
                 Some(("type", value @ ("file" | "env"))) => kind = Some(value.to_owned()),
-                _ => return Err(wrong("a secret is id=NAME and src=FILE or env=VARIABLE")),
+                _ => return Err(wrong("incorrect secret flag format: it is id=NAME and src=FILE or env=VARIABLE")),
             }
         }
         let id = id.filter(|id| !id.is_empty()).ok_or_else(|| wrong("it has no id"))?;
