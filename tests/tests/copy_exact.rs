@@ -212,6 +212,11 @@ fn a_daemon_gives_and_takes_images() {
         let from =
             |name: &str| sandbox.run("hoy-copy").env("DOCKER_HOST", &host).args(["inspect", "--config", name]).ok();
         assert_eq!(from("docker-daemon:localhost/app:1"), sandbox.ok("hoy-copy", &["inspect", "--config", SOURCE]));
+        // hoy-build has it from there, and gives it back under another name.
+        let build = |args: &[&str]| sandbox.run("hoy-build").env("DOCKER_HOST", &host).args(args).ok();
+        build(&["pull", "-q", "docker-daemon:localhost/app:1"]);
+        build(&["push", "-q", "localhost/app:1", "docker-daemon:localhost/back:1"]);
+        assert_eq!(from("docker-daemon:localhost/back:1"), from("docker-daemon:localhost/app:1"));
         let none = ["inspect", "--daemon-host", &host, "docker-daemon:localhost/none:1"];
         sandbox.run("hoy-copy").args(none).fails(1, &["404"]);
     }));

@@ -42,7 +42,7 @@ pub struct FromOptions {
 /// The word for an image with nothing in it.
 const SCRATCH: &str = "scratch";
 /// Transports that `hoy-copy` reads images from, beside registries and stores.
-const TRANSPORTS: [&str; 4] = ["oci", "oci-archive", "docker-archive", "dir"];
+const TRANSPORTS: [&str; 5] = ["oci", "oci-archive", "docker-archive", "docker-daemon", "dir"];
 
 /// Makes a working container from the image that a person calls `image`, fetching it where needed.
 ///
@@ -140,6 +140,9 @@ pub fn store_name(image: &str) -> Option<String> {
         None => Reference::parse(image).ok()?.or_latest(),
         Some(("docker", rest)) => Reference::parse(rest.trim_start_matches('/')).ok()?.or_latest(),
         Some(("dir", _)) => return None,
+        // An image's id.
+        Some(("docker-daemon", rest)) if rest.starts_with("sha256:") => return None,
+        Some(("docker-daemon", rest)) => Reference::parse(rest).ok()?.or_latest(),
         Some(("oci", rest)) => {
             let (path, name) = rest.split_once(':').unwrap_or((rest, ""));
             let parts = path.split('/').filter(|part| !part.is_empty() && *part != "." && *part != "..");
@@ -383,6 +386,8 @@ mod tests {
             ("oci-archive:/tmp/App.tar", None),
             ("docker-archive:x.tar:localhost/app:2", Some("localhost/app:2")),
             ("docker-archive:x.tar:@2", None),
+            ("docker-daemon:app:2", Some("docker.io/library/app:2")),
+            ("docker-daemon:sha256:0123", None),
             ("dir:/tmp/d/", None),
             ("containers-storage:[vfs@/a+/b]app", Some("localhost/app:latest")),
             ("oci:", None),
