@@ -24,6 +24,9 @@ fn words_for_what_cannot_be_had() {
     sandbox.ok("hoy-build", &["push", "-q", "busybox", "oci:layout:x"]);
     fs::write(sandbox.path("work/Containerfile"), "FROM none\n").unwrap();
     let none = format!("sha256:{}", "1".repeat(64));
+    // What is wrong with options is told once.
+    let said = sandbox.run("hoy-build").args(["login", "--none", "127.0.0.1:1"]).fails(125, &["--none"]);
+    assert!(!said.contains("failed"), "{said}");
     for (args, words) in [
         (&["from", "--pull-never", "none"][..], "none: image not known"),
         (&["pull", "--policy", "never", "none"], "none: image not known"),

@@ -157,7 +157,7 @@ fn tokens_are_asked_for_with_what_is_needed() {
     let login =
         ["login", "--tls-verify=false", "-u", "ann", "--password-stdin", "--authfile", "new.json", &registry.address()];
     sandbox.run("hoy-copy").args(login).stdin("s3cret\n").ok();
-    sandbox.run("hoy-copy").args(login).stdin("wrong\n").fails(1, &["does not accept"]);
+    sandbox.run("hoy-copy").args(login).stdin("wrong\n").fails(1, &["invalid username/password"]);
 }
 
 /// A child that does not outlive a test that fails.

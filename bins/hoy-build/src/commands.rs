@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use hoy_cli::{Error, Result, print_line};
 
+use crate::FAILED;
 use crate::args::{Action, Command};
 use crate::context::Context;
 use crate::{
@@ -52,6 +53,9 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
 
 /// Has `hoy-copy` do it, whose answer and failure are told as this program's own.
 fn relay(context: &Context, action: &str, args: &[OsString]) -> Result<ExitCode> {
-    print_line(context.tools.copy([OsStr::new(action)].into_iter().chain(args.iter().map(OsString::as_os_str)))?)?;
-    Ok(ExitCode::SUCCESS)
+    match context.tools.copy([OsStr::new(action)].into_iter().chain(args.iter().map(OsString::as_os_str))) {
+        // It has said itself what is wrong.
+        Err(hoy_build::Error::Program { message, .. }) if message.is_empty() => Ok(ExitCode::from(FAILED)),
+        answer => print_line(answer?).map(|()| ExitCode::SUCCESS),
+    }
 }

@@ -59,7 +59,7 @@ pub(crate) fn login(global: &Global, args: LoginArgs) -> Result<()> {
     let registry = access.connect(global, &host, Some(credentials), Retry::default(), insecure)?;
     registry.check_login().map_err(|error| match error {
         hoy_registry::Error::Unauthorized(_) => {
-            Error::msg(format!("log in to \"{host}\": the registry does not accept this user and password"))
+            Error::msg(format!("logging into \"{host}\": invalid username/password"))
         }
         other => other.into(),
     })?;

@@ -47,11 +47,11 @@ pub enum Error {
         source: io::Error,
     },
     /// Another program failed and said why.
-    #[error("{message}")]
+    #[error("{}", if message.is_empty() { format!("{program} failed with exit code {code}") } else { message.clone() })]
     Program {
         /// Its name.
         program: String,
-        /// What it said, without its name.
+        /// What it said, without its name; empty where it has told the person itself.
         message: String,
         /// Its exit code.
         code: i32,

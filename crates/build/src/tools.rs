@@ -162,6 +162,9 @@ pub(crate) fn answer(program: &str, output: Output) -> Result<String> {
     }
     let said = said.trim();
     let message = said.strip_prefix(program).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(said);
-    let message = if message.is_empty() { format!("{program} failed: {}", output.status) } else { message.to_owned() };
-    Err(Error::Program { program: program.to_owned(), message, code: output.status.code().unwrap_or(125) })
+    let (message, code) = match output.status.code() {
+        None if message.is_empty() => (format!("{program} failed: {}", output.status), 125),
+        code => (message.to_owned(), code.unwrap_or(125)),
+    };
+    Err(Error::Program { program: program.to_owned(), message, code })
 }
