@@ -114,8 +114,12 @@ fn some_layers_for_several_and_compressed_on_the_way() {
     place.hoy(&["--format", "v2s2", SOURCE, "dir:docker"]);
     place.hoy(&["--encryption-key", two, "dir:docker", "dir:sealed"]);
     assert_eq!(place.encrypted("dir:sealed"), [true; 3]);
-    place.hoy_fails(1, &["--encryption-key", two, "--format", "v2s2", SOURCE, "dir:no"], &["no encrypted layers"]);
-    place.hoy_fails(1, &["--encryption-key", two, SOURCE, "docker-archive:no.tar"], &["no encrypted layers"]);
+    place.hoy_fails(
+        1,
+        &["--encryption-key", two, "--format", "v2s2", SOURCE, "dir:no"],
+        &["no layers that are encrypted"],
+    );
+    place.hoy_fails(1, &["--encryption-key", two, SOURCE, "docker-archive:no.tar"], &["no layers that are encrypted"]);
     place.hoy_fails(1, &["--encryption-key", two, "--preserve-digests", SOURCE, "dir:no"], &["--preserve-digests"]);
 }
 

@@ -179,6 +179,12 @@ fn layers_change_their_compression() {
     let plain = place.raw("oci:l:plain")["layers"][0]["digest"].clone();
     assert_eq!(plain, diff_ids("oci:l:plain")[0], "a plain layer's digest is its diff ID");
     place.sandbox.run("hoy-copy").args(["-f", "v2s2", "oci:l:zstd", "dir:never"]).fails(1, &["zstd"]);
+    // Docker's format has no word for it, and would be read by nobody.
+    place.copy(&["--format", "v2s2"], &place.source(), "dir:docker");
+    let zstd = place.copy(&["--dest-compress-format", "zstd"], "dir:docker", "dir:zstd");
+    assert_eq!(place.digest("skopeo", "dir:zstd"), zstd);
+    let asked = ["-f", "v2s2", "--dest-compress-format", "zstd", "dir:docker", "dir:never"];
+    place.sandbox.run("hoy-copy").args(asked).fails(1, &["zstd"]);
     place.sandbox.ok("umoci", &["unpack", "--image", "l:gzip", "--rootless", "bundle"]);
 }
 

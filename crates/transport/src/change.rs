@@ -127,7 +127,7 @@ fn compression(
 impl Change {
     /// Whether it needs OCI's format, the one that has words for it.
     pub(crate) fn needs_oci(&self) -> bool {
-        self.encrypt
+        self.encrypt || self.compress == Some(LayerCompression::Zstd)
     }
 
     /// What the layer is called after all but the last of it.

@@ -326,7 +326,7 @@ impl Job<'_> {
         let mut format = self.format().unwrap_or(own);
         if changes.values().any(Change::needs_oci) && format != Format::Oci {
             if self.destination.format().or(self.options.format).is_some() {
-                return Err(self.cannot("Docker's format has no encrypted layers"));
+                return Err(self.cannot("Docker's format has no layers that are encrypted or compressed with zstd"));
             }
             format = Format::Oci;
         }
