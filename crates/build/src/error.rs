@@ -110,6 +110,11 @@ pub enum Error {
     Json(&'static str, #[source] serde_json::Error),
 }
 
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    hoy_sys::chain(Vec::new(), error)
+}
+
 impl Error {
     /// An owner that a container's user namespace has not.
     pub(crate) fn no_such_id(uid: u32, gid: u32) -> Self {

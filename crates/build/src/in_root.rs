@@ -59,7 +59,7 @@ pub fn become_command(state: &Path, id: &str, bundle: &Path, log: Option<&Path>)
         Ok(never) => match never {},
         Err(error) => error,
     };
-    let line = serde_json::json!({"level": "error", "msg": hoy_sys::chain(Vec::new(), &error)});
+    let line = serde_json::json!({"level": "error", "msg": crate::error::chain(&error)});
     if let Some(mut log) = opened {
         // The error itself is told in any case.
         writeln!(log, "{line}").unwrap_or_default();

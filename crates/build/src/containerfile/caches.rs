@@ -162,7 +162,7 @@ impl Caches {
             let text = format!(
                 "warning: the cache \"{}\" is not used: layer {digest}: {}",
                 without_credentials(&source.place),
-                hoy_sys::chain(Vec::new(), &error)
+                crate::error::chain(&error)
             );
             if self.leave_out(one.source) {
                 report.warn(&text);
@@ -231,7 +231,7 @@ impl Source {
             let mut args = vec!["config".to_owned()];
             args.extend(options.iter().cloned());
             args.push(self.place.clone());
-            let read = tools.copy(args).map_err(|error| hoy_sys::chain(Vec::new(), &error));
+            let read = tools.copy(args).map_err(|error| crate::error::chain(&error));
             read.and_then(|text| Claims::parse(&text)).unwrap_or_else(|error| {
                 self.is_out.store(true, Ordering::Relaxed);
                 let place = without_credentials(&self.place);

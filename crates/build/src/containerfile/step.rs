@@ -74,7 +74,7 @@ fn located((text, file): (&str, &str), word: &Word, step: Option<&Statement>, er
         let rest = text.strip_prefix(keyword.text.as_str()).unwrap_or_default();
         format!("building at STEP \"{}{rest}\": ", keyword.text.to_uppercase())
     });
-    let message = format!("{doing}{}", hoy_sys::chain(Vec::new(), &error));
+    let message = format!("{doing}{}", crate::error::chain(&error));
     // The line may have an address with a password in it.
     let text = crate::without_credentials(&Place::of(text, span).render(file, &message));
     Error::Located { code, text }
