@@ -94,7 +94,8 @@ impl<'a> Typed<'a> {
     /// Whether the value of an option, or of the last of several letters, is the next word.
     fn takes_next(&self, word: &str) -> bool {
         if let Some(long) = word.strip_prefix("--") {
-            return self.find(|arg| arg.get_long_and_visible_aliases().is_some_and(|all| all.contains(&long)));
+            let is_it = |arg: &Arg| arg.get_all_aliases().is_some_and(|others| others.contains(&long));
+            return self.find(|arg| arg.get_long() == Some(long) || is_it(arg));
         }
         let mut letters = word.chars().skip(1);
         let takes = |letter| self.find(|arg| arg.get_short() == Some(letter));
