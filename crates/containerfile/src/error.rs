@@ -81,15 +81,15 @@ pub enum Error {
     /// An instruction that ONBUILD cannot hold.
     #[error("{0} isn't allowed as an ONBUILD trigger")]
     OnbuildTrigger(String),
-    /// A flag that the instruction does not have.
-    #[error("unknown flag: --{0}")]
-    UnknownFlag(String),
+    /// A flag that the instruction does not have, and what is said of those that it has.
+    #[error("unknown flag: --{0}{1}")]
+    UnknownFlag(String, &'static str),
     /// A flag given twice.
     #[error("duplicate flag specified: --{0}")]
     DuplicateFlag(String),
-    /// A flag that needs a value.
-    #[error("missing a value on flag: --{0}")]
-    FlagValue(String),
+    /// A flag that needs a value, and the same.
+    #[error("missing a value on flag: --{0}{1}")]
+    FlagValue(String, &'static str),
     /// A flag that is true or false and nothing else.
     #[error("expecting boolean value for flag --{0}, not: {1}")]
     FlagBoolean(String, String),

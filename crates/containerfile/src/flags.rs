@@ -19,13 +19,14 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
-    pub(crate) fn read(statement: &Statement, table: &[(&str, Takes)]) -> Result<Self, Fault> {
+    /// The `usage` is said along when a flag is none of the table, or has no value.
+    pub(crate) fn read(statement: &Statement, table: &[(&str, Takes)], usage: &'static str) -> Result<Self, Fault> {
         let mut flags = Self::default();
         for word in &statement.flags {
             let body = word.text.strip_prefix("--").unwrap_or(&word.text);
             let (name, value) = body.split_once('=').map_or((body, None), |(name, value)| (name, Some(value)));
             let Some((_, takes)) = table.iter().find(|(known, _)| *known == name) else {
-                let unknown = Fault::at(word.span, Error::UnknownFlag(name.to_owned()));
+                let unknown = Fault::at(word.span, Error::UnknownFlag(name.to_owned(), usage));
                 return Err(unknown.near(name, table.iter().map(|(known, _)| *known)));
             };
             if *takes != Takes::Many && flags.word(name).is_some() {
@@ -34,7 +35,7 @@ impl Flags {
             let value = match (takes, value) {
                 (Takes::Bool, None) => "true",
                 (Takes::One | Takes::Many, None) | (Takes::Bool, Some("")) => {
-                    return Err(Fault::at(word.span, Error::FlagValue(name.to_owned())));
+                    return Err(Fault::at(word.span, Error::FlagValue(name.to_owned(), usage)));
                 }
                 (Takes::Bool, Some(value)) if !is_boolean(value) => {
                     return Err(Fault::at(word.span, Error::FlagBoolean(name.to_owned(), value.to_owned())));

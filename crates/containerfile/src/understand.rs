@@ -11,6 +11,12 @@ use crate::mount;
 use crate::source::Word;
 use crate::statement::{Args, Statement};
 
+/// What is said of the flags of COPY and ADD to whoever has one wrong, in buildah's words as far as these go.
+const COPY_USAGE: &str = "; COPY only supports the --chmod=<permissions> --chown=<uid:gid> and the --from=<image|stage> \
+                          flags, besides --exclude=<pattern>, --link and --parents";
+const ADD_USAGE: &str = "; ADD only supports the --chmod=<permissions> and the --chown=<uid:gid> flags, besides \
+                         --checksum=<digest>, --exclude=<pattern>, --keep-git-dir, --link and --unpack";
+
 const KEYWORDS: [&str; 18] = [
     "ADD",
     "ARG",
@@ -54,7 +60,7 @@ fn may_be_trigger(statement: &Statement) -> Result<(), Fault> {
 
 fn kind(statement: &Statement) -> Result<Kind, Fault> {
     let none: &[(&str, Takes)] = &[];
-    let no_flags = || Flags::read(statement, none).map(drop);
+    let no_flags = || Flags::read(statement, none, "").map(drop);
     match statement.keyword.text.to_ascii_uppercase().as_str() {
         "ADD" => transfer(statement, "ADD").map(Kind::Add),
         "ARG" => arg(statement),
@@ -162,7 +168,7 @@ fn from(statement: &Statement) -> Result<From, Fault> {
         }
     });
     let name = named.transpose()?;
-    let flags = Flags::read(statement, &[("platform", Takes::One), ("after", Takes::Many)])?;
+    let flags = Flags::read(statement, &[("platform", Takes::One), ("after", Takes::Many)], "")?;
     Ok(From { image: image.clone(), name, platform: flags.word("platform").cloned(), after: flags.words("after") })
 }
 
@@ -177,12 +183,12 @@ fn transfer(statement: &Statement, name: &'static str) -> Result<Transfer, Fault
     if sources.is_empty() {
         return Err(Fault::at(statement.keyword.span, Error::NoDestination(name)));
     }
-    let own: &[(&str, Takes)] = match name {
-        "ADD" => &[("checksum", Takes::One), ("keep-git-dir", Takes::Bool), ("unpack", Takes::Bool)],
-        _ => &[("from", Takes::One), ("parents", Takes::Bool)],
+    let (own, usage): (&[_], _) = match name {
+        "ADD" => (&[("checksum", Takes::One), ("keep-git-dir", Takes::Bool), ("unpack", Takes::Bool)], ADD_USAGE),
+        _ => (&[("from", Takes::One), ("parents", Takes::Bool)], COPY_USAGE),
     };
     let both = [("chown", Takes::One), ("chmod", Takes::One), ("link", Takes::Bool), ("exclude", Takes::Many)];
-    let flags = Flags::read(statement, &[&both, own].concat())?;
+    let flags = Flags::read(statement, &[&both, own].concat(), usage)?;
     if matches!(Heredoc::opened_by(&destination.text), Ok(Some(_))) {
         return Err(Fault::at(destination.span, Error::HeredocDestination(name)));
     }
@@ -212,7 +218,7 @@ fn transfer(statement: &Statement, name: &'static str) -> Result<Transfer, Fault
 
 fn run(statement: &Statement) -> Result<Run, Fault> {
     let table = [("mount", Takes::Many), ("network", Takes::One), ("security", Takes::One), ("device", Takes::Many)];
-    let flags = Flags::read(statement, &table)?;
+    let flags = Flags::read(statement, &table, "")?;
     let network = match flags.word("network").map(|word| (word, word.text.as_str())) {
         None | Some((_, "default")) => Network::Default,
         Some((_, "none")) => Network::None,
@@ -257,7 +263,7 @@ fn onbuild(statement: &Statement) -> Result<Kind, Fault> {
     let Some(Args::Trigger(inner)) = &statement.args else {
         return Err(Fault::at(statement.keyword.span, Error::AtLeastOne("ONBUILD")));
     };
-    Flags::read(statement, &[])?;
+    Flags::read(statement, &[], "")?;
     may_be_trigger(inner)?;
     let mut inner = (**inner).clone();
     inner.heredocs.clone_from(&statement.heredocs);
@@ -279,7 +285,7 @@ fn healthcheck(statement: &Statement) -> Result<Healthcheck, Fault> {
         };
     }
     let table = ["interval", "timeout", "start-period", "start-interval", "retries"].map(|name| (name, Takes::One));
-    let flags = Flags::read(statement, &table)?;
+    let flags = Flags::read(statement, &table, "")?;
     if !kind.text.eq_ignore_ascii_case("cmd") {
         let unknown = Fault::at(kind.span, Error::HealthType(kind.text.clone()));
         return Err(unknown.near(&kind.text, ["CMD", "NONE"]));

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 fn errors_point_at_the_word() {
     for (text, line, column, message) in [
         ("FORM a", 1, 1, "unknown instruction: FORM (did you mean FROM?)"),
-        ("FROM a\nCOPY --chwon=1 a b", 2, 6, "unknown flag: --chwon (did you mean chown?)"),
+        ("FROM a\nRUN --mnt=1 a b", 2, 5, "unknown flag: --mnt (did you mean mount?)"),
         ("FROM a\nRUN --network=nome x", 2, 15, "invalid value for network: nome (did you mean none?)"),
         ("FROM a\nRUN a \\\n  b\nENV x", 4, 5, "ENV must have two arguments"),
         ("FROM a\nENV a=b \\\n  c", 3, 3, "can't find = in \"c\": must be of the form name=value"),
@@ -23,7 +23,8 @@ fn errors_point_at_the_word() {
         assert_eq!(wrong.to_string(), format!("line {line}, column {column}: {message}"), "{text:?}");
     }
     let wrong = Document::parse(b"FROM a\nCOPY --chwon=1 a b\n").expect_err("an unknown flag");
-    let want = "f:2:6: unknown flag: --chwon (did you mean chown?)\n  |\n2 | COPY --chwon=1 a b\n  |      ^^^^^^^^^\n";
+    let want = "f:2:6: unknown flag: --chwon; COPY only supports the --chmod=<permissions> --chown=<uid:gid> and the \
+                --from=<image|stage> flags, besides --exclude=<pattern>, --link and --parents (did you mean chown?)\n  |\n2 | COPY --chwon=1 a b\n  |      ^^^^^^^^^\n";
     assert_eq!(wrong.render("f"), want);
 }
 
