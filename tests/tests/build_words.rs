@@ -359,6 +359,7 @@ fn called_buildah(user: User) {
         ),
         ("mount --json=maybe", "invalid argument \"maybe\" for \"--json\" flag: parsing \"maybe\": invalid syntax"),
         ("inspect -t x c", "invalid argument \"x\" for \"-t, --type\" flag: it is one of container, image, manifest"),
+        ("commit --squash=false --add-file a c", "when using the --squash switch, you may not use --add-file switch"),
         ("build . other", "accepts at most 1 arg(s), received 2"),
         ("rename c", "accepts 2 arg(s), received 1"),
         ("rm", "requires at least 1 arg(s), only received 0"),

@@ -68,8 +68,14 @@ pub(crate) fn read<A: Parser>(
         _ => {}
     }
     let read = |command: Command| command.try_get_matches_from(args).and_then(|found| A::from_arg_matches(&found));
-    // What is wrong is told of the options as they are in the manual.
-    read(changed(A::command())).or_else(|error| read(with_values(changed(A::command()))).map_err(|_| error))
+    read(changed(A::command())).or_else(|error| {
+        read(with_values(changed(A::command()))).map_err(|other| match (error.kind(), other.kind()) {
+            // It is not the value of an option that is there or not.
+            (ErrorKind::TooManyValues, kind) if kind != ErrorKind::InvalidValue => other,
+            // What is wrong is told of the options as they are in the manual.
+            _ => error,
+        })
+    })
 }
 
 /// The same, where each option that is there or not also takes `=true` and `=false`, as all do in the tools whose
