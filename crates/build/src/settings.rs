@@ -399,7 +399,7 @@ mod tests {
     fn refusals_name_the_option() {
         for (args, want) in [
             (["--port", "x"], "--port"),
-            (["--env", "NOPE"], "--env"),
+            (["--env", "NOPE"], "setting env \"NOPE\""),
             (["--port", "70000"], "--port"),
             (["--cmd", "'open"], "--cmd"),
             (["--entrypoint", "[1]"], "--entrypoint"),
