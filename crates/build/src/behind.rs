@@ -1,7 +1,7 @@
 //! A writer on a thread of its own: who reads and who hashes and writes do not wait for one another.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 /// How much is handed over at once, in bytes; what is no longer needs no thread.
@@ -17,7 +17,7 @@ pub(crate) struct Behind<W> {
 
 enum Writer<W> {
     Here(W),
-    There(SyncSender<Vec<u8>>, JoinHandle<io::Result<W>>),
+    There(SyncSender<Vec<u8>>, Receiver<Vec<u8>>, JoinHandle<io::Result<W>>),
 }
 
 impl<W: Write + Send + 'static> Behind<W> {
@@ -30,7 +30,7 @@ impl<W: Write + Send + 'static> Behind<W> {
         let piece = std::mem::take(&mut self.piece);
         let mut writer = match self.writer.take() {
             Some(Writer::Here(writer)) => writer,
-            Some(Writer::There(pieces, thread)) => {
+            Some(Writer::There(pieces, _, thread)) => {
                 drop(pieces);
                 joined(thread)?
             }
@@ -41,21 +41,31 @@ impl<W: Write + Send + 'static> Behind<W> {
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
-        let (pieces, thread) = match self.writer.take() {
-            Some(Writer::There(pieces, thread)) => (pieces, thread),
+        let (pieces, written, thread) = match self.writer.take() {
+            Some(Writer::There(pieces, written, thread)) => (pieces, written, thread),
             Some(Writer::Here(mut writer)) => {
                 let (pieces, taken) = sync_channel::<Vec<u8>>(PIECES);
-                let write = move || taken.iter().try_for_each(|piece| writer.write_all(&piece)).map(|()| writer);
-                (pieces, std::thread::Builder::new().spawn(write)?)
+                let (back, written) = channel();
+                let write = move || {
+                    for mut piece in taken {
+                        writer.write_all(&piece)?;
+                        piece.clear();
+                        // At the end nobody takes it.
+                        back.send(piece).unwrap_or_default();
+                    }
+                    Ok(writer)
+                };
+                (pieces, written, std::thread::Builder::new().spawn(write)?)
             }
             None => return Err(ended()),
         };
-        if pieces.send(piece).is_err() {
+        // Memory that was written to is there already.
+        let next = written.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE_BYTES));
+        if pieces.send(std::mem::replace(&mut self.piece, next)).is_err() {
             // Nobody takes them any more: the thread says why.
             return Err(joined(thread).err().unwrap_or_else(ended));
         }
-        self.writer = Some(Writer::There(pieces, thread));
+        self.writer = Some(Writer::There(pieces, written, thread));
         Ok(())
     }
 }
@@ -85,7 +95,7 @@ impl<W: Write + Send + 'static> Write for Behind<W> {
 
 impl<W> Drop for Behind<W> {
     fn drop(&mut self) {
-        if let Some(Writer::There(pieces, thread)) = self.writer.take() {
+        if let Some(Writer::There(pieces, _, thread)) = self.writer.take() {
             drop(pieces);
             // What it leaves is removed by the time this is over.
             drop(thread.join());
