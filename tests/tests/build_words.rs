@@ -428,3 +428,24 @@ fn called_buildah_by_root() {
 fn called_buildah_by_a_user() {
     called_buildah(User::Sub);
 }
+
+/// Removes images beside one whose needs are not known, for it is damaged.
+fn beside_damage(user: User) {
+    let Some(sandbox) = busybox_store(user) else { return };
+    sandbox.ok("hoy-build", &["from", "--name", "c", "busybox"]);
+    sandbox.ok("hoy-build", &["config", "--author", "me", "c"]);
+    sandbox.ok("hoy-build", &["commit", "-q", "c", "other"]);
+    sandbox.ok("hoy-build", &["rm", "c"]);
+    let digest = sandbox.ok("hoy-build", &["images", "--format", "{{.Digest}}", "other"]);
+    let manifest = sandbox.path("root/blobs/sha256").join(digest.trim_start_matches("sha256:"));
+    fs::write(&manifest, [fs::read(&manifest).unwrap(), b" ".to_vec()].concat()).unwrap();
+    // A warning is no failure.
+    let words = ["hoy-build: warning: \"busybox\" has lost its names only", "hoy-build: none: image not known"];
+    sandbox.run("hoy-build").args(["rmi", "busybox", "none"]).fails(125, &words);
+}
+
+#[test]
+fn images_beside_a_damaged_one() {
+    beside_damage(User::Root);
+    beside_damage(User::Sub);
+}

@@ -276,16 +276,16 @@ pub(crate) fn remove(context: &Context, args: impl Iterator<Item = OsString>) ->
         }
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() {
-        // Warnings; nobody is left to tell when standard error is closed.
-        std::io::stderr().write_all(said.as_bytes()).unwrap_or_default();
-        return Ok(ExitCode::SUCCESS);
+    let said =
+        said.trim_start_matches("hoy-storage: ").trim_end().split("\nhoy-storage: ").filter(|text| !text.is_empty());
+    let (warnings, failures): (Vec<&str>, Vec<&str>) = said.partition(|text| text.starts_with("warning: "));
+    warnings.into_iter().for_each(warn);
+    match failures.as_slice() {
+        _ if output.status.success() => Ok(ExitCode::SUCCESS),
+        [] => Err(Error::msg(format!("hoy-storage failed: {}", output.status))),
+        [one] => Err(Error::msg(*one)),
+        all => Err(Error::msg(format!("{} errors occurred:\n\t* {}", all.len(), all.join("\n\t* ")))),
     }
-    let all: Vec<&str> = said.trim_start_matches("hoy-storage: ").trim_end().split("\nhoy-storage: ").collect();
-    Err(Error::msg(match all.as_slice() {
-        [one] => (*one).to_owned(),
-        all => format!("{} errors occurred:\n\t* {}", all.len(), all.join("\n\t* ")),
-    }))
 }
 
 /// The digests that a container made from this image may name.
