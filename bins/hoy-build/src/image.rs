@@ -113,8 +113,7 @@ fn add(
 fn check_registry(destination: &str) -> Result<()> {
     let Some(("docker", name)) = split_transport(destination) else { return Ok(()) };
     let name = Reference::parse(name.trim_start_matches('/')).context(|| format!("use the name \"{name}\""))?;
-    let sources = std::env::var_os(RegistrySources::VARIABLE).unwrap_or_default();
-    match RegistrySources::parse(&sources.to_string_lossy())?.check(name.host()) {
+    match RegistrySources::from_env(|name| std::env::var_os(name))?.check(name.host()) {
         Err(hoy_oci::Error::Registry { host, reason }) => {
             Err(Error::msg(format!("commit to registry at \"{host}\" denied by policy: {reason}")))
         }

@@ -71,9 +71,7 @@ pub(crate) fn registries(global: &Global) -> Result<Registries> {
     if let Some(aliases) = global.short_name_alias_conf.clone().or_else(usual) {
         all.add_aliases(&aliases)?;
     }
-    let sources = std::env::var_os(RegistrySources::VARIABLE).unwrap_or_default();
-    let sources = RegistrySources::parse(&sources.to_string_lossy())?;
-    Ok(all.within(sources))
+    Ok(all.within(RegistrySources::from_env(|name| std::env::var_os(name))?))
 }
 
 impl Access {

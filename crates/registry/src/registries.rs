@@ -388,7 +388,8 @@ location = "m.x/d"
         assert!(places("i.x/a").unwrap()[0].insecure && !places("b.x/b").unwrap()[0].insecure);
         assert_eq!(places("b.x/a/c").unwrap_err().to_string(), "registry b.x/a is blocked in \"/first\"");
         all.add("[registries]\n[registries.search]\n[[registry]]\nlocation='i.x'", Path::new("")).unwrap();
-        let sources = RegistrySources::parse("{\"insecureRegistries\":[\"i.x\"],\"blockedRegistries\":[\"s.x\"]}");
+        let sources = "{\"insecureRegistries\":[\"i.x\"],\"blockedRegistries\":[\"s.x\"]}";
+        let sources = RegistrySources::from_env(|_| Some(sources.into()));
         all = all.within(sources.unwrap());
         let places = |name: &str| all.pull_places(&Reference::parse(name).unwrap());
         assert!(places("i.x/a").unwrap()[0].insecure);
