@@ -72,7 +72,7 @@ pub(crate) fn say(what: impl std::fmt::Display) {
     writeln!(std::io::stderr(), "hoy-storage: {what}").unwrap_or_default();
 }
 
-/// Does `work` for each name, goes on after a failure, and fails in the end with the first one; others are printed.
+/// Does `work` for each name, goes on after a failure, and fails in the end with the last one; earlier ones are printed.
 pub(crate) fn for_each<T>(names: &[T], mut work: impl FnMut(&T) -> Result<()>) -> Result<()> {
     let mut last = None;
     for name in names {

@@ -24,7 +24,8 @@ fn errors_point_at_the_word() {
     }
     let wrong = Document::parse(b"FROM a\nCOPY --chwon=1 a b\n").expect_err("an unknown flag");
     let want = "f:2:6: unknown flag: --chwon; COPY only supports the --chmod=<permissions> --chown=<uid:gid> and the \
-                --from=<image|stage> flags, besides --exclude=<pattern>, --link and --parents (did you mean chown?)\n  |\n2 | COPY --chwon=1 a b\n  |      ^^^^^^^^^\n";
+                --from=<image|stage> flags, besides --exclude=<pattern>, --link and --parents (did you mean chown?)\n  |\n\
+                2 | COPY --chwon=1 a b\n  |      ^^^^^^^^^\n";
     assert_eq!(wrong.render("f"), want);
 }
 
