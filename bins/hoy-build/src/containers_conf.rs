@@ -9,13 +9,10 @@ use serde::Deserialize;
 
 use crate::namespaces::Namespaces;
 
-/// What holds unless options say otherwise.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ContainersConf(Containers, Engine);
-
-#[derive(Debug, Default, Deserialize)]
+/// What holds unless options say otherwise: a file of it, or all together.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct File {
+pub(crate) struct ContainersConf {
     containers: Containers,
     engine: Engine,
 }
@@ -96,6 +93,15 @@ impl Containers {
     }
 }
 
+impl Engine {
+    fn then(self, later: Self) -> Self {
+        Self {
+            compression_format: later.compression_format.or(self.compression_format),
+            compression_level: later.compression_level.or(self.compression_level),
+        }
+    }
+}
+
 impl ContainersConf {
     /// Reads the files that there are; a later one wins. `environment` is asked where they are.
     ///
@@ -115,53 +121,47 @@ impl ContainersConf {
             }
         };
         all.extend(named("CONTAINERS_CONF_OVERRIDE").map(|path| text(&path)).transpose()?);
-        let (mut merged, mut engine) = (Containers::default(), Engine::default());
-        for (path, text) in all {
-            let file: File = toml::from_str(&text).context(|| format!("read \"{}\"", path.display()))?;
-            merged = merged.then(file.containers);
-            engine = Engine {
-                compression_format: file.engine.compression_format.or(engine.compression_format),
-                compression_level: file.engine.compression_level.or(engine.compression_level),
-            };
-        }
-        Ok(Self(merged, engine))
+        all.into_iter().try_fold(Self::default(), |before, (path, text)| {
+            let later: Self = toml::from_str(&text).context(|| format!("read \"{}\"", path.display()))?;
+            Ok(Self { containers: before.containers.then(later.containers), engine: before.engine.then(later.engine) })
+        })
     }
 
     /// What containers have.
     pub(crate) fn defaults(&self) -> Defaults {
-        let capabilities = self.0.default_capabilities.texts();
+        let capabilities = self.containers.default_capabilities.texts();
         Defaults {
             capabilities: (!capabilities.is_empty()).then_some(capabilities),
-            devices: self.0.devices.texts(),
-            env: self.0.env.texts(),
-            sysctls: self.0.default_sysctls.texts(),
-            ulimits: self.0.default_ulimits.texts(),
-            volumes: self.0.volumes.texts(),
-            shm_size: self.0.shm_size.clone(),
+            devices: self.containers.devices.texts(),
+            env: self.containers.env.texts(),
+            sysctls: self.containers.default_sysctls.texts(),
+            ulimits: self.containers.default_ulimits.texts(),
+            volumes: self.containers.volumes.texts(),
+            shm_size: self.containers.shm_size.clone(),
         }
     }
 
     /// The namespaces that are the host's; of all others each command has its own anyway.
     pub(crate) fn namespaces(&self) -> Namespaces {
         Namespaces {
-            pid: shared(&self.0.pidns),
-            ipc: shared(&self.0.ipcns),
-            uts: shared(&self.0.utsns),
-            cgroupns: shared(&self.0.cgroupns),
+            pid: shared(&self.containers.pidns),
+            ipc: shared(&self.containers.ipcns),
+            uts: shared(&self.containers.utsns),
+            cgroupns: shared(&self.containers.cgroupns),
         }
     }
 
     /// How layers are compressed that are sent elsewhere, and how much; none where they stay as they are.
     pub(crate) fn compression(&self) -> (Option<String>, Option<String>) {
         // They have that already.
-        let format = self.1.compression_format.clone().filter(|format| !["", "gzip"].contains(&format.as_str()));
-        let level = self.1.compression_level.filter(|_| format.is_some()).map(|level| level.to_string());
+        let format = self.engine.compression_format.clone().filter(|format| !["", "gzip"].contains(&format.as_str()));
+        let level = self.engine.compression_level.filter(|_| format.is_some()).map(|level| level.to_string());
         (format, level)
     }
 
     /// The host's network, if that is what commands have.
     pub(crate) fn network(&self) -> Option<String> {
-        shared(&self.0.netns)
+        shared(&self.containers.netns)
     }
 }
 
